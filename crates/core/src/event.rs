@@ -1,0 +1,48 @@
+//! An event as the log and the links see it: bytes that they never open, beside small columns.
+
+use bytes::Bytes;
+
+/// Hash (xxh3, 64 bit) of an event's `partitionkey`: decides its partition, and so its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash(pub u64);
+
+/// Where an event was first taken in: identifies its arrival for diagnosis and for order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// Start time in ms and randomness of the ingest process.
+    pub incarnation: u64,
+    /// Offset in the log of that process.
+    pub offset: u64,
+}
+
+/// W3C trace context of a sampled event: trace id (16 bytes), span id (8), flags (1).
+pub type TraceContext = [u8; 25];
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// A CloudEvent in its protobuf format. Its own allocation: keeping it keeps nothing else alive.
+    pub payload: Bytes,
+    /// None: the event has no order, and goes to whoever has demand.
+    pub key: Option<KeyHash>,
+    /// 1 at first; one more for each time it is dispatched again to the same group.
+    pub attempt: u32,
+    /// Unix time in ms at which the edge took it.
+    pub arrived_ms: u64,
+    /// Unix time in ms by which the client wants its answer.
+    pub deadline_ms: Option<u64>,
+    /// Where it was taken in.
+    pub origin: Origin,
+    /// Only where sampled.
+    pub trace: Option<Box<TraceContext>>,
+}
+
+impl Event {
+    /// Its length as credit counts it.
+    pub fn size(&self) -> u64 {
+        self.payload.len() as u64
+    }
+}
+
+/// Bytes that an event costs beside its payload: columns, slot, cursor state of four groups.
+pub const EVENT_OVERHEAD_BYTES: u64 = 128;

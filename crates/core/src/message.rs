@@ -1,0 +1,199 @@
+//! What is said on a link, as values: the same for a link in one process and over gRPC.
+
+use crate::event::Event;
+
+/// Identity of one running replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Instance {
+    /// Stable: the pod's name, else host:port. At most 253 bytes.
+    pub name: String,
+    /// New at each start; the greater of two is the newer process.
+    pub incarnation: u64,
+}
+
+/// How a group takes part (see DESIGN "Groups").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GroupKind {
+    /// Named when the log was made; the log waits for it.
+    Required,
+    /// Ad-hoc, from the tail, no part in settlement, ends when it lags too far.
+    Attached,
+    /// Best effort: gets what it has credit for on arrival.
+    Tap,
+}
+
+/// Most in flight unprocessed on one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// `max_demand`
+    pub events: u64,
+    pub bytes: u64,
+}
+
+/// First message of a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribe {
+    pub version_min: u32,
+    pub version_max: u32,
+    pub pipeline: String,
+    /// `STAGE` or `STAGE.OUTPUT`
+    pub output: String,
+    /// The consumer stage's name.
+    pub group: String,
+    pub kind: GroupKind,
+    pub instance: Instance,
+    /// Counts this instance's links to this output; the higher replaces the lower.
+    pub link_counter: u64,
+    pub window: Window,
+    pub event_bytes_max: u64,
+    pub frame_bytes_max: u64,
+}
+
+/// The producer's answer to `Subscribe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    pub version: u32,
+    pub window: Window,
+    pub link_id: u64,
+    pub instance: Instance,
+    pub partition_count: u32,
+    pub hash_version: u32,
+    pub heartbeat_ms: u32,
+}
+
+/// Cumulative limits since the link opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credit {
+    /// Deliveries up to and with this number may be sent.
+    pub events: u64,
+    pub bytes: u64,
+}
+
+/// Why an event was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// It is not what its format says.
+    Malformed,
+    /// A stage's rule refuses it (`abort`, a schema, a missing topic attribute).
+    Invalid,
+    /// Larger than a group, a topic or a limit allows.
+    TooLarge,
+    /// Its handler failed `max_failures` times.
+    Exhausted,
+    /// The sink's system refuses it for good.
+    Refused,
+}
+
+/// A rejection. Better when stored: the dead letter is safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: Reason,
+    /// At most 256 bytes.
+    pub text: String,
+    pub stored: bool,
+}
+
+/// What became of a delivery. Ordered by `worst`: accepted < rejected and stored < rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Accepted,
+    Rejected(Box<Rejection>),
+}
+
+/// A settled range of delivery numbers, both ends included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disposition {
+    pub first: u64,
+    pub last: u64,
+    pub state: Settled,
+}
+
+/// `released` only answers a `Revoke`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    Outcome(Outcome),
+    Released,
+}
+
+/// Consumer to producer, after `Subscribe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToProducer {
+    /// Also the heartbeat: repeated when idle.
+    Credit(Credit),
+    Dispositions(Vec<Disposition>),
+    Cancel { drain: bool, time_left_ms: u64 },
+}
+
+/// One event on one link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// 1, 2, 3 … on its link, without gaps.
+    pub number: u64,
+    pub event: Event,
+}
+
+/// Producer to consumer, after `Subscribed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToConsumer {
+    /// Empty: the heartbeat.
+    Events { deliveries: Vec<Delivery>, backlog: u64, pressure: bool },
+    Revoke { partitions: Vec<u16> },
+    /// Last of the data.
+    Ended { last: u64, reason: EndReason },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The producer has nothing more and never will (its source came to its end).
+    Finished,
+    /// The producer leaves; its successor has a new incarnation.
+    Draining,
+}
+
+/// Why a link does not come about, or ends. The table in `stage.proto` says which to retry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    #[error("protocol error: {0}")]
+    Violation(String),
+    #[error("no common protocol version: peer speaks {peer_min}-{peer_max}, this side {min}-{max}")]
+    Version { peer_min: u32, peer_max: u32, min: u32, max: u32 },
+    #[error("unknown output {0}")]
+    UnknownOutput(String),
+    #[error("this is pipeline {ours}, not {theirs}")]
+    WrongPipeline { ours: String, theirs: String },
+    #[error("group {0} is not named by the pipeline; ask to attach or tap")]
+    UnknownGroup(String),
+    /// A process of the same name and a greater incarnation is there: exit, never retry.
+    #[error("fenced: a newer process has the name {0}")]
+    Fenced(String),
+    #[error("replaced by a newer link of the same process")]
+    Replaced,
+    #[error("limit reached: {0}")]
+    Limit(String),
+    #[error("attached group lagged more than max_lag {0} events behind")]
+    Lagged(u64),
+    #[error("peer silent for {0} ms")]
+    Silent(u64),
+    #[error("draining")]
+    Draining,
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl LinkError {
+    /// Whether connecting again can help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Fenced(_) | Self::Replaced | Self::Lagged(_) => false,
+            Self::Violation(_)
+            | Self::Version { .. }
+            | Self::UnknownOutput(_)
+            | Self::WrongPipeline { .. }
+            | Self::UnknownGroup(_)
+            | Self::Limit(_)
+            | Self::Silent(_)
+            | Self::Draining
+            | Self::Unavailable(_) => true,
+        }
+    }
+}

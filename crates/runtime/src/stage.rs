@@ -1,0 +1,130 @@
+//! What a stage's author implements: a [`Source`], a [`Transform`] or a [`Sink`]. The runtime does the rest:
+//! credit, order, retries, settlement and drain.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use jaiminho_core::{Event, KeyHash, Outcome, Reason};
+use smallvec::SmallVec;
+
+use crate::source::SourceHandle;
+
+/// What became of one input in a [`Transform`].
+#[derive(Debug)]
+pub enum Verdict {
+    /// None: the input is done (filtered). Many: it is done when all of them are.
+    Emit(SmallVec<[Emitted; 1]>),
+    /// For good: the event is at fault. `text` is cut to 256 bytes.
+    Reject { reason: Reason, text: String },
+}
+
+/// One result of a [`Transform`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emitted {
+    /// A CloudEvent in its protobuf format, its own allocation.
+    pub payload: Bytes,
+}
+
+/// A handler's failure that may pass: retried with back-off, while its key's lane waits.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    /// What went wrong, for logs and for the rejection when tries are exhausted.
+    pub text: String,
+}
+
+/// Turns one event into none, one or many.
+///
+/// Called for one event of a key at a time, for many keys at once. A panic, an error and a time-out are all
+/// retried `max_failures` times, then the event is rejected as `exhausted`.
+pub trait Transform: Send + Sync + 'static {
+    /// Converts `event`. A ready future costs no task switch.
+    fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>>;
+}
+
+/// Names one event inside a [`Sink`] until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt(pub(crate) u64);
+
+/// Takes events out of the pipeline.
+///
+/// At most the stage's windows are unsettled at once, so a sink's queue is bounded by them.
+pub trait Sink: Send + 'static {
+    /// Takes `events` in order; those of one key must stay in it. May wait when its system is slow. Each receipt is
+    /// settled once through the [`crate::Settler`] that the sink was made with, now or later; a service that is away is retried
+    /// without limit, never a rejection.
+    fn send<'a>(&'a mut self, events: &'a mut Vec<(Receipt, Event)>) -> BoxFuture<'a, ()>;
+
+    /// Flushes what it can within `time_left`; what is not settled then is released upstream.
+    fn drain<'a>(&'a mut self, time_left: Duration) -> BoxFuture<'a, ()>;
+}
+
+/// Takes events in from outside.
+pub trait Source: Send + 'static {
+    /// Runs until its input ends or `handle.draining()` resolves and its own drain is over. Every event goes through `handle`.
+    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>>;
+}
+
+/// A source that can't go on: the stage ends with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
+
+/// An event that a source offers.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// A CloudEvent in its protobuf format, its own allocation.
+    pub payload: Bytes,
+    /// Hash of its `partitionkey`.
+    pub key: Option<KeyHash>,
+    /// 128-bit xxh3 of source, NUL, id: a retry of an unsettled event joins it.
+    pub identity: u128,
+    /// Trace context where sampled.
+    pub trace: Option<Box<jaiminho_core::TraceContext>>,
+}
+
+/// When the client is told that its event is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Acknowledge {
+    /// All results are settled by all groups, up to the broker.
+    #[default]
+    Published,
+    /// It is in this process's memory: a crash loses it.
+    Accepted,
+}
+
+/// Why a source's events are not taken. Nothing of the body was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The log is at capacity, or the predicted wait is over half the deadline.
+    #[error("overloaded: {cause}")]
+    Overloaded {
+        /// `log full`, `key's partition full` or `predicted wait 17 s`.
+        cause: String,
+        /// 1-15 s, with jitter.
+        retry_after: Duration,
+    },
+    /// A body that could never fit the log.
+    #[error("body of {events} events and {bytes} bytes can never fit the log")]
+    NeverFits {
+        /// events in the body
+        events: u64,
+        /// bytes in the body
+        bytes: u64,
+    },
+    /// The stage drains.
+    #[error("draining")]
+    Draining,
+}
+
+/// What is known of one offered event when its answer is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Settled by all its groups (or, for `accepted`, taken).
+    Settled(Outcome),
+    /// Its deadline passed before anybody had it; it never will be sent.
+    Withdrawn,
+    /// Its deadline passed while it was under way.
+    Unknown,
+}

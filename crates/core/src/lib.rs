@@ -1,10 +1,21 @@
 //! The core of Jaiminho: no IO, no clock, no async. Time is an argument.
 
 mod event;
+mod inputs;
+mod intake;
 mod message;
+mod output;
+mod time;
 
 pub use event::{EVENT_OVERHEAD_BYTES, Event, KeyHash, Origin, TraceContext};
+pub use inputs::{InputId, Inputs};
+pub use intake::Intake;
 pub use message::{
-    Credit, Delivery, Disposition, EndReason, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled, Subscribe,
-    Subscribed, ToConsumer, ToProducer, Window,
+    Credit, Delivery, Disposition, EndReason, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled,
+    Subscribe, Subscribed, ToConsumer, ToProducer, Window,
 };
+pub use output::{
+    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS,
+    RequiredGroup, Settlement, Signal, Waiting,
+};
+pub use time::Time;

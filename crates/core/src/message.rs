@@ -121,7 +121,10 @@ pub enum ToProducer {
     /// Also the heartbeat: repeated when idle.
     Credit(Credit),
     Dispositions(Vec<Disposition>),
-    Cancel { drain: bool, time_left_ms: u64 },
+    Cancel {
+        drain: bool,
+        time_left_ms: u64,
+    },
 }
 
 /// One event on one link.
@@ -136,10 +139,19 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToConsumer {
     /// Empty: the heartbeat.
-    Events { deliveries: Vec<Delivery>, backlog: u64, pressure: bool },
-    Revoke { partitions: Vec<u16> },
+    Events {
+        deliveries: Vec<Delivery>,
+        backlog: u64,
+        pressure: bool,
+    },
+    Revoke {
+        partitions: Vec<u16>,
+    },
     /// Last of the data.
-    Ended { last: u64, reason: EndReason },
+    Ended {
+        last: u64,
+        reason: EndReason,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -194,6 +206,22 @@ impl LinkError {
             | Self::Silent(_)
             | Self::Draining
             | Self::Unavailable(_) => true,
+        }
+    }
+}
+
+impl Outcome {
+    /// The worse of two; of two equal ones the first.
+    #[must_use]
+    pub fn worst(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Accepted => 0,
+            Self::Rejected(rejection) if rejection.stored => 1,
+            Self::Rejected(_) => 2,
         }
     }
 }

@@ -1,0 +1,142 @@
+//! What an [`Output`](crate::Output) is made from, and the values that it gives back.
+
+use crate::message::{LinkError, Outcome};
+use crate::time::Time;
+
+/// Number of partitions that keys are hashed to, in every group.
+pub const PARTITIONS: usize = 4096;
+
+/// Version of the rule that turns a key's hash into a partition, and members' names into owners.
+pub const HASH_VERSION: u32 = 1;
+
+/// Place of an entry in its log: 0, 1, 2 … in order of arrival, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset(pub u64);
+
+/// One link to one output, for as long as the output lives: never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// How a group shares its events among its members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Dispatch {
+    /// Events with a key go to the owner of the key's partition, in order; those without go by demand.
+    #[default]
+    Keyed,
+    /// All go to the member with the largest unused share of its window: no order.
+    Demand,
+}
+
+/// A group that the log waits for, also while it has no member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequiredGroup {
+    /// The consumer stage's name.
+    pub name: String,
+    /// How its members share the events.
+    pub dispatch: Dispatch,
+}
+
+/// Limits and groups of an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputConfig {
+    /// Unsettled events at which the log is full.
+    pub capacity_events: u64,
+    /// Unsettled bytes of payload at which the log is full.
+    pub capacity_bytes: u64,
+    /// Offsets between the low watermark and the end at which the log is full: 16 times `capacity_events`. At most 2^31.
+    pub span: u64,
+    /// Most links at once; a dead link counts until what it left is dispatched again.
+    pub links_max: usize,
+    /// How long an old owner may keep deliveries of a revoked partition unsettled.
+    pub handover_ms: u64,
+    /// How long an attached group outlives its last member.
+    pub attached_ttl_ms: u64,
+    /// Without a required group events are dropped and counted, not held: for dead letters.
+    pub drops_without_group: bool,
+    /// All required groups.
+    pub groups: Vec<RequiredGroup>,
+}
+
+/// How full a log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Held events.
+    pub events: u64,
+    /// Their bytes of payload.
+    pub bytes: u64,
+    /// Limit of `events`.
+    pub capacity_events: u64,
+    /// Limit of `bytes`.
+    pub capacity_bytes: u64,
+    /// Offsets from the low watermark to the end.
+    pub span_used: u64,
+    /// Limit of `span_used`.
+    pub span: u64,
+}
+
+impl Fill {
+    /// Over 80 % of any of the limits: consumers that hold inputs back should flush.
+    pub fn is_pressure(&self) -> bool {
+        let over = |used: u64, limit: u64| u128::from(used) * 5 > u128::from(limit) * 4;
+        over(self.events, self.capacity_events)
+            || over(self.bytes, self.capacity_bytes)
+            || over(self.span_used, self.span)
+    }
+}
+
+/// Part of a log that one partition takes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyShare {
+    /// Held events of the partition.
+    pub events: u64,
+    /// Their bytes of payload.
+    pub bytes: u64,
+}
+
+/// What the peer of a link must be told, or done to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Send `Revoke`: nothing more of these partitions comes on this link until its handover of them is over.
+    Revoke(Vec<u16>),
+    /// The link has ended, with what was unsettled on it released: send the status and close the stream.
+    End(LinkError),
+    /// A cancelled link has nothing unsettled any more: close it.
+    Drained,
+}
+
+/// An entry that all required groups have settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The input that it was pushed for.
+    pub input: crate::InputId,
+    /// The worst of its groups.
+    pub outcome: Outcome,
+    /// Its place in the log.
+    pub offset: Offset,
+}
+
+/// What waits in each required group: for admission and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// In the order of [`OutputConfig::groups`].
+    pub groups: Vec<GroupWaiting>,
+}
+
+/// One group's backlog and demand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupWaiting {
+    /// The consumer stage's name.
+    pub name: String,
+    /// Events not on any link: never dispatched, or released and not yet dispatched again.
+    pub undispatched: u64,
+    /// Deliveries that its members' credit still allows.
+    pub unused_credit: u64,
+    /// Dispatches since the start, repeated ones included.
+    pub dispatched: u64,
+    /// Of them, those that were repeated.
+    pub redispatched: u64,
+    /// When the last dispatch was.
+    pub last_dispatch: Option<Time>,
+    /// Links that take part in the dispatch.
+    pub members: usize,
+}

@@ -68,3 +68,77 @@ impl Pending {
         self.answers.await.unwrap_or_else(|_| vec![Answer::Unknown; count])
     }
 }
+
+/// The other side of [`SourceHandle::for_test`]: a desk that a test scripts.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TestDesk {
+    offers: mpsc::Receiver<(Offer, oneshot::Sender<Result<Pending, Refusal>>)>,
+    room: tokio::sync::watch::Sender<bool>,
+    draining: CancellationToken,
+}
+
+/// One offer at a [`TestDesk`], to be taken or refused. Dropped: refused as draining.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TestOffer {
+    /// What the source offered.
+    pub offer: Offer,
+    reply: oneshot::Sender<Result<Pending, Refusal>>,
+}
+
+#[doc(hidden)]
+impl SourceHandle {
+    /// A handle without a stage, for tests of sources.
+    pub fn for_test() -> (Self, TestDesk) {
+        let (offers, received) = mpsc::channel(16);
+        let (room, room_seen) = tokio::sync::watch::channel(true);
+        let draining = CancellationToken::new();
+        let desk = TestDesk { offers: received, room, draining: draining.clone() };
+        (Self { offers, room: room_seen, draining }, desk)
+    }
+}
+
+#[doc(hidden)]
+impl TestDesk {
+    /// The next offer; none when all handles are gone.
+    pub async fn next(&mut self) -> Option<TestOffer> {
+        let (offer, reply) = self.offers.recv().await?;
+        Some(TestOffer { offer, reply })
+    }
+
+    /// Whether the log has room.
+    pub fn set_room(&self, free: bool) {
+        self.room.send_replace(free);
+    }
+
+    /// Begins the drain.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+}
+
+#[doc(hidden)]
+impl TestOffer {
+    /// Nothing is taken.
+    pub fn refuse(self, refusal: Refusal) {
+        // The source may have given up waiting.
+        let _gone = self.reply.send(Err(refusal));
+    }
+
+    /// All is taken; the answers are due later, through the sender.
+    pub fn take(self) -> (Offer, oneshot::Sender<Vec<Answer>>) {
+        let (answer, answers) = oneshot::channel();
+        let pending = Pending { answers, count: self.offer.events.len() };
+        // The source may have given up waiting.
+        let _gone = self.reply.send(Ok(pending));
+        (self.offer, answer)
+    }
+
+    /// All is taken and answered at once.
+    pub fn answer(self, answers: Vec<Answer>) {
+        let (_offer, sender) = self.take();
+        // The source may have given up waiting.
+        let _gone = sender.send(answers);
+    }
+}

@@ -1,1 +1,29 @@
-//! TBD
+//! Real processes for integration tests: the `jaiminho` program, an Apache Kafka, clients that remember what was
+//! acknowledged, and a reader of what arrived.
+//!
+//! Everything that is started here ends with the test, however the test ends: each process is a child that the
+//! kernel kills with its parent. Nothing waits for luck: every wait is for a condition, with a deadline.
+
+mod child;
+mod client;
+mod faults;
+mod kafka;
+mod ledger;
+mod load;
+mod ports;
+mod process;
+mod topic;
+mod wait;
+mod websocket;
+
+pub use child::Child;
+pub use client::{Answer, Client};
+pub use faults::{Event, Plan, Timeline};
+pub use kafka::Kafka;
+pub use ledger::{Ledger, Numbered};
+pub use load::{Load, LoadConfig};
+pub use ports::{free_port, free_ports};
+pub use process::{Directory, Jaiminho, Ports, jaiminho, skip_kafka};
+pub use topic::{Record, Topic, Verdict};
+pub use wait::{eventually, within};
+pub use websocket::WebSocket;

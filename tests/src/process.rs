@@ -1,0 +1,173 @@
+//! The `jaiminho` program as a process.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::{Child, eventually, free_port, within};
+
+/// How long a start may take, on a machine that runs other tests at the same time.
+const START: Duration = Duration::from_secs(60);
+
+/// Whether tests that need Apache Kafka are left out: `tests/run` decides it.
+pub fn skip_kafka() -> bool {
+    let skip = std::env::var_os("JAIMINHO_SKIP_KAFKA").is_some_and(|value| !value.is_empty());
+    if skip {
+        eprintln!("left out: no Apache Kafka");
+    }
+    skip
+}
+
+/// A directory of the test's own, kept when the test fails.
+#[derive(Debug)]
+pub struct Directory(Option<TempDir>);
+
+impl Directory {
+    /// Makes a new one.
+    pub fn new(name: &str) -> Self {
+        Self(Some(TempDir::with_prefix(format!("jaiminho-{name}-")).expect("temporary directory")))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.as_ref().expect("a directory until dropped").path()
+    }
+
+    /// Writes `text` to a file in it.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).expect("write a file of the test");
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(directory) = self.0.take()
+        {
+            eprintln!("kept: {}", directory.keep().display());
+        }
+    }
+}
+
+/// Where one process listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// For the stages that subscribe to it.
+    pub stage: u16,
+    /// For probes and metrics.
+    pub admin: u16,
+}
+
+impl Ports {
+    /// Free ones.
+    pub fn free() -> Self {
+        Self { stage: free_port(), admin: free_port() }
+    }
+}
+
+/// A running `jaiminho stage` or `jaiminho up`. Dropping it kills it.
+#[derive(Debug)]
+pub struct Jaiminho {
+    pub child: Child,
+    pub ports: Ports,
+    pub name: String,
+}
+
+impl Jaiminho {
+    /// One stage as a process of its own. It is not waited for.
+    pub fn stage(directory: &Path, file: &Path, stage: &str, ports: Ports) -> Self {
+        let listen = format!("127.0.0.1:{}", ports.stage);
+        Self::start(directory, &format!("{stage}-{}", ports.stage), &["stage", stage, "--listen", &listen], file, ports)
+    }
+
+    /// All stages in one process. It is not waited for.
+    pub fn up(directory: &Path, file: &Path, arguments: &[&str]) -> Self {
+        let ports = Ports::free();
+        Self::start(directory, "up", &[&["up"], arguments].concat(), file, ports)
+    }
+
+    /// Resolves when it says that it is ready.
+    pub async fn ready(&self) {
+        let url = format!("http://127.0.0.1:{}/readyz", self.ports.admin);
+        eventually(&format!("{} ready", self.name), START, || async {
+            if let Some(status) = self.child.exited() {
+                panic!("{} ended with {status}:\n{}", self.name, self.child.log_tail());
+            }
+            let answer = reqwest::get(&url).await.map_err(|error| format!("{error}\n{}", self.child.log_tail()))?;
+            if answer.status().is_success() {
+                return Ok(());
+            }
+            Err(format!("{}: {}", answer.status(), answer.text().await.unwrap_or_default()))
+        })
+        .await;
+    }
+
+    /// The metrics' text.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.ports.admin);
+        let answer = reqwest::get(&url).await.expect("metrics");
+        answer.text().await.expect("metrics")
+    }
+
+    /// The sum of all samples of a metric whose labels contain `label`.
+    pub async fn metric(&self, name: &str, label: &str) -> f64 {
+        let samples = self.metrics().await;
+        let of_metric = samples.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(label)
+        });
+        of_metric.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    fn start(directory: &Path, name: &str, arguments: &[&str], file: &Path, ports: Ports) -> Self {
+        let mut command = command(directory, arguments);
+        command.arg("-f").arg(file).arg("--admin").arg(format!("127.0.0.1:{}", ports.admin));
+        let child = Child::spawn(name, &command, &directory.join(format!("{name}.log")));
+        Self { child, ports, name: name.to_owned() }
+    }
+}
+
+/// Runs `jaiminho` with `arguments` to its end.
+pub async fn jaiminho<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Output {
+    let mut command = tokio::process::Command::from(command(directory, arguments));
+    command.kill_on_drop(true);
+    within("jaiminho", START, command.output()).await.expect("run jaiminho")
+}
+
+fn command<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Command {
+    let mut command = Command::new(binary());
+    // A user's settings stay out of the tests, and the state that `up` leaves for `tail` stays in the test's directory.
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("JAIMINHO_") || key == "KAFKA" {
+            command.env_remove(key);
+        }
+    }
+    command.env("XDG_RUNTIME_DIR", directory).env("XDG_STATE_HOME", directory).env("XDG_CACHE_HOME", directory);
+    command.current_dir(directory).args(arguments);
+    command
+}
+
+/// `JAIMINHO_BIN`, or else what cargo builds now.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("JAIMINHO_BIN") {
+            return path.into();
+        }
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--locked", "-p", "jaiminho-node", "--bin", "jaiminho"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("run cargo");
+        assert!(built.success(), "cargo build -p jaiminho-node failed");
+        // The test is TARGET/debug/deps/integration-HASH.
+        let test = std::env::current_exe().expect("path of the test");
+        test.ancestors().nth(2).expect("the target directory").join("jaiminho")
+    })
+}

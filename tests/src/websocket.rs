@@ -1,0 +1,89 @@
+//! A WebSocket client of the edge.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One connection.
+#[derive(Debug)]
+pub struct WebSocket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    sent: u64,
+    limit: u64,
+    protocol: Option<String>,
+}
+
+/// What the edge says over `jaiminho.v1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// More may be sent.
+    Credit,
+    /// All up to this number are done.
+    Accepted(u64),
+    /// One is done; an answer says why it was refused.
+    Settled { number: u64, answer: Option<String> },
+}
+
+impl WebSocket {
+    /// Opens `ws://127.0.0.1:PORT/ws`.
+    pub async fn connect(port: u16, protocol: Option<&str>) -> Result<Self, String> {
+        let mut request = format!("ws://127.0.0.1:{port}/ws").into_client_request().expect("address");
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol.parse().expect("protocol"));
+        }
+        let connected = timeout(PATIENCE, connect_async(request)).await.map_err(|_| "no handshake")?;
+        let (stream, response) = connected.map_err(|error| error.to_string())?;
+        let protocol = response.headers().get(SEC_WEBSOCKET_PROTOCOL);
+        let protocol = protocol.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Self { stream, sent: 0, limit: 0, protocol })
+    }
+
+    /// The subprotocol that the edge chose.
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// How many may be sent before the edge says more.
+    pub fn credit(&self) -> u64 {
+        self.limit.saturating_sub(self.sent)
+    }
+
+    /// Sends one event, and gives its number on this connection.
+    pub async fn send(&mut self, text: &str) -> Result<u64, String> {
+        let sending = self.stream.send(Message::text(text));
+        timeout(PATIENCE, sending).await.map_err(|_| "not taken")?.map_err(|error| error.to_string())?;
+        self.sent += 1;
+        Ok(self.sent)
+    }
+
+    /// The next text message as JSON; the close frame is an error.
+    pub async fn next(&mut self, patience: Duration) -> Result<Value, String> {
+        loop {
+            let message = timeout(patience, self.stream.next()).await.map_err(|_| "silence")?;
+            match message.ok_or("the connection ended")?.map_err(|error| error.to_string())? {
+                Message::Text(text) => return serde_json::from_str(&text).map_err(|error| format!("{error}: {text}")),
+                Message::Close(frame) => return Err(format!("closed: {}", frame.map(code).unwrap_or_default())),
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+    }
+
+    /// Closes, and waits for the edge's close frame.
+    pub async fn close(mut self) {
+        // It may be gone already.
+        let _closed = timeout(PATIENCE, self.stream.close(None)).await;
+    }
+}
+
+fn code(frame: CloseFrame) -> String {
+    format!("{} {}", u16::from(frame.code), frame.reason)
+}

@@ -1,1 +1,15 @@
-//! TBD
+//! Transforms that a pipeline file can name: programs in VRL, and filters.
+//!
+//! A [`TransformConfig`] compiles to a [`Program`], which is the stage's [`jaiminho_runtime::Transform`].
+//! [`mapping_tests`] runs the tests that lie beside a mapping.
+
+mod config;
+mod event_value;
+mod memory;
+mod program;
+mod source;
+
+pub use config::{Source, SourceLong, Step, TransformConfig};
+pub use memory::{ParseMemory, TREE_BYTES_PER_TEXT_BYTE};
+pub use program::{Limits, Program};
+pub use source::CompileError;

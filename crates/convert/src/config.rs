@@ -1,0 +1,140 @@
+//! What `transform:` says: one step, or a list of steps, each `vrl` or `filter`.
+
+use std::{fmt, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value};
+
+/// The steps of a transform, in order: what one emits, the next takes. One step need not be a list.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum TransformConfig {
+    /// One step.
+    Step(Step),
+    /// Steps in order.
+    Steps(Vec<Step>),
+}
+
+/// One step: a map with exactly one key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// A VRL program. `.` is the event in CloudEvents' JSON format; an array left in it means many events, `null` none,
+    /// and `abort "reason"` rejects the event.
+    Vrl(Source),
+    /// A VRL expression of type boolean; events for which it is `true` are kept, unchanged.
+    Filter(String),
+}
+
+/// Where a VRL program is. Short form: the program itself, as a string (the same as `inline`).
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Source {
+    /// The program itself.
+    Short(String),
+    /// The long form.
+    Long(SourceLong),
+}
+
+/// A map with exactly one key.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceLong {
+    /// A file, relative to the pipeline file's folder.
+    File(PathBuf),
+    /// The program itself.
+    Inline(String),
+}
+
+impl TransformConfig {
+    /// Its steps in order.
+    pub fn steps(&self) -> &[Step] {
+        match self {
+            Self::Step(step) => std::slice::from_ref(step),
+            Self::Steps(steps) => steps,
+        }
+    }
+}
+
+// By hand: an untagged derive would answer every mistake with "did not match any variant".
+impl<'de> Deserialize<'de> for TransformConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StepsVisitor;
+        impl<'de> Visitor<'de> for StepsVisitor {
+            type Value = TransformConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a step (`vrl:` or `filter:`) or a list of steps")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Step::deserialize(value::MapAccessDeserializer::new(map)).map(TransformConfig::Step)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                let steps = Vec::<Step>::deserialize(value::SeqAccessDeserializer::new(seq))?;
+                if steps.is_empty() {
+                    return Err(de::Error::invalid_length(0, &"at least one step"));
+                }
+                Ok(TransformConfig::Steps(steps))
+            }
+        }
+        deserializer.deserialize_any(StepsVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SourceVisitor;
+        impl<'de> Visitor<'de> for SourceVisitor {
+            type Value = Source;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a VRL program, `{file: PATH}` or `{inline: PROGRAM}`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Source::Short(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                SourceLong::deserialize(value::MapAccessDeserializer::new(map)).map(Source::Long)
+            }
+        }
+        deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<TransformConfig, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_step_and_a_list_of_steps_are_read() {
+        let one = parse(r#"{"vrl": {"file": "mappings/a.vrl"}}"#).unwrap();
+        assert_eq!(one.steps(), [Step::Vrl(Source::Long(SourceLong::File("mappings/a.vrl".into())))]);
+        let many = parse(r#"[{"vrl": ".x = 1"}, {"vrl": {"inline": ".y = 1"}}, {"filter": "true"}]"#).unwrap();
+        assert_eq!(many.steps().len(), 3);
+        assert_eq!(many.steps()[0], Step::Vrl(Source::Short(".x = 1".into())));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            (r#"{"lua": "x"}"#, "unknown variant `lua`, expected `vrl` or `filter`"),
+            (r#"{"vrl": {"path": "x"}}"#, "unknown variant `path`, expected `file` or `inline`"),
+            (r#"{"vrl": {"file": "x", "inline": "y"}}"#, "invalid length"),
+            (r#"{"vrl": 7}"#, "expected a VRL program, `{file: PATH}` or `{inline: PROGRAM}`"),
+            (r#""x""#, "expected a step (`vrl:` or `filter:`) or a list of steps"),
+            ("[]", "expected at least one step"),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

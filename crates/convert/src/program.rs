@@ -1,0 +1,507 @@
+//! A compiled transform, and how one event goes through it.
+
+use std::{cell::RefCell, ops::ControlFlow, path::Path, sync::LazyLock};
+
+use futures_util::future::BoxFuture;
+use jaiminho_core::{Event, Reason};
+use jaiminho_event::{CloudEvent, EventView};
+use jaiminho_runtime::{Emitted, Failure, Transform, Verdict};
+use smallvec::SmallVec;
+use vrl::{
+    compiler::{
+        CompilationResult, ExpressionError, Program as Compiled, TargetValueRef, TimeZone,
+        runtime::{Runtime, Terminate},
+    },
+    value::{ObjectMap, Secrets, Value},
+};
+
+use crate::{
+    config::{Source, SourceLong, Step, TransformConfig},
+    event_value,
+    memory::ParseMemory,
+    source::{CompileError, Text, position},
+};
+
+/// Most expressions that a program may evaluate for one event, beside [`STEPS_PER_BYTE`]: a loop that doesn't end
+/// must not hold a thread. The count is the same on redelivery, unlike a time-out.
+const STEPS_BASE: u64 = 1_000_000;
+/// Further expressions for each byte of the event.
+const STEPS_PER_BYTE: u64 = 100;
+
+/// Times without a zone are in UTC, wherever the process runs.
+static UTC: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::parse("UTC").unwrap_or_default());
+
+/// Limits of one transform; an event that exceeds one is rejected, except for memory, for which it waits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Share one among all transforms of a process.
+    pub parse_memory: ParseMemory,
+    /// Most events made of one.
+    pub outputs_max: usize,
+    /// Most bytes of all events made of one, encoded.
+    pub output_bytes_max: usize,
+}
+
+impl Default for Limits {
+    /// 64 MiB, 10,000 events, 16 MiB.
+    fn default() -> Self {
+        Self { parse_memory: ParseMemory::default(), outputs_max: 10_000, output_bytes_max: 16 << 20 }
+    }
+}
+
+/// A transform's steps, compiled. The same event gives the same results, bytes and ids included, unless a program
+/// asks for the time with `now()`.
+///
+/// # The outputs of a `vrl` step
+///
+/// What the program leaves in `.`: an object is one event, an array many, `null` none. What it lacks is added:
+/// `specversion`; `source`, the input's; `id`: for an object the input's, for the elements of an array the input's with
+/// `/0`, `/1` … by position (`null` elements are left out). An `id` that the program sets itself is kept.
+/// `partitionkey` is always the input's: it decides order.
+///
+/// # Rejections
+///
+/// `abort`, a run-time error of VRL, an output that is no CloudEvent: [`Reason::Invalid`]. An input that is none:
+/// [`Reason::Malformed`]. Outputs past the limits: [`Reason::TooLarge`].
+#[derive(Debug)]
+pub struct Program {
+    steps: Vec<CompiledStep>,
+    warnings: Vec<CompileError>,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct CompiledStep {
+    kind: Kind,
+    compiled: Compiled,
+    text: Text,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Vrl,
+    Filter,
+}
+
+/// A rejection on its way out.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) reason: Reason,
+    pub(crate) text: String,
+}
+
+impl Rejected {
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
+        Self { reason: Reason::Invalid, text: text.into() }
+    }
+}
+
+impl Program {
+    /// Compiles all steps; files are relative to `base_dir`.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes of all steps.
+    pub fn compile(config: &TransformConfig, base_dir: &Path) -> Result<Self, Vec<CompileError>> {
+        let mut program = Self { steps: Vec::new(), warnings: Vec::new(), limits: Limits::default() };
+        let mut errors = Vec::new();
+        for (index, step) in config.steps().iter().enumerate() {
+            match compile_step(index, step, base_dir) {
+                Ok((step, warnings)) => {
+                    program.steps.push(step);
+                    program.warnings.extend(warnings);
+                }
+                Err(found) => errors.extend(found),
+            }
+        }
+        if errors.is_empty() { Ok(program) } else { Err(errors) }
+    }
+
+    /// With other limits than the default ones.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What the compiler found doubtful, such as a result that is not used.
+    pub fn warnings(&self) -> &[CompileError] {
+        &self.warnings
+    }
+
+    /// Converts one event, without waiting for memory.
+    pub fn run(&self, event: &Event) -> Verdict {
+        match self.outputs(event) {
+            Ok(outputs) => Verdict::Emit(outputs),
+            Err(Rejected { reason, text }) => Verdict::Reject { reason, text },
+        }
+    }
+
+    fn outputs(&self, event: &Event) -> Result<SmallVec<[Emitted; 1]>, Rejected> {
+        let view = EventView::parse(&event.payload)
+            .map_err(|e| Rejected { reason: Reason::Malformed, text: e.to_string() })?;
+        let key = view.attribute("partitionkey").map(|key| key.into_owned());
+        let mut values = vec![event_value::from_view(&view)];
+        let budget = STEPS_BASE + STEPS_PER_BYTE * event.size();
+        let mut budget_left = budget;
+        for step in &self.steps {
+            let mut next = Vec::with_capacity(values.len());
+            for value in values {
+                step.apply(value, &mut budget_left, &mut next).map_err(|e| exhausted(e, budget))?;
+                if next.len() > self.limits.outputs_max {
+                    return Err(self.too_many());
+                }
+            }
+            values = next;
+        }
+        if !self.changes() {
+            return Ok(values.iter().map(|_| Emitted { payload: event.payload.clone() }).collect());
+        }
+        self.encode(values, key.as_deref())
+    }
+
+    /// Filters alone leave an event as it is.
+    fn changes(&self) -> bool {
+        self.steps.iter().any(|step| step.kind == Kind::Vrl)
+    }
+
+    fn encode(&self, values: Vec<ObjectMap>, key: Option<&str>) -> Result<SmallVec<[Emitted; 1]>, Rejected> {
+        let mut outputs = SmallVec::with_capacity(values.len());
+        let mut bytes = 0;
+        let many = values.len() > 1;
+        for (index, value) in values.into_iter().enumerate() {
+            let payload = event_value::into_event(value, key)
+                .map(|event: CloudEvent| event.encode())
+                .map_err(|e| Rejected::invalid(if many { format!("output {index}: {e}") } else { format!("output: {e}") }))?;
+            bytes += payload.len();
+            if bytes > self.limits.output_bytes_max {
+                let text = format!("its outputs are more than {} bytes", self.limits.output_bytes_max);
+                return Err(Rejected { reason: Reason::TooLarge, text });
+            }
+            outputs.push(Emitted { payload });
+        }
+        Ok(outputs)
+    }
+
+    fn too_many(&self) -> Rejected {
+        let text = format!("it makes more than {} events", self.limits.outputs_max);
+        Rejected { reason: Reason::TooLarge, text }
+    }
+}
+
+impl Transform for Program {
+    fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>> {
+        Box::pin(async move {
+            let _reservation = self.limits.parse_memory.reserve(event.payload.len()).await;
+            Ok(self.run(event))
+        })
+    }
+}
+
+fn compile_step(
+    index: usize,
+    step: &Step,
+    base_dir: &Path,
+) -> Result<(CompiledStep, Vec<CompileError>), Vec<CompileError>> {
+    let (kind, text) = match step {
+        Step::Vrl(Source::Short(text) | Source::Long(SourceLong::Inline(text))) => {
+            (Kind::Vrl, Text::inline(index, text))
+        }
+        Step::Vrl(Source::Long(SourceLong::File(path))) => {
+            (Kind::Vrl, Text::file(index, base_dir, path).map_err(|e| vec![e])?)
+        }
+        Step::Filter(text) => (Kind::Filter, Text::inline(index, text)),
+    };
+    let CompilationResult { program, warnings, .. } = text.compile(kind == Kind::Filter)?;
+    if kind == Kind::Filter {
+        let result = program.final_type_info().result;
+        if !result.is_boolean() {
+            return Err(vec![text.error(format!("a filter must be a boolean, but this is {}", result.kind()))]);
+        }
+    }
+    let warnings = text.errors(warnings);
+    Ok((CompiledStep { kind, compiled: program, text }, warnings))
+}
+
+impl CompiledStep {
+    /// Runs the step on one event, and adds what comes of it to `outputs`.
+    fn apply(&self, event: ObjectMap, budget: &mut u64, outputs: &mut Vec<ObjectMap>) -> Result<(), Stop> {
+        match self.kind {
+            Kind::Filter => {
+                let mut value = Value::Object(event);
+                let kept = self.resolve(&mut value, budget)?;
+                if let (Value::Boolean(true), Value::Object(event)) = (kept, value) {
+                    outputs.push(event);
+                }
+                Ok(())
+            }
+            Kind::Vrl => {
+                let parent = Parent::of(&event);
+                let mut value = Value::Object(event);
+                self.resolve(&mut value, budget)?;
+                parent.adopt(value, outputs).map_err(Stop::Rejected)
+            }
+        }
+    }
+
+    fn resolve(&self, value: &mut Value, budget: &mut u64) -> Result<Value, Stop> {
+        thread_local!(static RUNTIME: RefCell<Runtime> = RefCell::default());
+        // Taken out, so that a panic inside VRL leaves a fresh one behind.
+        let mut runtime = RUNTIME.take();
+        let mut metadata = Value::Object(ObjectMap::new());
+        let mut secrets = Secrets::default();
+        let mut target = TargetValueRef { value, metadata: &mut metadata, secrets: &mut secrets };
+        let mut control = || match budget.checked_sub(1) {
+            Some(left) => {
+                *budget = left;
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        };
+        let result = runtime.resolve_with_control(&mut target, &self.compiled, &UTC, &mut control);
+        runtime.clear();
+        RUNTIME.set(runtime);
+        result.map_err(|stopped| self.stop(stopped))
+    }
+
+    fn stop(&self, stopped: Terminate) -> Stop {
+        match stopped {
+            Terminate::Interrupted => Stop::Exhausted,
+            Terminate::Abort(ExpressionError::Abort { message: Some(message), .. }) => {
+                Stop::Rejected(Rejected::invalid(message))
+            }
+            Terminate::Abort(ExpressionError::Abort { span, message: None }) => {
+                let (line, _) = position(&self.text.text, span.start());
+                Stop::Rejected(Rejected::invalid(format!("aborted at {}:{line}", self.text.name())))
+            }
+            Terminate::Abort(error) | Terminate::Error(error) => Stop::Rejected(Rejected::invalid(error.to_string())),
+        }
+    }
+}
+
+/// Why a step yields nothing.
+enum Stop {
+    Rejected(Rejected),
+    Exhausted,
+}
+
+fn exhausted(stop: Stop, budget: u64) -> Rejected {
+    match stop {
+        Stop::Rejected(rejected) => rejected,
+        Stop::Exhausted => Rejected::invalid(format!("the program takes more than {budget} steps")),
+    }
+}
+
+/// What outputs inherit.
+struct Parent {
+    id: Value,
+    source: Value,
+}
+
+impl Parent {
+    fn of(event: &ObjectMap) -> Self {
+        let field = |name: &str| event.get(name).cloned().unwrap_or(Value::Null);
+        Self { id: field("id"), source: field("source") }
+    }
+
+    /// Takes the program's result apart into events.
+    fn adopt(&self, result: Value, outputs: &mut Vec<ObjectMap>) -> Result<(), Rejected> {
+        match result {
+            Value::Null => {}
+            Value::Object(event) => outputs.push(self.complete(event, None)),
+            Value::Array(events) => {
+                for (index, event) in events.into_iter().enumerate() {
+                    match event {
+                        Value::Object(event) => outputs.push(self.complete(event, Some(index))),
+                        Value::Null => {}
+                        other => return Err(not_an_event(&format!("output {index}"), &other)),
+                    }
+                }
+            }
+            other => return Err(not_an_event("`.` after the program", &other)),
+        }
+        Ok(())
+    }
+
+    fn complete(&self, mut event: ObjectMap, index: Option<usize>) -> ObjectMap {
+        if event.get("id").is_none_or(|id| *id == self.id || *id == Value::Null) {
+            let id = match index {
+                None => self.id.clone(),
+                Some(index) => Value::from(format!("{}/{index}", self.id.to_string_lossy())),
+            };
+            event.insert("id".into(), id);
+        }
+        event.entry("source".into()).or_insert_with(|| self.source.clone());
+        event
+    }
+}
+
+fn not_an_event(what: &str, value: &Value) -> Rejected {
+    Rejected::invalid(format!("{what} is of type {}, not an event (an object)", value.kind_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn event(json: &str) -> Event {
+        let event = CloudEvent::from_json_slice(json.as_bytes()).unwrap();
+        Event {
+            payload: event.encode(),
+            key: None,
+            attempt: 1,
+            arrived_ms: 0,
+            deadline_ms: None,
+            origin: Default::default(),
+            trace: None,
+        }
+    }
+
+    fn program(config: &str) -> Program {
+        Program::compile(&serde_json::from_str(config).unwrap(), Path::new(".")).unwrap()
+    }
+
+    fn vrl(source: &str) -> Program {
+        program(&serde_json::json!({ "vrl": source }).to_string())
+    }
+
+    fn run(program: &Program, json: &str) -> Result<Vec<serde_json::Value>, String> {
+        match program.run(&event(json)) {
+            Verdict::Emit(outputs) => {
+                Ok(outputs.iter().map(|o| CloudEvent::decode(&o.payload).unwrap().to_json()).collect())
+            }
+            Verdict::Reject { reason, text } => Err(format!("{reason:?}: {text}")),
+        }
+    }
+
+    const INPUT: &str = r#"{"specversion":"1.0","id":"7","source":"/dev","type":"t","time":"2026-01-02T03:04:05.5Z",
+        "partitionkey":"k","seq":3,"flag":true,"data":{"n":1,"f":1.0,"list":[1,null],"big":9007199254740993}}"#;
+
+    #[test]
+    fn a_program_that_changes_nothing_gives_the_same_event() {
+        let expected: serde_json::Value = CloudEvent::from_json_slice(INPUT.as_bytes()).unwrap().to_json();
+        assert_eq!(run(&vrl(". = ."), INPUT).unwrap(), [expected]);
+    }
+
+    #[test]
+    fn an_object_keeps_the_id_and_an_array_numbers_it_by_position() {
+        let one = run(&vrl(".data = 1\ndel(.partitionkey)\ndel(.source)"), INPUT).unwrap();
+        assert_eq!((one[0]["id"].as_str(), one[0]["source"].as_str()), (Some("7"), Some("/dev")));
+        assert_eq!(one[0]["partitionkey"], "k");
+
+        let many = run(&vrl(r#". = [., null, {"type": "u", "partitionkey": "other"}, {"id": "own", "type": "u"}]"#), INPUT);
+        let many = many.unwrap();
+        let ids: Vec<_> = many.iter().map(|e| e["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["7/0", "7/2", "own"]);
+        assert!(many.iter().all(|e| e["partitionkey"] == "k" && e["source"] == "/dev"));
+    }
+
+    #[test]
+    fn a_key_that_the_input_lacks_can_not_be_made_up() {
+        let input = r#"{"specversion":"1.0","id":"7","source":"/dev","type":"t"}"#;
+        let output = run(&vrl(r#".partitionkey = "mine""#), input).unwrap();
+        assert_eq!(output[0].get("partitionkey"), None);
+    }
+
+    #[test]
+    fn null_emits_nothing() {
+        assert_eq!(run(&vrl(". = null"), INPUT).unwrap(), Vec::<serde_json::Value>::new());
+    }
+
+    #[test]
+    fn steps_follow_each_other_and_a_filter_keeps_or_drops() {
+        let steps = program(
+            r#"[{"vrl": ". = map_values([1, 2, 3]) -> |n| { {\"type\": \"t\", \"data\": {\"n\": n}} }"},
+                {"filter": ".data.n != 2"}, {"vrl": ". = [.]"}]"#,
+        );
+        let outputs = run(&steps, INPUT).unwrap();
+        assert_eq!(outputs.iter().map(|e| e["id"].as_str().unwrap()).collect::<Vec<_>>(), ["7/0/0", "7/2/0"]);
+    }
+
+    #[test]
+    fn a_filter_alone_leaves_the_bytes_as_they_are() {
+        let event = event(INPUT);
+        let Verdict::Emit(kept) = program(r#"{"filter": ".seq == 3"}"#).run(&event) else { panic!() };
+        assert_eq!(kept[0].payload.as_ptr(), event.payload.as_ptr());
+        let Verdict::Emit(dropped) = program(r#"{"filter": ".seq == 4"}"#).run(&event) else { panic!() };
+        assert!(dropped.is_empty());
+    }
+
+    #[test]
+    fn rejections_say_why() {
+        let cases = [
+            ("abort \"no temperature\"", "Invalid: no temperature"),
+            ("x = 1\nabort", "Invalid: aborted at step 1, inline program:2"),
+            (".data = to_int!(.type)", "Invalid: function call error for \"to_int\""),
+            (". = 1", "Invalid: `.` after the program is of type integer, not an event (an object)"),
+            (". = [1]", "Invalid: output 0 is of type integer, not an event (an object)"),
+            (". = [., {}]", "Invalid: output 1: `type` is missing"),
+            (".type = 5", "Invalid: output: `type` is of type integer; it must be a string"),
+            (".type = \"\"", "Invalid: output: `type` is empty"),
+            (".specversion = \"0.3\"", "Invalid: output: `specversion` is \"0.3\"; it must be \"1.0\""),
+            (".deviceId = \"x\"", "Invalid: output: `deviceId` is no attribute name"),
+            (".tags = [1]", "Invalid: output: `tags` is of type array; an attribute is"),
+            (".seq = 5000000000", "Invalid: output: `seq` is 5000000000: an attribute's integer has 32 bits"),
+            (".time = \"yesterday\"", "Invalid: output: `time`"),
+            (".data_base64 = \"AA==\"", "Invalid: output: it has both `data` and `data_base64`"),
+            ("del(.data)\n.data_base64 = \"?\"", "Invalid: output: `data_base64` is not base64"),
+            (".datacontenttype = \"text/plain\"", "Invalid: output: `data` is of type map, but `datacontenttype`"),
+            (".data.x = 1e308 * 10.0", "Invalid: output: `data.x` is an infinite number"),
+        ];
+        for (source, expected) in cases {
+            let error = run(&vrl(source), INPUT).unwrap_err();
+            assert!(error.starts_with(expected), "{source}\n {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_malformed() {
+        let mut bad = event(INPUT);
+        bad.payload = bytes::Bytes::from_static(b"\xff\xff");
+        let Verdict::Reject { reason, .. } = vrl(". = .").run(&bad) else { panic!() };
+        assert_eq!(reason, Reason::Malformed);
+    }
+
+    #[test]
+    fn limits_hold() {
+        let limits = Limits { outputs_max: 3, output_bytes_max: 1000, ..Limits::default() };
+        let error = run(&vrl(". = [., ., ., .]").with_limits(limits.clone()), INPUT).unwrap_err();
+        assert_eq!(error, "TooLarge: it makes more than 3 events");
+        let big = ". = [., ., .]\nlong = \"0123456789\"\nfor_each([1,2,3,4,5,6]) -> |_i, _v| { long = long + long }\n.[0].data = long";
+        let error = run(&vrl(big).with_limits(limits), INPUT).unwrap_err();
+        assert_eq!(error, "TooLarge: its outputs are more than 1000 bytes");
+    }
+
+    #[test]
+    fn a_loop_that_takes_too_long_is_rejected() {
+        let source = "x = array!(.data)\nfor_each(x) -> |_i, _a| { for_each(x) -> |_j, _b| { y = 1 } }";
+        let input = serde_json::json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": vec![0; 2000]});
+        let error = run(&vrl(source), &input.to_string()).unwrap_err();
+        assert!(error.contains("the program takes more than"), "{error}");
+    }
+
+    #[test]
+    fn text_and_bytes_pass() {
+        let text = r#"{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"text/plain","data":"{a"}"#;
+        assert_eq!(run(&vrl(". = ."), text).unwrap()[0]["data"], "{a");
+        let binary = r#"{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"image/png","data_base64":"AAH/"}"#;
+        assert_eq!(run(&vrl(". = ."), binary).unwrap()[0]["data_base64"], "AAH/");
+    }
+
+    #[test]
+    fn compile_errors_of_all_steps_are_reported() {
+        let config = serde_json::from_str(r#"[{"vrl": ".a = ("}, {"filter": ".a"}, {"filter": ".data = true"},
+            {"vrl": {"file": "no/such.vrl"}}]"#);
+        let errors = Program::compile(&config.unwrap(), Path::new("/base")).unwrap_err();
+        let steps: Vec<_> = errors.iter().map(|e| e.step).collect();
+        assert_eq!(steps, [0, 1, 2, 3], "{errors:#?}");
+        assert!(errors[1].message.starts_with("a filter must be a boolean"), "{}", errors[1]);
+        assert!(errors[2].message.contains("mutation of read-only value"), "{}", errors[2]);
+        assert!(errors[3].to_string().starts_with("/base/no/such.vrl: can't be read"), "{}", errors[3]);
+    }
+
+    #[test]
+    fn a_time_without_zone_is_utc() {
+        let output = run(&vrl(r#".time = parse_timestamp!("2026-01-02 03:04", "%Y-%m-%d %H:%M")"#), INPUT).unwrap();
+        assert_eq!(output[0]["time"], "2026-01-02T03:04:00Z");
+    }
+}

@@ -1,0 +1,406 @@
+//! What a pipeline file says about a Kafka sink, and the client configuration that follows from it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use jaiminho_event::units::ByteSize;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::event_hubs::EventHubs;
+use crate::secret::Secret;
+
+/// `sink: { kafka: … }`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkConfig {
+    /// `host:port`, comma-separated. `embedded` is the broker of `jaiminho up`. Follows from `event_hubs` where that is set.
+    #[serde(default)]
+    pub bootstrap_servers: Option<String>,
+    /// Template of the topic's name. An event without one of its fields is rejected.
+    pub topic: String,
+    /// Most topics that events may name: a client chooses them. More are rejected.
+    #[serde(default = "default_topics_max")]
+    pub topics_max: usize,
+    /// Template of the record's key; a missing field makes it null. Default: the event's `partitionkey`.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// Templates of further headers; one with a missing field is left out.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// How the event becomes a record.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Most records in librdkafka's queue; beyond it the sink waits.
+    #[serde(default = "default_queue_events")]
+    pub queue_events: u32,
+    /// Most bytes in librdkafka's queue; beyond it the sink waits.
+    #[serde(default = "default_queue_bytes")]
+    pub queue_bytes: ByteSize,
+    /// SASL authentication.
+    #[serde(default)]
+    pub sasl: Option<Sasl>,
+    /// Encryption; `{}` is enough for a certificate of a public authority.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Azure Event Hubs, instead of `bootstrap_servers`, `sasl` and `tls`.
+    #[serde(default)]
+    pub event_hubs: Option<EventHubs>,
+    /// Any other property of librdkafka.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Scalar>,
+}
+
+/// CloudEvents content mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Attributes in `ce_` headers, data as the value.
+    #[default]
+    Binary,
+    /// The whole event as JSON in the value.
+    Structured,
+}
+
+/// A property's value.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// `true`
+    Bool(bool),
+    /// `5`
+    Integer(i64),
+    /// `zstd`
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(f),
+            Self::Integer(value) => value.fmt(f),
+            Self::Text(value) => value.fmt(f),
+        }
+    }
+}
+
+// A value may be a secret that somebody put here in spite of `sasl`.
+impl fmt::Debug for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[value]")
+    }
+}
+
+/// Authentication by SASL.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sasl {
+    /// Which mechanism the broker offers.
+    pub mechanism: SaslMechanism,
+    /// For PLAIN and SCRAM.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// For PLAIN and SCRAM.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// For OAUTHBEARER.
+    #[serde(default)]
+    pub method: Option<OauthMethod>,
+    /// For OAUTHBEARER.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// For OAUTHBEARER.
+    #[serde(default)]
+    pub client_secret: Option<Secret>,
+    /// For OAUTHBEARER.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// For OAUTHBEARER.
+    #[serde(default)]
+    pub token_endpoint_url: Option<String>,
+}
+
+/// A SASL mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum SaslMechanism {
+    /// User and password; use it with `tls` only.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// Salted challenge response.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// Salted challenge response.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+    /// OAuth 2 client credentials.
+    #[serde(rename = "OAUTHBEARER")]
+    OauthBearer,
+}
+
+impl SaslMechanism {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+        }
+    }
+}
+
+/// Where an OAUTHBEARER token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OauthMethod {
+    /// From `token_endpoint_url`, by client credentials.
+    Oidc,
+}
+
+/// Encryption and the client's certificate. All files are PEM.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Authorities to trust. Default: the system's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// This client's certificate.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// The key's pass phrase.
+    #[serde(default)]
+    pub key_password: Option<Secret>,
+}
+
+/// Why a sink can't be made from its configuration. Never shows a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A property that this sink sets itself.
+    #[error("property {name} can't be set: {reason}")]
+    Owned {
+        /// The property.
+        name: String,
+        /// What holds instead.
+        reason: &'static str,
+    },
+    /// A template that doesn't parse.
+    #[error("{field}: {error}")]
+    Template {
+        /// `topic`, `key` or `headers.NAME`.
+        field: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// A field is missing, or excludes another.
+    #[error("{0}")]
+    Fields(String),
+    /// A topic without a template whose name Kafka doesn't allow.
+    #[error("topic {0:?} is not a name that Kafka allows: 1-249 of a-z, A-Z, 0-9, '.', '_' and '-'")]
+    Topic(String),
+    /// A secret's file can't be read.
+    #[error("{field}: can't read {file}: {error}", file = file.display())]
+    SecretFile {
+        /// Which secret.
+        field: &'static str,
+        /// Its file.
+        file: PathBuf,
+        /// Why.
+        error: std::io::ErrorKind,
+    },
+    /// librdkafka doesn't know a property, or not this value.
+    #[error("property {name}: {text}")]
+    Property {
+        /// The property.
+        name: String,
+        /// librdkafka's words.
+        text: String,
+    },
+    /// librdkafka refuses the configuration as a whole.
+    #[error("Kafka client: {0}")]
+    Client(String),
+}
+
+fn default_topics_max() -> usize {
+    50
+}
+
+fn default_queue_events() -> u32 {
+    100_000
+}
+
+fn default_queue_bytes() -> ByteSize {
+    ByteSize(64 * 1024 * 1024)
+}
+
+/// Properties that belong to the sink: a name or its beginning, and what holds instead.
+const OWNED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "it is the field bootstrap_servers"),
+    ("metadata.broker.list", "it is the field bootstrap_servers"),
+    ("enable.idempotence", "it is always true: retries must neither duplicate nor reorder"),
+    ("enable.gapless.guarantee", "it is always true: a key's order must outlive a failed batch"),
+    ("acks", "it is always all: an event is acknowledged only when it is safe"),
+    ("request.required.acks", "it is always all: an event is acknowledged only when it is safe"),
+    ("retries", "a broker that is away is retried without limit"),
+    ("message.send.max.retries", "a broker that is away is retried without limit"),
+    ("message.timeout.ms", "there is none: a broker that is away is waited for"),
+    ("delivery.timeout.ms", "there is none: a broker that is away is waited for"),
+    ("max.in.flight", "idempotence sets it"),
+    ("queuing.strategy", "it is always fifo: a key's order depends on it"),
+    ("queue.buffering.max.messages", "it is the field queue_events"),
+    ("queue.buffering.max.kbytes", "it is the field queue_bytes"),
+    ("topic.metadata.propagation.max.ms", "an unknown topic is waited for 60 s"),
+    ("transactional.id", "the sink makes no transactions"),
+    ("delivery.report.only.error", "events are settled by delivery reports"),
+    ("dr_", "events are settled by delivery reports"),
+    ("security.protocol", "it follows from the fields sasl and tls"),
+    ("sasl.mechanism", "it is the field sasl.mechanism"),
+    ("sasl.username", "it is the field sasl.username"),
+    ("sasl.password", "it is the field sasl.password, where it is kept out of logs"),
+    ("sasl.oauthbearer.client", "it is a field of sasl, where it is kept out of logs"),
+    ("ssl.key.password", "it is the field tls.key_password, where it is kept out of logs"),
+    ("test.mock", "the broker for trials is bootstrap_servers: embedded"),
+];
+
+impl SinkConfig {
+    /// A sink to `topic` at `bootstrap_servers`, all else as by default.
+    pub fn new(bootstrap_servers: impl Into<String>, topic: impl Into<String>) -> Self {
+        Self {
+            bootstrap_servers: Some(bootstrap_servers.into()),
+            topic: topic.into(),
+            topics_max: default_topics_max(),
+            key: None,
+            headers: BTreeMap::new(),
+            mode: Mode::Binary,
+            queue_events: default_queue_events(),
+            queue_bytes: default_queue_bytes(),
+            sasl: None,
+            tls: None,
+            event_hubs: None,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it means the broker of `jaiminho up`.
+    pub fn is_embedded(&self) -> bool {
+        self.bootstrap_servers.as_deref() == Some("embedded")
+    }
+
+    /// Most bytes that librdkafka's queue takes: its own copies of the records and their bookkeeping.
+    pub fn memory_bytes_max(&self) -> u64 {
+        /// `rd_kafka_msg_t` and its headers' list.
+        const RECORD_OVERHEAD_BYTES: u64 = 256;
+        self.queue_bytes.0 + u64::from(self.queue_events) * RECORD_OVERHEAD_BYTES
+    }
+
+    /// Everything that can be checked without a connection: templates, properties, secrets' files.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        crate::record::Shape::new(self)?;
+        crate::producer::check(&client_config(self)?)
+    }
+}
+
+/// The properties that librdkafka is given. Has secrets in it: not for showing.
+pub fn client_config(config: &SinkConfig) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut client = BTreeMap::new();
+    let mut set = |name: &str, value: String| {
+        client.insert(name.to_owned(), value);
+    };
+    set("partitioner", "murmur2_random".into());
+    set("socket.keepalive.enable", "true".into());
+    match (&config.event_hubs, &config.bootstrap_servers) {
+        (Some(hubs), None) => {
+            if config.sasl.is_some() || config.tls.is_some() {
+                return Err(ConfigError::Fields("event_hubs sets sasl and tls itself".into()));
+            }
+            hubs.client_config(&config.properties, &mut set)?;
+        }
+        (None, Some(servers)) => {
+            set("bootstrap.servers", servers.clone());
+            set("security.protocol", security_protocol(config).into());
+            config.sasl.as_ref().map_or(Ok(()), |sasl| sasl.client_config(&mut set))?;
+            config.tls.as_ref().map_or(Ok(()), |tls| tls.client_config(&mut set))?;
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(ConfigError::Fields("one of bootstrap_servers and event_hubs is needed, not both".into()));
+        }
+    }
+    for (name, value) in &config.properties {
+        if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| name.starts_with(owned)) {
+            return Err(ConfigError::Owned { name: name.clone(), reason });
+        }
+        set(name, value.to_string());
+    }
+    set("enable.idempotence", "true".into());
+    set("enable.gapless.guarantee", "true".into());
+    set("acks", "all".into());
+    set("message.timeout.ms", "0".into());
+    set("queue.buffering.max.messages", config.queue_events.to_string());
+    set("queue.buffering.max.kbytes", config.queue_bytes.0.div_ceil(1024).to_string());
+    Ok(client)
+}
+
+fn security_protocol(config: &SinkConfig) -> &'static str {
+    match (config.sasl.is_some(), config.tls.is_some()) {
+        (false, false) => "plaintext",
+        (false, true) => "ssl",
+        (true, false) => "sasl_plaintext",
+        (true, true) => "sasl_ssl",
+    }
+}
+
+impl Sasl {
+    fn client_config(&self, set: &mut impl FnMut(&str, String)) -> Result<(), ConfigError> {
+        set("sasl.mechanism", self.mechanism.name().into());
+        match self.mechanism {
+            SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
+                let (Some(username), Some(password)) = (&self.username, &self.password) else {
+                    return Err(self.needs("username and password"));
+                };
+                set("sasl.username", username.clone());
+                set("sasl.password", password.read("sasl.password")?);
+            }
+            SaslMechanism::OauthBearer => {
+                let (Some(id), Some(secret), Some(url)) =
+                    (&self.client_id, &self.client_secret, &self.token_endpoint_url)
+                else {
+                    return Err(self.needs("client_id, client_secret and token_endpoint_url"));
+                };
+                set("sasl.oauthbearer.method", "oidc".into());
+                set("sasl.oauthbearer.client.id", id.clone());
+                set("sasl.oauthbearer.client.secret", secret.read("sasl.client_secret")?);
+                set("sasl.oauthbearer.token.endpoint.url", url.clone());
+                if let Some(scope) = &self.scope {
+                    set("sasl.oauthbearer.scope", scope.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn needs(&self, fields: &str) -> ConfigError {
+        ConfigError::Fields(format!("sasl.mechanism {} needs {fields}", self.mechanism.name()))
+    }
+}
+
+impl Tls {
+    fn client_config(&self, set: &mut impl FnMut(&str, String)) -> Result<(), ConfigError> {
+        if self.cert.is_some() != self.key.is_some() {
+            return Err(ConfigError::Fields("tls needs cert and key together".into()));
+        }
+        let mut set_path = |name: &str, path: &Option<PathBuf>| {
+            if let Some(path) = path.as_deref().map(Path::to_string_lossy) {
+                set(name, path.into_owned());
+            }
+        };
+        set_path("ssl.ca.location", &self.ca);
+        set_path("ssl.certificate.location", &self.cert);
+        set_path("ssl.key.location", &self.key);
+        if let Some(password) = &self.key_password {
+            set("ssl.key.password", password.read("tls.key_password")?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,403 @@
+//! What the sink has not settled, in arrival order, and what happens to it. No IO and no clock: producing is a
+//! trait, time an argument.
+//!
+//! ```text
+//!            push             pump                 delivered ok
+//!   event ────────► waiting ─────────► in flight ────────────────► settled
+//!                      ▲                   │ error
+//!                      └── restart ────────┤  retry, suspect
+//!                      └── topic away ─────┤  after its turn, while others go on
+//!                                          └► rejected: for good
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use jaiminho_core::{Event, Outcome, Reason, Rejection};
+use jaiminho_event::EventView;
+use jaiminho_runtime::Receipt;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::fate::{self, Fate};
+use crate::record::Shape;
+
+/// Records of a refused batch are sent again in groups of these sizes, each group alone, until one fails alone.
+const SUSPECT_GROUPS: [usize; 3] = [64, 8, 1];
+/// Before a topic that was away is tried again, doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const TEXT_BYTES_MAX: usize = 256;
+
+/// Gives one record to the client library.
+pub(crate) trait Produce {
+    /// Takes a copy of the record, or says why not.
+    fn produce(&mut self, seq: u64, topic: &str, shape: &Shape, event: &EventView<'_>) -> Result<(), Code>;
+
+    /// Asks the cluster anew about a topic that was away.
+    fn refresh(&mut self, topic: &str);
+}
+
+/// How a [`Outbox::pump`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    /// All that may be sent now is.
+    Done,
+    /// The client's queue is full.
+    Full,
+    /// There may be more: the limit of one call was reached.
+    More,
+    /// The client can't go on: a new one is needed, then [`Outbox::restart`].
+    Broken(Code),
+}
+
+#[derive(Debug)]
+struct Entry {
+    receipt: Receipt,
+    event: Event,
+    arrived: Instant,
+    /// Resolved when it was first tried.
+    topic: Option<usize>,
+    in_flight: bool,
+    /// How many of [`SUSPECT_GROUPS`] it failed in, plus one; 0: not suspect.
+    suspicion: usize,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    /// Entries that are not settled.
+    unsettled: usize,
+    away: Option<Away>,
+}
+
+/// A topic whose records fail. One at a time is tried; the others keep behind it.
+#[derive(Clone, Copy, Debug)]
+struct Away {
+    /// Since its oldest failed record arrived.
+    since: Instant,
+    try_at: Instant,
+    trying: Option<u64>,
+    tries: u32,
+    /// The oldest entry that waits: where [`Outbox::pump`] has to look again.
+    first: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    shape: Shape,
+    entries: BTreeMap<u64, Entry>,
+    next: u64,
+    /// Nothing below it waits, but what a topic away or a suspect holds back.
+    cursor: u64,
+    in_flight: usize,
+    /// The group of suspects in flight: its size, and how many more may join.
+    group: Option<(usize, usize)>,
+    topics: Vec<Topic>,
+    topic_ids: HashMap<String, usize>,
+    topics_max: usize,
+    grace: Duration,
+    try_again: Duration,
+    settled: Vec<(Receipt, Outcome)>,
+}
+
+impl Outbox {
+    /// `grace`: how long a topic may be away. `try_again`: the longest time between two tries of it.
+    pub(crate) fn new(shape: Shape, topics_max: usize, grace: Duration, try_again: Duration) -> Self {
+        Self {
+            shape,
+            entries: BTreeMap::new(),
+            next: 1,
+            cursor: 1,
+            in_flight: 0,
+            group: None,
+            topics: Vec::new(),
+            topic_ids: HashMap::new(),
+            topics_max,
+            grace,
+            try_again,
+            settled: Vec::new(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, now: Instant, receipt: Receipt, event: Event) {
+        let entry = Entry { receipt, event, arrived: now, topic: None, in_flight: false, suspicion: 0 };
+        self.entries.insert(self.next, entry);
+        self.next += 1;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(crate) fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// What was settled since the last call.
+    pub(crate) fn take_settled(&mut self) -> Vec<(Receipt, Outcome)> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// When to pump again although nothing happened.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.topics.iter().filter_map(|topic| topic.away.filter(|away| away.trying.is_none())).map(|a| a.try_at).min()
+    }
+
+    /// Sends what may be sent, in arrival order, at most `limit` records.
+    pub(crate) fn pump(&mut self, now: Instant, limit: usize, out: &mut impl Produce) -> Pumped {
+        self.look_again(now);
+        for _ in 0..limit {
+            let Some((&seq, entry)) = self.entries.range_mut(self.cursor..).next() else { return Pumped::Done };
+            if entry.in_flight {
+                self.cursor = seq + 1;
+                continue;
+            }
+            match self.send(now, seq, out) {
+                Sent::Next => self.cursor = seq + 1,
+                Sent::Wait => return Pumped::Done,
+                Sent::Full => return Pumped::Full,
+                Sent::Broken(code) => return Pumped::Broken(code),
+            }
+        }
+        Pumped::More
+    }
+
+    /// A record's delivery report. True: the client can't go on, see [`Pumped::Broken`].
+    pub(crate) fn delivered(&mut self, now: Instant, seq: u64, result: Result<(), Code>) -> bool {
+        let Some(entry) = self.entries.get_mut(&seq).filter(|entry| entry.in_flight) else { return false };
+        entry.in_flight = false;
+        self.in_flight -= 1;
+        if self.in_flight == 0 {
+            self.group = None;
+        }
+        match result.map_err(|code| (code, fate::of_delivery(code))) {
+            Ok(()) => self.accept(seq),
+            Err((code, Fate::Reject(reason))) => self.reject(seq, reason, &describe(code)),
+            Err((code, Fate::Suspect(reason))) => {
+                return self.suspect(seq, reason, code);
+            }
+            Err((code, Fate::TopicAway)) => self.topic_away(now, seq, code),
+            Err((_, Fate::Retry)) => {
+                self.cursor = self.cursor.min(seq);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// With a new client: all that is unsettled is sent again, in arrival order, before anything newer.
+    pub(crate) fn restart(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.in_flight = false;
+        }
+        for away in self.topics.iter_mut().filter_map(|topic| topic.away.as_mut()) {
+            away.trying = None;
+        }
+        self.in_flight = 0;
+        self.group = None;
+        self.cursor = 0;
+    }
+
+    fn look_again(&mut self, now: Instant) {
+        for away in self.topics.iter().filter_map(|topic| topic.away) {
+            if away.trying.is_none() && away.try_at <= now {
+                self.cursor = self.cursor.min(away.first);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant, seq: u64, out: &mut impl Produce) -> Sent {
+        let Some(entry) = self.entries.get(&seq) else { return Sent::Next };
+        if !self.may_join(entry.suspicion) {
+            return Sent::Wait;
+        }
+        let payload = entry.event.payload.clone();
+        let known = entry.topic;
+        let view = match EventView::parse(&payload) {
+            Ok(view) => view,
+            Err(error) => {
+                self.reject(seq, Reason::Malformed, &error.to_string());
+                return Sent::Next;
+            }
+        };
+        let topic = match known.map_or_else(|| self.resolve(&view), Ok) {
+            Ok(topic) => topic,
+            Err(text) => {
+                self.reject(seq, Reason::Invalid, &text);
+                return Sent::Next;
+            }
+        };
+        if known.is_none() {
+            self.topics[topic].unsettled += 1;
+        }
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.topic = Some(topic);
+        }
+        if !self.may_try(now, topic, seq, out) {
+            return Sent::Next;
+        }
+        match out.produce(seq, &self.topics[topic].name, &self.shape, &view) {
+            Ok(()) => {
+                self.sent(topic, seq);
+                Sent::Next
+            }
+            Err(Code::QueueFull) => Sent::Full,
+            Err(code) => self.not_taken(now, seq, code),
+        }
+    }
+
+    fn not_taken(&mut self, now: Instant, seq: u64, code: Code) -> Sent {
+        match fate::of_produce(code) {
+            Fate::Retry => return Sent::Broken(code),
+            Fate::Reject(reason) | Fate::Suspect(reason) => self.reject(seq, reason, &describe(code)),
+            Fate::TopicAway => self.topic_away(now, seq, code),
+        }
+        Sent::Next
+    }
+
+    /// Suspects are in flight with nobody but their group, so that its failure is theirs.
+    fn may_join(&self, suspicion: usize) -> bool {
+        let size = suspicion.checked_sub(1).map(|tried| SUSPECT_GROUPS[tried]);
+        match (size, self.group) {
+            (None, group) => group.is_none(),
+            (Some(_), None) => self.in_flight == 0,
+            (Some(size), Some((group_size, left))) => size == group_size && left > 0,
+        }
+    }
+
+    fn sent(&mut self, topic: usize, seq: u64) {
+        self.in_flight += 1;
+        if let Some(entry) = self.entries.get_mut(&seq) {
+            entry.in_flight = true;
+            if let Some(tried) = entry.suspicion.checked_sub(1) {
+                let size = SUSPECT_GROUPS[tried];
+                let left = self.group.map_or(size, |(_, left)| left);
+                self.group = Some((size, left - 1));
+            }
+        }
+        if let Some(away) = &mut self.topics[topic].away {
+            away.trying = Some(seq);
+        }
+    }
+
+    fn resolve(&mut self, view: &EventView<'_>) -> Result<usize, String> {
+        let name = self.shape.topic(view)?;
+        if let Some(&id) = self.topic_ids.get(&*name) {
+            return Ok(id);
+        }
+        let name = name.into_owned();
+        let topic = Topic { name: name.clone(), unsettled: 0, away: None };
+        let id = if self.topics.len() < self.topics_max.max(1) {
+            self.topics.push(topic);
+            self.topics.len() - 1
+        } else {
+            // Names that were never good must not keep out those that are.
+            let unused = self.topics.iter().position(|topic| topic.unsettled == 0 && topic.away.is_some());
+            let id = unused.ok_or_else(|| format!("topic {name} is one more than topics_max {}", self.topics_max))?;
+            self.topic_ids.remove(&self.topics[id].name);
+            self.topics[id] = topic;
+            id
+        };
+        self.topic_ids.insert(name, id);
+        Ok(id)
+    }
+
+    /// Whether a record may go to its topic now. One that may not waits behind the one that is tried.
+    fn may_try(&mut self, now: Instant, topic: usize, seq: u64, out: &mut impl Produce) -> bool {
+        let topic = &mut self.topics[topic];
+        let Some(away) = &mut topic.away else { return true };
+        if away.trying.is_some() || away.try_at > now {
+            away.first = away.first.min(seq);
+            return false;
+        }
+        out.refresh(&topic.name);
+        true
+    }
+
+    fn accept(&mut self, seq: u64) {
+        let Some(entry) = self.remove(seq) else { return };
+        if let Some(away) = entry.topic.and_then(|topic| self.topics[topic].away.take()) {
+            self.cursor = self.cursor.min(away.first);
+        }
+        self.settled.push((entry.receipt, Outcome::Accepted));
+    }
+
+    fn reject(&mut self, seq: u64, reason: Reason, text: &str) {
+        let Some(entry) = self.remove(seq) else { return };
+        // Its topic's next record is tried at once: this one's fault says nothing of the topic.
+        if let Some(away) = entry.topic.and_then(|topic| self.topics[topic].away.as_mut()) {
+            away.trying = away.trying.filter(|trying| *trying != seq);
+        }
+        let text = text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
+        self.settled.push((entry.receipt, Outcome::Rejected(Box::new(Rejection { reason, text, stored: false }))));
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&seq)?;
+        if let Some(topic) = entry.topic {
+            self.topics[topic].unsettled -= 1;
+        }
+        Some(entry)
+    }
+
+    fn suspect(&mut self, seq: u64, reason: Reason, code: Code) -> bool {
+        let Some(entry) = self.entries.get_mut(&seq) else { return false };
+        if entry.suspicion == SUSPECT_GROUPS.len() {
+            self.reject(seq, reason, &describe(code));
+        } else {
+            entry.suspicion += 1;
+            self.cursor = self.cursor.min(seq);
+        }
+        true
+    }
+
+    fn topic_away(&mut self, now: Instant, seq: u64, code: Code) {
+        let Some((topic, arrived)) = self.entries.get(&seq).and_then(|e| Some((e.topic?, e.arrived))) else { return };
+        let slot = &mut self.topics[topic].away;
+        let is_new = slot.is_none();
+        let away = slot.get_or_insert(Away { since: arrived, try_at: now, trying: None, tries: 0, first: seq });
+        away.since = away.since.min(arrived);
+        away.first = away.first.min(seq);
+        if is_new || away.trying == Some(seq) {
+            away.trying = None;
+            away.tries += 1;
+            let wait = FIRST_WAIT.saturating_mul(1 << away.tries.min(10));
+            away.try_at = now + wait.min(self.try_again);
+        }
+        if now.duration_since(away.since) >= self.grace {
+            self.give_up(topic, code);
+        }
+    }
+
+    /// Everything that waits for the topic is rejected; what comes later waits for the next try of it.
+    fn give_up(&mut self, topic: usize, code: Code) {
+        let first = self.topics[topic].away.map_or(0, |away| away.first);
+        let waiting: Vec<u64> = self
+            .entries
+            .range(first..)
+            .filter(|(_, entry)| entry.topic == Some(topic) && !entry.in_flight)
+            .map(|(seq, _)| *seq)
+            .collect();
+        let text = format!("topic {}: {}", self.topics[topic].name, describe(code));
+        for seq in waiting {
+            self.reject(seq, Reason::Refused, &text);
+        }
+        if let Some(away) = &mut self.topics[topic].away {
+            away.first = u64::MAX;
+        }
+    }
+}
+
+enum Sent {
+    Next,
+    Wait,
+    Full,
+    Broken(Code),
+}
+
+fn describe(code: Code) -> String {
+    code.to_string()
+}

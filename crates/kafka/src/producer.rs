@@ -1,0 +1,154 @@
+//! One librdkafka producer: made, polled, and given up when it can't go on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jaiminho_event::EventView;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::config::ConfigError;
+use crate::outbox::Produce;
+use crate::record::Shape;
+
+/// How long a topic that was away is asked about.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
+
+pub(crate) type Report = (u64, Result<(), Code>);
+
+/// Collects delivery reports. Only the thread that polls runs it, so its lock is never waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    reports: Mutex<Vec<Report>>,
+    fatal: AtomicBool,
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, text: &str) {
+        if error.rdkafka_error_code() == Some(Code::Fatal) {
+            self.fatal.store(true, Ordering::Relaxed);
+        }
+        tracing::warn!(%error, text, "kafka client");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, seq: usize) {
+        let result = match result {
+            Ok(_) => Ok(()),
+            Err((error, record)) => {
+                tracing::debug!(%error, topic = record.topic(), "record not delivered");
+                Err(error.rdkafka_error_code().unwrap_or(Code::Unknown))
+            }
+        };
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push((seq as u64, result));
+    }
+}
+
+/// librdkafka's log lines go where ours go; it keeps secrets out of them itself.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(facility, "librdkafka: {text}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(facility, "librdkafka: {text}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "librdkafka: {text}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {text}"),
+    }
+}
+
+/// A live client. Dropping it drops what it has not delivered.
+pub(crate) struct Connection(BaseProducer<Reports>);
+
+impl Connection {
+    pub(crate) fn open(properties: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let config = native(properties);
+        BaseProducer::from_config_and_context(&config, Reports::default()).map(Self).map_err(config_error)
+    }
+
+    /// Waits up to `wait` for delivery reports, and takes all that came.
+    pub(crate) fn poll(&self, wait: Duration) -> Vec<Report> {
+        self.0.poll(wait);
+        std::mem::take(&mut *self.0.context().reports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether librdkafka has given up.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.0.context().fatal.load(Ordering::Relaxed)
+    }
+
+    /// Gives the client up: what is on its way to the broker may still be confirmed within `wait`; the rest is purged.
+    /// Returns the reports of what was delivered.
+    pub(crate) fn give_up(self, wait: Duration) -> Vec<Report> {
+        let deadline = Instant::now() + wait;
+        self.0.purge(PurgeConfig::default().queue().non_blocking());
+        let mut reports = Vec::new();
+        loop {
+            reports.extend(self.poll(Duration::from_millis(5)));
+            if self.0.in_flight_count() == 0 || Instant::now() >= deadline {
+                break;
+            }
+        }
+        self.0.purge(PurgeConfig::default().queue().inflight());
+        reports.extend(self.poll(Duration::ZERO));
+        reports.retain(|(_, result)| result.is_ok());
+        reports
+    }
+}
+
+impl Produce for Connection {
+    fn produce(&mut self, seq: u64, topic: &str, shape: &Shape, event: &EventView<'_>) -> Result<(), Code> {
+        let parts = shape.parts(event);
+        let mut record: BaseRecord<'_, str, [u8], usize> =
+            BaseRecord::with_opaque_to(topic, seq as usize).headers(parts.headers);
+        if let Some(key) = &parts.key {
+            record = record.key(key);
+        }
+        if let Some(value) = &parts.value {
+            record = record.payload(value);
+        }
+        self.0.send(record).map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::Unknown))
+    }
+
+    fn refresh(&mut self, topic: &str) {
+        if let Err(error) = self.0.client().fetch_metadata(Some(topic), REFRESH_TIMEOUT) {
+            tracing::debug!(%error, topic, "no metadata");
+        }
+    }
+}
+
+/// Whether librdkafka knows these properties and values; opens nothing.
+pub(crate) fn check(properties: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    native(properties).create_native_config().map(drop).map_err(config_error)
+}
+
+pub(crate) fn native(properties: &BTreeMap<String, String>) -> ClientConfig {
+    let mut config: ClientConfig = properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
+}
+
+/// Without the value, which may be a secret.
+pub(crate) fn config_error(error: KafkaError) -> ConfigError {
+    match error {
+        KafkaError::ClientConfig(_, text, name, value) => {
+            let text = if value.is_empty() { text } else { text.replace(&value, "[value]") };
+            ConfigError::Property { name, text }
+        }
+        other => ConfigError::Client(other.to_string()),
+    }
+}

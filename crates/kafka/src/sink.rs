@@ -1,0 +1,350 @@
+//! The sink: a thread that owns the producer and everything unsettled, and the handle that a stage holds.
+
+use std::collections::BTreeMap;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use jaiminho_core::{Event, Outcome};
+use jaiminho_runtime::{Receipt, Settler, Sink};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{ConfigError, SinkConfig, client_config};
+use crate::names;
+use crate::outbox::{Outbox, Pumped};
+use crate::producer::Connection;
+use crate::record::Shape;
+
+/// Hand-overs that may wait for the thread.
+const COMMANDS_MAX: usize = 4;
+/// Records produced between two looks at delivery reports.
+const PUMP_MAX: usize = 1_000;
+const ACTIVE_POLL: Duration = Duration::from_millis(1);
+/// While nothing came in or was delivered for [`QUIET_AFTER`].
+const QUIET_POLL: Duration = Duration::from_millis(20);
+const QUIET_AFTER: Duration = Duration::from_millis(200);
+/// With nothing unsettled the client still has to be polled for its log lines and tokens.
+const IDLE_POLL: Duration = Duration::from_millis(250);
+/// What is on its way when a producer is given up may still be confirmed for so long.
+const GIVE_UP_WAIT: Duration = Duration::from_secs(1);
+
+/// Times of a sink. The defaults are the documented ones; tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long a record's topic may be unknown or forbidden before the record is rejected.
+    pub grace: Duration,
+    /// Longest time between two tries of such a topic.
+    pub topic_retry: Duration,
+    /// Before the first new producer; doubled each time, until a record is delivered.
+    pub recover_min: Duration,
+    /// Longest time before a new producer.
+    pub recover_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(60),
+            topic_retry: Duration::from_secs(5),
+            recover_min: Duration::from_millis(50),
+            recover_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// When the drain has to end, and who waits for it.
+type Drain = (Instant, oneshot::Sender<()>);
+
+enum Command {
+    Send(Vec<(Receipt, Event)>),
+    #[cfg(test)]
+    Recover,
+}
+
+/// Publishes events to Kafka, and settles them when the broker has confirmed them.
+///
+/// Records of a key reach a topic in order, also across errors, retries and new producers. Nothing is rejected but
+/// by its own fault; see the crate's `fate`. Dropping it without a drain gives up what is unsettled.
+#[derive(Debug)]
+pub struct KafkaSink {
+    commands: mpsc::Sender<Command>,
+    /// Beside the commands: a drain is heard although the client's queue is full.
+    drains: mpsc::Sender<Drain>,
+    thread: Thread,
+}
+
+impl KafkaSink {
+    /// Checks the configuration and starts; needs no broker yet.
+    pub fn new(config: &SinkConfig, settler: Settler) -> Result<Self, ConfigError> {
+        Self::with_timing(config, settler, Timing::default())
+    }
+
+    /// With times of one's own.
+    pub fn with_timing(config: &SinkConfig, settler: Settler, timing: Timing) -> Result<Self, ConfigError> {
+        let mut properties = client_config(config)?;
+        // An unknown topic's records wait in librdkafka, where they disturb no other topic.
+        let grace_ms = timing.grace.as_millis().min(3_600_000);
+        properties.insert("topic.metadata.propagation.max.ms".to_owned(), grace_ms.to_string());
+        let outbox = Outbox::new(Shape::new(config)?, config.topics_max, timing.grace, timing.topic_retry);
+        let connection = Connection::open(&properties)?;
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (drains, drain_receiver) = mpsc::channel(1);
+        let worker = Worker {
+            properties,
+            timing,
+            settler,
+            outbox,
+            connection: Some(connection),
+            commands: receiver,
+            drains: drain_receiver,
+            open: true,
+            drain: None,
+            full: false,
+            recoveries: 0,
+            recover_at: Instant::now(),
+            active_at: Instant::now(),
+            meters: Meters::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("kafka-sink".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| ConfigError::Client(format!("no thread: {error}")))?;
+        Ok(Self { commands, drains, thread: thread.thread().clone() })
+    }
+
+    async fn command(&self, command: Command) {
+        // A thread that is gone has drained: what it did not settle is released upstream.
+        if self.commands.send(command).await.is_ok() {
+            self.thread.unpark();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn recover(&self) {
+        self.command(Command::Recover).await;
+    }
+}
+
+impl Sink for KafkaSink {
+    fn send<'a>(&'a mut self, events: &'a mut Vec<(Receipt, Event)>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if !events.is_empty() {
+                self.command(Command::Send(std::mem::take(events))).await;
+            }
+        })
+    }
+
+    fn drain<'a>(&'a mut self, time_left: Duration) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let (done, drained) = oneshot::channel();
+            if self.drains.send((Instant::now() + time_left, done)).await.is_ok() {
+                self.thread.unpark();
+                // The sender's end means the same: the thread has come to its end.
+                let _ended = drained.await;
+            }
+        })
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        let (closed, _) = mpsc::channel(1);
+        self.commands = closed;
+        self.thread.unpark();
+    }
+}
+
+/// What the thread owns.
+struct Worker {
+    properties: BTreeMap<String, String>,
+    timing: Timing,
+    settler: Settler,
+    outbox: Outbox,
+    /// None: given up; a new one is due at `recover_at`.
+    connection: Option<Connection>,
+    commands: mpsc::Receiver<Command>,
+    drains: mpsc::Receiver<Drain>,
+    /// False: the handle is gone.
+    open: bool,
+    drain: Option<Drain>,
+    /// The client's queue was full at the last pump: nothing more is taken in.
+    full: bool,
+    /// Since the last delivery.
+    recoveries: u32,
+    recover_at: Instant,
+    /// When something was taken in or delivered.
+    active_at: Instant,
+    meters: Meters,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            self.take_commands();
+            let more = self.pump();
+            self.poll(more);
+            self.settle();
+            if !self.open || self.is_drained() {
+                break;
+            }
+        }
+        if let Some((_, done)) = self.drain.take() {
+            // Nobody waits any more when the drain was itself cut short.
+            let _unheard = done.send(());
+        }
+        if let Some(connection) = self.connection.take() {
+            for (seq, result) in connection.give_up(Duration::ZERO) {
+                self.outbox.delivered(Instant::now(), seq, result);
+            }
+        }
+        self.settle();
+    }
+
+    fn is_drained(&mut self) -> bool {
+        if let Ok(drain) = self.drains.try_recv() {
+            self.drain = Some(drain);
+        }
+        let Some((until, _)) = &self.drain else { return false };
+        self.outbox.len() == 0 && self.commands.is_empty() || Instant::now() >= *until
+    }
+
+    fn take_commands(&mut self) {
+        while (self.connection.is_some() && !self.full) || self.commands.is_closed() {
+            match self.commands.try_recv() {
+                Ok(Command::Send(events)) => {
+                    let now = Instant::now();
+                    self.active_at = now;
+                    for (receipt, event) in events {
+                        self.outbox.push(now, receipt, event);
+                    }
+                    if self.outbox.len() >= PUMP_MAX {
+                        return;
+                    }
+                }
+                #[cfg(test)]
+                Ok(Command::Recover) => self.recover("test"),
+                Err(mpsc::error::TryRecvError::Empty) => return,
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    self.open = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Returns whether there is more to produce at once.
+    fn pump(&mut self) -> bool {
+        let now = Instant::now();
+        if self.connection.is_none() && now >= self.recover_at {
+            self.reconnect();
+        }
+        let Some(connection) = &mut self.connection else { return false };
+        let pumped = self.outbox.pump(now, PUMP_MAX, connection);
+        self.full = pumped == Pumped::Full;
+        match pumped {
+            Pumped::Done => !self.commands.is_empty(),
+            Pumped::More => true,
+            Pumped::Full => {
+                self.meters.queue_full.increment(1);
+                false
+            }
+            Pumped::Broken(code) => {
+                self.recover(&code.to_string());
+                false
+            }
+        }
+    }
+
+    /// Waits for what happens next, no longer than a new event may wait.
+    fn poll(&mut self, more: bool) {
+        let now = Instant::now();
+        let wait = match &self.connection {
+            _ if more => Duration::ZERO,
+            None => {
+                std::thread::park_timeout(self.recover_at.saturating_duration_since(now).min(QUIET_POLL));
+                return;
+            }
+            Some(_) if self.outbox.in_flight() == 0 => {
+                let due = self.outbox.due().map_or(IDLE_POLL, |due| due.saturating_duration_since(now));
+                std::thread::park_timeout(due.min(IDLE_POLL));
+                Duration::ZERO
+            }
+            Some(_) if now.duration_since(self.active_at) > QUIET_AFTER => QUIET_POLL,
+            Some(_) => ACTIVE_POLL,
+        };
+        let Some(connection) = &self.connection else { return };
+        let reports = connection.poll(wait);
+        let mut broken = connection.is_fatal();
+        let now = Instant::now();
+        for (seq, result) in reports {
+            if result.is_ok() {
+                self.recoveries = 0;
+                self.active_at = now;
+            }
+            broken |= self.outbox.delivered(now, seq, result);
+        }
+        if broken {
+            self.recover("records failed");
+        }
+    }
+
+    /// Gives the producer up. What it had not delivered goes through a new one, in arrival order, before anything newer.
+    fn recover(&mut self, cause: &str) {
+        let Some(connection) = self.connection.take() else { return };
+        tracing::warn!(cause, unsettled = self.outbox.len(), "a new producer is needed; nothing is lost");
+        let now = Instant::now();
+        for (seq, result) in connection.give_up(GIVE_UP_WAIT) {
+            self.outbox.delivered(now, seq, result);
+        }
+        self.outbox.restart();
+        self.meters.recoveries.increment(1);
+        let wait = self.timing.recover_min.saturating_mul(1 << self.recoveries.min(16)).min(self.timing.recover_max);
+        self.recoveries += 1;
+        self.recover_at = Instant::now() + wait;
+    }
+
+    fn reconnect(&mut self) {
+        match Connection::open(&self.properties) {
+            Ok(connection) => self.connection = Some(connection),
+            Err(error) => {
+                tracing::error!(%error, "no new producer; trying again");
+                self.recover_at = Instant::now() + self.timing.recover_max;
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        let settled = self.outbox.take_settled();
+        if settled.is_empty() {
+            return;
+        }
+        let rejected = settled.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Rejected(_))).count();
+        self.meters.rejected.increment(rejected as u64);
+        self.meters.accepted.increment((settled.len() - rejected) as u64);
+        self.meters.unsettled.set(self.outbox.len() as f64);
+        self.meters.topics.set(self.outbox.topic_count() as f64);
+        self.settler.settle_all(settled);
+    }
+}
+
+struct Meters {
+    accepted: metrics::Counter,
+    rejected: metrics::Counter,
+    recoveries: metrics::Counter,
+    queue_full: metrics::Counter,
+    unsettled: metrics::Gauge,
+    topics: metrics::Gauge,
+}
+
+impl Meters {
+    fn new() -> Self {
+        Self {
+            accepted: metrics::counter!(names::SETTLED_TOTAL, "outcome" => "accepted"),
+            rejected: metrics::counter!(names::SETTLED_TOTAL, "outcome" => "rejected"),
+            recoveries: metrics::counter!(names::RECOVERIES_TOTAL),
+            queue_full: metrics::counter!(names::QUEUE_FULL_TOTAL),
+            unsettled: metrics::gauge!(names::UNSETTLED),
+            topics: metrics::gauge!(names::TOPICS),
+        }
+    }
+}

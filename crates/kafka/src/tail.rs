@@ -1,0 +1,302 @@
+//! Reads topics as they are, for people: no group, no commits, no effect on the cluster.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use jaiminho_event::{CloudEvent, Data, Value};
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::config::ConfigError;
+use crate::producer::{config_error, log, native};
+
+/// How often new topics and partitions are looked for.
+const DISCOVER_EVERY: Duration = Duration::from_secs(2);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub struct TailConfig {
+    /// `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// Further properties, such as [`crate::client_config`]'s; those of producers are left out.
+    pub properties: BTreeMap<String, String>,
+    /// Names, in which `*` stands for any characters. Empty: all but the cluster's own (`__…`).
+    pub topics: Vec<String>,
+    /// Where to begin. What appears later is read from its beginning.
+    pub start: Start,
+}
+
+/// Where a tail begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest record.
+    Beginning,
+    /// With the next record.
+    End,
+    /// With the last so many records of each partition.
+    Last(u32),
+}
+
+/// One record.
+#[derive(Clone, Debug)]
+pub struct TailRecord {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset in it.
+    pub offset: i64,
+    /// Unix time in ms, where the record has one.
+    pub timestamp_ms: Option<i64>,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// All headers, in order, bytes that are not UTF-8 replaced.
+    pub headers: Vec<(String, String)>,
+    /// The event, when it is one.
+    pub event: Option<CloudEvent>,
+    /// The bytes, when it is none.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why a tail ends.
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    /// Its configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The cluster doesn't answer.
+    #[error("Kafka: {0}")]
+    Kafka(String),
+}
+
+impl From<KafkaError> for TailError {
+    fn from(error: KafkaError) -> Self {
+        Self::Kafka(error.to_string())
+    }
+}
+
+struct TailContext;
+
+impl ClientContext for TailContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, text: &str) {
+        tracing::debug!(%error, text, "kafka client");
+    }
+}
+
+impl ConsumerContext for TailContext {}
+
+/// A reader of topics. Its calls block: it belongs on a thread that may.
+pub struct Tail {
+    consumer: BaseConsumer<TailContext>,
+    topics: Vec<String>,
+    start: Start,
+    assigned: HashMap<String, i32>,
+    partitions: usize,
+    at_end: HashSet<(String, i32)>,
+    discover_at: Instant,
+}
+
+impl Tail {
+    /// Asks the cluster for its topics.
+    pub fn open(config: TailConfig) -> Result<Self, TailError> {
+        let mut properties: BTreeMap<String, String> =
+            config.properties.into_iter().filter(|(name, _)| is_shared(name)).collect();
+        properties.insert("bootstrap.servers".into(), config.bootstrap_servers);
+        // librdkafka wants a group for any assignment; nothing is ever joined or committed under this name.
+        for (name, value) in
+            [("group.id", "jaiminho-tail"), ("enable.auto.commit", "false"), ("enable.partition.eof", "true")]
+        {
+            properties.insert(name.into(), value.into());
+        }
+        properties.insert("auto.offset.reset".into(), "earliest".into());
+        let consumer = BaseConsumer::from_config_and_context(&native(&properties), TailContext).map_err(config_error)?;
+        let mut tail = Self {
+            consumer,
+            topics: config.topics,
+            start: config.start,
+            assigned: HashMap::new(),
+            partitions: 0,
+            at_end: HashSet::new(),
+            discover_at: Instant::now() + DISCOVER_EVERY,
+        };
+        tail.discover(config.start)?;
+        Ok(tail)
+    }
+
+    /// The next record; none within `wait`: `None`.
+    pub fn next(&mut self, wait: Duration) -> Result<Option<TailRecord>, TailError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let now = Instant::now();
+            if now >= self.discover_at {
+                self.discover_at = now + DISCOVER_EVERY;
+                if let Err(error) = self.discover(Start::Beginning) {
+                    tracing::debug!(%error, "no metadata; trying again");
+                }
+            }
+            let until = deadline.min(self.discover_at).saturating_duration_since(now);
+            match self.consumer.poll(until) {
+                Some(Ok(message)) => {
+                    self.at_end.remove(&(message.topic().to_owned(), message.partition()));
+                    return Ok(Some(decode(&message)));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => self.note_ends()?,
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(TailError::Kafka(code.to_string())),
+                Some(Err(error)) => tracing::debug!(%error, "reading; trying again"),
+                None => {}
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether all partitions were read up to their ends as they were then.
+    pub fn is_at_end(&self) -> bool {
+        self.at_end.len() >= self.partitions
+    }
+
+    /// The topics that are read.
+    pub fn topics(&self) -> BTreeSet<&str> {
+        self.assigned.keys().map(String::as_str).collect()
+    }
+
+    /// rdkafka's end-of-partition error doesn't name its topic: positions tell.
+    fn note_ends(&mut self) -> Result<(), TailError> {
+        for element in self.consumer.position()?.elements() {
+            let (topic, partition) = (element.topic(), element.partition());
+            let (low, high) = self.consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT)?;
+            let is_end = match element.offset() {
+                Offset::Offset(offset) => offset >= high,
+                Offset::Invalid => low == high || self.start == Start::End,
+                Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => false,
+            };
+            if is_end {
+                self.at_end.insert((topic.to_owned(), partition));
+            }
+        }
+        Ok(())
+    }
+
+    fn discover(&mut self, start: Start) -> Result<(), TailError> {
+        let metadata = self.consumer.fetch_metadata(None, METADATA_TIMEOUT)?;
+        let mut added = TopicPartitionList::new();
+        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+            let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            let known = self.assigned.get(topic.name()).copied().unwrap_or(0);
+            if count <= known || !self.is_wanted(topic.name()) {
+                continue;
+            }
+            for partition in known..count {
+                added.add_partition_offset(topic.name(), partition, offset(start))?;
+            }
+            self.assigned.insert(topic.name().to_owned(), count);
+        }
+        if added.count() > 0 {
+            self.partitions += added.count();
+            self.consumer.incremental_assign(&added)?;
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&self, topic: &str) -> bool {
+        if self.topics.is_empty() { !topic.starts_with("__") } else { self.topics.iter().any(|p| matches(p, topic)) }
+    }
+}
+
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tail").field("topics", &self.topics()).finish_non_exhaustive()
+    }
+}
+
+fn offset(start: Start) -> Offset {
+    match start {
+        Start::Beginning => Offset::Beginning,
+        Start::End => Offset::End,
+        Start::Last(count) => Offset::OffsetTail(i64::from(count)),
+    }
+}
+
+/// Properties of the connection, which a consumer has too.
+fn is_shared(name: &str) -> bool {
+    const PREFIXES: [&str; 8] =
+        ["security.", "sasl.", "ssl.", "https.", "socket.", "broker.", "metadata.max.age", "connections.max.idle"];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(tail) = name.strip_prefix(head) else { return false };
+    (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| matches(rest, &tail[at..]))
+}
+
+fn decode(message: &BorrowedMessage<'_>) -> TailRecord {
+    let headers: Vec<(String, String)> = message.headers().map_or_else(Vec::new, |headers| {
+        let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+        headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+    });
+    let event = event_of(&headers, message.payload());
+    let value = if event.is_some() { None } else { message.payload().map(<[u8]>::to_vec) };
+    TailRecord {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(<[u8]>::to_vec),
+        headers,
+        event,
+        value,
+    }
+}
+
+/// CloudEvents' Kafka binding, read: structured by its content type, else binary by its headers.
+fn event_of(headers: &[(String, String)], value: Option<&[u8]>) -> Option<CloudEvent> {
+    let header = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, text)| text.as_str());
+    let content_type = header("content-type");
+    if content_type.is_some_and(|text| text.to_ascii_lowercase().starts_with("application/cloudevents")) {
+        return CloudEvent::from_json_slice(value?).ok();
+    }
+    if header("ce_specversion") != Some("1.0") {
+        return None;
+    }
+    let mut event = CloudEvent::new(header("ce_id")?, header("ce_source")?, header("ce_type")?);
+    for (name, text) in headers.iter().filter_map(|(key, text)| Some((key.strip_prefix("ce_")?, text))) {
+        if !matches!(name, "specversion" | "id" | "source" | "type") {
+            event.set(name, Value::String(text.clone())).ok()?;
+        }
+    }
+    if let Some(content_type) = content_type {
+        event.set("datacontenttype", Value::String(content_type.to_owned())).ok()?;
+    }
+    event.data = match value.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => Data::None,
+        Some((_, Ok(text))) => Data::Text(text.to_owned()),
+        Some((bytes, Err(_))) => Data::Binary(bytes.to_vec().into()),
+    };
+    Some(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        assert!(matches("eugenio.*", "eugenio.measurement.v1"));
+        assert!(matches("*.v1", "eugenio.measurement.v1"));
+        assert!(matches("e*m*1", "eugenio.measurement.v1"));
+        assert!(matches("exact", "exact"));
+        assert!(!matches("exact", "exact.not"));
+        assert!(!matches("eugenio.*", "other"));
+    }
+}

@@ -1,0 +1,46 @@
+//! Which sources, transforms and sinks a stage may have.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) use super::standin::{BlackholeConfig, FileConfig, GenerateConfig, IngestConfig, KafkaConfig, StdoutConfig, TransformConfig as Steps};
+
+/// A source: `generate`, or HTTP and WebSocket.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Source {
+    Generate(GenerateSource),
+    Ingest(Box<IngestConfig>),
+}
+
+/// Made-up events, for tests and benches.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GenerateSource {
+    /// Makes events by itself.
+    pub(crate) generate: GenerateConfig,
+}
+
+/// A sink: exactly one of these.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sink {
+    /// Apache Kafka, Azure Event Hubs, and what speaks their protocol.
+    Kafka(Box<KafkaConfig>),
+    /// Prints events to standard output.
+    Stdout(StdoutConfig),
+    /// Appends events to a file.
+    File(FileConfig),
+    /// Accepts every event and forgets it.
+    Blackhole(BlackholeConfig),
+}
+
+impl Sink {
+    /// Whether it may reject an event (and so has a dead-letter output worth a subscriber).
+    pub(crate) fn can_reject(&self) -> bool {
+        match self {
+            Self::Kafka(_) => true,
+            Self::Stdout(_) | Self::File(_) | Self::Blackhole(_) => false,
+        }
+    }
+}

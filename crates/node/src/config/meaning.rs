@@ -1,0 +1,301 @@
+//! What the schema can't say: whether the stages fit together.
+
+use std::collections::BTreeMap;
+
+use jaiminho_event::Template;
+
+use super::Setting;
+use super::component::{Sink, Source};
+use super::model::{At, Group, Pipeline, Stage, Subscription};
+use super::problem::{Place, Problem};
+use super::tree::Node;
+
+/// Most stages of a pipeline.
+const STAGES_MAX: usize = 256;
+/// Most outputs that one stage consumes.
+const SUBSCRIPTIONS_MAX: usize = 64;
+
+/// Every problem of meaning, errors and warnings.
+pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<Problem> {
+    let mut check = Check { pipeline, tree, setting, problems: Vec::new() };
+    if pipeline.stages.len() > STAGES_MAX {
+        check.error(&["stages"], format!("{} stages, more than {STAGES_MAX}", pipeline.stages.len()));
+    }
+    check.name(&["pipeline"], &pipeline.pipeline, "a pipeline's name");
+    for (name, stage) in &pipeline.stages {
+        check.name(&["stages", name], name, "a stage's name");
+        check.role(name, stage);
+        check.subscriptions(name, stage);
+        check.limits(name, stage);
+        check.at(name, stage);
+        check.embedded(name, stage);
+        check.tls(name, stage);
+    }
+    check.cycles();
+    check.outputs();
+    check.problems
+}
+
+/// Whether a stage has a dead-letter output. A dead letter that is refused itself is final: stages that
+/// consume only dead letters have none.
+pub(super) fn has_dead_letters(stage: &Stage) -> bool {
+    let dead = |subscription: &Subscription| subscription.output.ends_with(".dead_letter");
+    let only_dead = !stage.subscribe_to.is_empty() && stage.subscribe_to.iter().all(dead);
+    stage.source.is_none() && !only_dead
+}
+
+struct Check<'a> {
+    pipeline: &'a Pipeline,
+    tree: &'a Node,
+    setting: Setting,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn place(&self, path: &[&str]) -> Place {
+        self.tree.find(path.iter().copied())
+    }
+
+    fn error(&mut self, path: &[&str], what: impl Into<String>) {
+        let problem = Problem::error(self.place(path), what);
+        self.problems.push(problem);
+    }
+
+    fn warn(&mut self, path: &[&str], what: impl Into<String>) {
+        let problem = Problem::warning(self.place(path), what);
+        self.problems.push(problem);
+    }
+
+    fn name(&mut self, path: &[&str], name: &str, what: &str) {
+        let head = name.starts_with(|first: char| first.is_ascii_lowercase());
+        let rest = name.chars().all(|next| next.is_ascii_lowercase() || next.is_ascii_digit() || matches!(next, '-' | '_'));
+        if !head || !rest || name.len() > 63 {
+            self.error(path, format!("`{name}`: {what} has 1 to 63 lower-case letters, digits, `-` and `_`, a letter first"));
+        }
+    }
+
+    fn role(&mut self, name: &str, stage: &Stage) {
+        let roles = [("source", stage.source.is_some()), ("transform", stage.transform.is_some()), ("sink", stage.sink.is_some())];
+        let given: Vec<&str> = roles.iter().filter(|(_, given)| *given).map(|(role, _)| *role).collect();
+        let path = ["stages", name];
+        match given.as_slice() {
+            ["source"] if !stage.subscribe_to.is_empty() => {
+                self.error(&["stages", name, "subscribe_to"], format!("stage `{name}` has a source, so it can't subscribe to anything"));
+            }
+            ["transform" | "sink"] if stage.subscribe_to.is_empty() => {
+                self.error(&path, format!("stage `{name}` has a {} but no `subscribe_to`: no event would ever reach it", given[0]));
+            }
+            [_] => {}
+            [] => self.error(&path, format!("stage `{name}` needs one of `source`, `transform` and `sink`")),
+            more => {
+                let what = format!("stage `{name}` has {}; a stage has exactly one of them", more.join(" and "));
+                self.error(&["stages", name, more[1]], what);
+            }
+        }
+        if let Some(key) = &stage.key {
+            let path = ["stages", name, "key"];
+            if stage.source.is_none() {
+                self.error(&path, "`key` is set where an event enters: only on a stage with a source");
+            }
+            if let Err(error) = Template::parse(key) {
+                self.error(&path, format!("not a template: {error}"));
+            }
+        }
+    }
+
+    fn subscriptions(&mut self, name: &str, stage: &Stage) {
+        let count = stage.subscribe_to.len();
+        if count > SUBSCRIPTIONS_MAX {
+            self.error(&["stages", name, "subscribe_to"], format!("{count} subscriptions, more than {SUBSCRIPTIONS_MAX}"));
+        }
+        for (index, subscription) in stage.subscribe_to.iter().enumerate() {
+            let index_text = index.to_string();
+            let path = ["stages", name, "subscribe_to", &index_text];
+            let output = subscription.output.as_str();
+            if stage.subscribe_to[..index].iter().any(|earlier| earlier.output == output) {
+                self.error(&path, format!("`{output}` stands here twice"));
+            }
+            if let Some(problem) = self.unknown_output(&path, name, output) {
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    fn unknown_output(&self, path: &[&str], consumer: &str, output: &str) -> Option<Problem> {
+        let (producer, part) = output.split_once('.').map_or((output, None), |(stage, part)| (stage, Some(part)));
+        let Some(stage) = self.pipeline.stages.get(producer) else {
+            let known = self.pipeline.stages.keys().map(String::as_str).filter(|known| *known != consumer);
+            let problem = Problem::error(self.place(path), format!("there is no stage `{producer}`"));
+            return Some(problem.nearest(producer, known));
+        };
+        let what = match part {
+            None if stage.sink.is_none() => return None,
+            None => format!("stage `{producer}` is a sink: it has no output but `{producer}.dead_letter`"),
+            Some("dead_letter") if has_dead_letters(stage) => return None,
+            Some("dead_letter") if stage.source.is_some() => {
+                format!("stage `{producer}` is a source: what it refuses it answers, and it has no dead letters")
+            }
+            Some("dead_letter") => format!("stage `{producer}` consumes dead letters; one that it refuses is final"),
+            Some(part) => format!("stage `{producer}` has no output `{part}`"),
+        };
+        let mut known = Vec::new();
+        if stage.sink.is_none() {
+            known.push(producer.to_owned());
+        }
+        if has_dead_letters(stage) {
+            known.push(format!("{producer}.dead_letter"));
+        }
+        Some(Problem::error(self.place(path), what).nearest(output, known.iter().map(String::as_str)))
+    }
+
+    fn limits(&mut self, name: &str, stage: &Stage) {
+        if stage.window.min_demand() >= stage.window.max_demand && stage.window.max_demand > 1 {
+            let what = format!("min_demand {} must be below max_demand {}", stage.window.min_demand(), stage.window.max_demand);
+            self.error(&["stages", name, "window", "min_demand"], what);
+        }
+        let sizes = [
+            ("window", "bytes", stage.window.bytes.0),
+            ("log", "bytes", stage.log.bytes.0),
+            ("dead_letter_log", "bytes", stage.dead_letter_log.bytes.0),
+            ("limits", "event_bytes", stage.limits.event_bytes.0),
+            ("limits", "reading_bytes", stage.limits.reading_bytes.0),
+            ("limits", "parse_bytes", stage.limits.parse_bytes.0),
+            ("limits", "outputs_bytes", stage.limits.outputs_bytes.0),
+        ];
+        for (group, field, bytes) in sizes {
+            if bytes < 1024 {
+                self.error(&["stages", name, group, field], format!("`{group}.{field}` must be at least 1 KiB, not {bytes} bytes"));
+            }
+        }
+        if stage.timeout.0.is_zero() {
+            self.error(&["stages", name, "timeout"], "`timeout` must be above zero");
+        }
+    }
+
+    fn at(&mut self, name: &str, stage: &Stage) {
+        let addresses: Vec<(Vec<&str>, &str)> = match &stage.at {
+            Some(At::Dns(address)) => vec![(vec!["stages", name, "at", "dns"], address)],
+            Some(At::List(list)) => list.iter().map(|address| (vec!["stages", name, "at", "list"], address.as_str())).collect(),
+            Some(At::Srv(_)) | None => Vec::new(),
+        };
+        for (path, address) in addresses {
+            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none_or(|port| port == 0) {
+                self.error(&path, format!("`{address}` is not HOST:PORT"));
+            }
+        }
+        let consumer = self.pipeline.stages.iter().find(|(_, other)| other.subscribe_to.iter().any(|wanted| wanted.stage() == name));
+        let (None, Some((consumer, _))) = (&stage.at, consumer) else { return };
+        let what = format!("stage `{consumer}` subscribes to `{name}`, which has no `at`: as separate processes it can't be found");
+        match self.setting {
+            Setting::Together => {}
+            Setting::Apart => self.error(&["stages", name], what),
+            Setting::Anywhere => self.warn(&["stages", name], what),
+        }
+    }
+
+    fn embedded(&mut self, name: &str, stage: &Stage) {
+        let Some(Sink::Kafka(kafka)) = &stage.sink else { return };
+        if kafka.bootstrap_servers != "embedded" {
+            return;
+        }
+        let path = ["stages", name, "sink", "kafka", "bootstrap_servers"];
+        let what = "`embedded` is the broker inside `jaiminho up`; a stage on its own needs a real one's HOST:PORT";
+        match self.setting {
+            Setting::Together => {}
+            Setting::Apart => self.error(&path, what),
+            Setting::Anywhere => self.warn(&path, what),
+        }
+    }
+
+    fn tls(&mut self, name: &str, stage: &Stage) {
+        let Some(tls) = &stage.tls else { return };
+        if tls.certificate.is_some() != tls.key.is_some() {
+            self.error(&["stages", name, "tls"], "`certificate` and `key` go together");
+        }
+    }
+
+    /// Depth first; each stage of a cycle is named in its order.
+    fn cycles(&mut self) {
+        let mut done: BTreeMap<&str, bool> = BTreeMap::new();
+        let pipeline = self.pipeline;
+        for start in pipeline.stages.keys() {
+            let mut path: Vec<(&str, usize)> = vec![(start, 0)];
+            while let Some((name, next)) = path.last_mut() {
+                let name = *name;
+                let stage = pipeline.stages.get(name);
+                let wanted = stage.and_then(|stage| stage.subscribe_to.get(*next)).map(|subscription| subscription.stage());
+                *next += 1;
+                match wanted {
+                    _ if done.contains_key(name) => {
+                        path.pop();
+                    }
+                    None => {
+                        done.insert(name, true);
+                        path.pop();
+                    }
+                    Some(wanted) => {
+                        if let Some(at) = path.iter().position(|(seen, _)| *seen == wanted) {
+                            let mut cycle: Vec<&str> = path[at..].iter().rev().map(|(name, _)| *name).collect();
+                            cycle.insert(0, wanted);
+                            self.error(&["stages", name, "subscribe_to"], format!("a cycle: {}", cycle.join(" -> ")));
+                        } else {
+                            path.push((wanted, 0));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Outputs that nobody consumes.
+    fn outputs(&mut self) {
+        let pipeline = self.pipeline;
+        let required: Vec<&str> = pipeline
+            .stages
+            .values()
+            .flat_map(|stage| &stage.subscribe_to)
+            .filter(|subscription| subscription.group == Group::Required)
+            .map(|subscription| subscription.output.as_str())
+            .collect();
+        for (name, stage) in &pipeline.stages {
+            let path = ["stages", name.as_str()];
+            if stage.sink.is_none() && !required.contains(&name.as_str()) {
+                self.error(&path, format!("nothing subscribes to `{name}` with a required group: its events would wait for ever"));
+            }
+            let can_reject = stage.transform.is_some() || stage.sink.as_ref().is_some_and(Sink::can_reject);
+            if !can_reject || !has_dead_letters(stage) || required.contains(&format!("{name}.dead_letter").as_str()) {
+                continue;
+            }
+            match self.early_source(name) {
+                Some(source) => {
+                    let what = format!(
+                        "nothing subscribes to `{name}.dead_letter`, and source `{source}` answers before publishing: rejected events would be lost without a word"
+                    );
+                    self.error(&path, what);
+                }
+                None => self.warn(&path, format!("nothing subscribes to `{name}.dead_letter`: rejected events are answered, counted and logged, and gone")),
+            }
+        }
+    }
+
+    /// A source above `name` that answers before its events are published.
+    fn early_source(&self, name: &str) -> Option<String> {
+        let mut seen: Vec<&str> = vec![name];
+        let mut at = 0;
+        while let Some(stage) = seen.get(at).and_then(|name| self.pipeline.stages.get_key_value(*name)) {
+            at += 1;
+            if let Some(Source::Ingest(ingest)) = &stage.1.source
+                && ingest.answers_early()
+            {
+                return Some(stage.0.clone());
+            }
+            for wanted in stage.1.subscribe_to.iter().map(|subscription| subscription.stage()) {
+                if !seen.contains(&wanted) && self.pipeline.stages.contains_key(wanted) {
+                    seen.push(wanted);
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,106 @@
+//! The memory bound of each stage: terms whose every factor is a limit that holds at run time.
+
+use jaiminho_core::EVENT_OVERHEAD_BYTES;
+
+use super::Config;
+use super::component::Source;
+use super::model::{Log, Stage};
+
+/// What a frame is filled to; one event may overshoot it.
+pub(crate) const FRAME_BYTES: u64 = 128 * 1024;
+/// Offsets that a log spans, as a multiple of its capacity in events.
+pub(crate) const SPAN_FACTOR: u64 = 16;
+/// Buffers and state of one connection.
+const CONNECTION_BYTES: u64 = 64 * 1024;
+
+/// One term of a stage's sum.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Term {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: u64,
+    /// How it comes about, in words.
+    pub(crate) from: String,
+}
+
+/// The terms of one stage's instance.
+pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
+    let mut terms = Vec::new();
+    let links = stage.limits.links;
+    let event = stage.limits.event_bytes.0;
+    if config.has_main_output(name) {
+        let (body, what) = match stage.source {
+            Some(_) => (stage.limits.reading_bytes.0, "one body"),
+            None => (stage.limits.outputs_bytes.0, "one input's outputs"),
+        };
+        terms.push(log_term("log", &stage.log, body, what));
+    }
+    if config.has_dead_letters(name) {
+        terms.push(log_term("dead-letter log", &stage.dead_letter_log, event, "one event"));
+    }
+    if !stage.subscribe_to.is_empty() {
+        let (window, events) = (stage.window.bytes.0, stage.window.max_demand);
+        terms.push(Term {
+            name: "links in",
+            bytes: mul(links, window.saturating_add(mul(events, EVENT_OVERHEAD_BYTES)).saturating_add(event)),
+            from: format!("{links} links x (window {} + {events} events x {EVENT_OVERHEAD_BYTES} + event {})", human(window), human(event)),
+        });
+    }
+    if config.has_subscribers(name) {
+        terms.push(Term {
+            name: "links out",
+            bytes: mul(links, mul(2, FRAME_BYTES.saturating_add(event))),
+            from: format!("{links} links x 2 frames of ({} + event {})", human(FRAME_BYTES), human(event)),
+        });
+    }
+    if stage.transform.is_some() {
+        let (parse, outputs) = (stage.limits.parse_bytes.0, stage.limits.outputs_bytes.0);
+        terms.push(Term { name: "parsing", bytes: parse, from: "limits.parse_bytes".into() });
+        terms.push(Term { name: "outputs in work", bytes: outputs, from: "limits.outputs_bytes".into() });
+    }
+    if let Some(Source::Ingest(_)) = &stage.source {
+        let connections = stage.limits.connections;
+        terms.push(Term { name: "bodies", bytes: stage.limits.reading_bytes.0, from: "limits.reading_bytes".into() });
+        terms.push(Term {
+            name: "connections",
+            bytes: mul(connections, CONNECTION_BYTES),
+            from: format!("{connections} connections x {}", human(CONNECTION_BYTES)),
+        });
+    }
+    if stage.sink.is_some() {
+        // A sink holds what its links delivered, once more as the client library's own copy.
+        let window = stage.window.bytes.0;
+        let bytes = mul(links, window.saturating_add(event));
+        terms.push(Term { name: "sink's queue", bytes, from: format!("{links} links x (window {} + event {})", human(window), human(event)) });
+    }
+    terms
+}
+
+/// What the terms sum up to.
+pub(crate) fn sum(terms: &[Term]) -> u64 {
+    terms.iter().fold(0, |sum, term| sum.saturating_add(term.bytes))
+}
+
+fn log_term(name: &'static str, log: &Log, over: u64, what: &str) -> Term {
+    let span = mul(SPAN_FACTOR, log.events);
+    let bytes = log.bytes.0.saturating_add(mul(span, EVENT_OVERHEAD_BYTES)).saturating_add(over);
+    let from = format!("{} + span {span} x {EVENT_OVERHEAD_BYTES} + {what} {}", human(log.bytes.0), human(over));
+    Term { name, bytes, from }
+}
+
+fn mul(a: u64, b: u64) -> u64 {
+    a.saturating_mul(b)
+}
+
+/// `1.5 MiB`
+pub(crate) fn human(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value.fract() < 0.05 { format!("{value:.0} {unit}") } else { format!("{value:.1} {unit}") }
+}

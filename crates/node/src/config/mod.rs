@@ -1,0 +1,182 @@
+//! The pipeline file: YAML to a tree with places, overlaid, expanded, checked by its schema and then by its
+//! meaning. Every error is reported at once, with its place and what would be right.
+
+pub(crate) mod component;
+mod expand;
+mod meaning;
+pub(crate) mod memory;
+pub(crate) mod model;
+mod overlay;
+mod problem;
+mod schema;
+mod standin;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::{Pipeline, Stage};
+pub(crate) use problem::{Problem, Problems};
+use problem::Place;
+pub(crate) use schema::pipeline_schema;
+use tree::{Entry, Node, Value};
+
+/// What the command line says about the file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) profile: Option<String>,
+    /// `PATH=VALUE`, in order.
+    pub(crate) set: Vec<String>,
+}
+
+/// Where the stages will run: some rules depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// All in this process, with the embedded broker.
+    Together,
+    /// Each as its own process.
+    Apart,
+    /// Only checked: what forbids one of the two is a warning.
+    Anywhere,
+}
+
+/// A checked pipeline.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) pipeline: Pipeline,
+    /// Files named in the pipeline are relative to it.
+    pub(crate) base_dir: PathBuf,
+    /// What is odd, but stops nothing.
+    pub(crate) warnings: Problems,
+    /// The whole tree as JSON, overlaid and expanded.
+    pub(crate) json: serde_json::Value,
+}
+
+impl Config {
+    /// The stages that consume anything of stage `name`.
+    pub(crate) fn has_subscribers(&self, name: &str) -> bool {
+        self.subscriptions().any(|(_, subscription)| subscription.stage() == name)
+    }
+
+    /// Whether a stage has a main output: all but sinks do.
+    pub(crate) fn has_main_output(&self, name: &str) -> bool {
+        self.pipeline.stages.get(name).is_some_and(|stage| stage.sink.is_none())
+    }
+
+    /// Whether a stage has a dead-letter output: all but sources, and stages that themselves consume only dead letters.
+    pub(crate) fn has_dead_letters(&self, name: &str) -> bool {
+        self.pipeline.stages.get(name).is_some_and(meaning::has_dead_letters)
+    }
+
+    /// Every subscription with its consumer's name.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (&str, &model::Subscription)> {
+        let stages = self.pipeline.stages.iter();
+        stages.flat_map(|(name, stage)| stage.subscribe_to.iter().map(move |subscription| (name.as_str(), subscription)))
+    }
+
+    /// Stages in pipeline order: each after all that it consumes from.
+    pub(crate) fn in_order(&self) -> Vec<(&str, &Stage)> {
+        let mut ordered: Vec<(&str, &Stage)> = Vec::new();
+        while ordered.len() < self.pipeline.stages.len() {
+            let placed = |name: &str| ordered.iter().any(|(done, _)| *done == name);
+            let ready = |stage: &Stage| stage.subscribe_to.iter().all(|subscription| placed(subscription.stage()));
+            let next: Vec<_> = self.pipeline.stages.iter().filter(|(name, stage)| !placed(name) && ready(stage)).collect();
+            if next.is_empty() {
+                // Checked: there is no cycle.
+                break;
+            }
+            ordered.extend(next.into_iter().map(|(name, stage)| (name.as_str(), stage)));
+        }
+        ordered
+    }
+}
+
+/// Reads and checks the pipeline file at `path`.
+pub(crate) fn load(path: &Path, overrides: &Overrides, place: Setting) -> Result<Config, Problems> {
+    let file: Arc<str> = path.display().to_string().into();
+    let yaml = read(path).map_err(|what| Problem::error(Place::start(&file), what))?;
+    let base_dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    parse(&file, &yaml, base_dir, overrides, place, &|name| std::env::var(name).ok())
+}
+
+/// Bounded: an endless file is refused, not read.
+fn read(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(|error| format!("can't be opened: {error}"))?;
+    let mut yaml = String::new();
+    let limit = tree::FILE_BYTES_MAX as u64 + 1;
+    file.take(limit).read_to_string(&mut yaml).map_err(|error| format!("can't be read: {error}"))?;
+    Ok(yaml)
+}
+
+/// The checks, without IO.
+fn parse(
+    file: &Arc<str>,
+    yaml: &str,
+    base_dir: PathBuf,
+    overrides: &Overrides,
+    place: Setting,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    let mut tree = Node::parse(file, yaml).map_err(|problem| Problems(vec![*problem]))?;
+    let mut problems = Vec::new();
+    lay_over(&mut tree, overrides, &mut problems);
+    expand::expand(&mut tree, lookup, &mut problems);
+    problems.extend(schema::check(&mut tree));
+    if !problems.is_empty() {
+        return Err(finished(problems));
+    }
+    let json = tree.to_json();
+    let pipeline = deserialize(&json, &tree).map_err(|problem| Problems(vec![*problem]))?;
+    let mut problems = finished(meaning::check(&pipeline, &tree, place));
+    if problems.has_errors() {
+        return Err(problems);
+    }
+    problems.0.retain(|problem| problem.severity == problem::Severity::Warning);
+    Ok(Config { pipeline, base_dir, warnings: problems, json })
+}
+
+fn finished(problems: Vec<Problem>) -> Problems {
+    let mut problems = Problems(problems);
+    problems.sort();
+    problems
+}
+
+/// The chosen profile, then each `--set`.
+fn lay_over(tree: &mut Node, overrides: &Overrides, problems: &mut Vec<Problem>) {
+    // Profiles that were not chosen stay out: their variables need not be set.
+    let mut profiles = tree.take("profiles");
+    if let Some(wanted) = &overrides.profile {
+        let chosen = profiles.as_mut().and_then(|profiles| profiles.node.take(wanted));
+        match chosen {
+            Some(chosen) if matches!(chosen.node.value, Value::Map(_)) => overlay::overlay(tree, chosen.node),
+            Some(Entry { key_place, .. }) => problems.push(Problem::error(key_place, format!("profile `{wanted}` must be a map"))),
+            None => {
+                let known = match profiles.as_ref().map(|entry| &entry.node.value) {
+                    Some(Value::Map(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+                    _ => Vec::new(),
+                };
+                let problem = Problem::error(tree.place.clone(), format!("there is no profile `{wanted}`"));
+                problems.push(problem.nearest(wanted, known));
+            }
+        }
+    }
+    for assignment in &overrides.set {
+        if let Err(problem) = overlay::set(tree, assignment) {
+            problems.push(*problem);
+        }
+    }
+}
+
+/// What the schema can't say (a unit of a size, say) is found here, one at a time.
+fn deserialize(json: &serde_json::Value, tree: &Node) -> Result<Pipeline, Box<Problem>> {
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let path: Vec<String> = error.path().iter().map(ToString::to_string).collect();
+        let place = tree.find(path.iter().map(String::as_str));
+        let named = if path.is_empty() { String::new() } else { format!("`{}`: ", path.join(".")) };
+        Box::new(Problem::error(place, format!("{named}{}", error.inner())))
+    })
+}

@@ -1,0 +1,278 @@
+//! The pipeline file's shape. Its JSON Schema is made from these types, and so are the option lists that
+//! `jaiminho list` prints: a field's doc is what its user reads.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jaiminho_event::units::{ByteSize, HumanDuration};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::component::{Sink, Source, Steps};
+
+/// A pipeline: stages that take events in, convert them, and publish them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pipeline {
+    /// Version of this file's format.
+    #[schemars(range(min = 1, max = 1))]
+    #[serde(rename = "version")]
+    pub(crate) _version: u32,
+    /// The pipeline's name. Stages of different pipelines refuse to connect.
+    #[schemars(length(min = 1, max = 63))]
+    pub(crate) pipeline: String,
+    /// Stages by name: lower-case letters, digits, `-` and `_`, a letter first.
+    #[schemars(length(min = 1))]
+    pub(crate) stages: BTreeMap<String, Stage>,
+    /// Overlays by name, chosen with `--profile`: maps merge, lists and scalars replace, `null` removes.
+    #[serde(default, rename = "profiles")]
+    pub(crate) _profiles: Option<BTreeMap<String, serde_json::Map<String, serde_json::Value>>>,
+}
+
+/// One step of the pipeline. It has exactly one of `source`, `transform` and `sink`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stage {
+    /// Where this stage's instances are found. Not needed by `jaiminho up`.
+    pub(crate) at: Option<At>,
+    /// The outputs that this stage consumes: `STAGE` or `STAGE.dead_letter`.
+    #[serde(default)]
+    pub(crate) subscribe_to: Vec<Subscription>,
+    /// For a source: a template for the key. Events of one key keep their order. Default: the event's
+    /// `partitionkey`, else its `subject`, else none.
+    pub(crate) key: Option<String>,
+    /// Takes events in from outside.
+    pub(crate) source: Option<Source>,
+    /// Converts each event into none, one or many: one step, or a list of them.
+    pub(crate) transform: Option<Steps>,
+    /// Takes events out of the pipeline.
+    pub(crate) sink: Option<Sink>,
+    /// The most in flight, unprocessed, on each link to an upstream instance.
+    #[serde(default)]
+    pub(crate) window: Window,
+    /// What the main output holds until all its groups have settled it.
+    #[serde(default)]
+    pub(crate) log: Log,
+    /// What the dead-letter output holds.
+    #[serde(default = "Log::dead_letter")]
+    pub(crate) dead_letter_log: Log,
+    /// Bounds on memory and peers; `jaiminho validate` prints what they sum up to.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// How many instances Helm and Marathon start.
+    #[schemars(range(min = 0, max = 1000))]
+    #[serde(rename = "replicas")]
+    pub(crate) _replicas: Option<u32>,
+    /// How many events a transform works on at once; those of one key one after the other.
+    #[schemars(range(min = 1, max = 4096))]
+    #[serde(default = "concurrency")]
+    pub(crate) concurrency: u32,
+    /// Longest run of a transform on one event before that try counts as failed.
+    #[serde(default = "timeout")]
+    pub(crate) timeout: HumanDuration,
+    /// Failed tries after which a transform's event is rejected as `exhausted`.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default = "max_failures")]
+    pub(crate) max_failures: u32,
+    /// Longest drain: what is not finished then is left, and delivered again elsewhere.
+    #[serde(default = "drain")]
+    pub(crate) drain: HumanDuration,
+    /// Encryption of the links: of this stage's port, and of its own connections.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// Where instances are found: by exactly one of `dns`, `srv` and `list`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum At {
+    /// `HOST:PORT`; each A and AAAA record of the host is an instance.
+    Dns(String),
+    /// Name of an SRV record; each of its targets is an instance.
+    Srv(String),
+    /// A fixed list of `HOST:PORT`.
+    List(#[schemars(length(min = 1, max = 1000))] Vec<String>),
+}
+
+/// What is consumed, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(from = "SubscriptionForm")]
+#[schemars(with = "SubscriptionForm")]
+pub(crate) struct Subscription {
+    /// `STAGE` or `STAGE.OUTPUT`
+    pub(crate) output: String,
+    pub(crate) group: Group,
+    pub(crate) dispatch: Dispatch,
+}
+
+impl Subscription {
+    /// The producing stage's name.
+    pub(crate) fn stage(&self) -> &str {
+        self.output.split_once('.').map_or(&self.output, |(stage, _)| stage)
+    }
+}
+
+/// How the group takes part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Group {
+    /// The producer waits for this stage, and an event is done only when this stage is done with it.
+    #[default]
+    Required,
+    /// Starts with what arrives now, takes no part in acknowledgement, and is cut off when it lags.
+    Attached,
+    /// Best effort: what it can't take at once it misses.
+    Tap,
+}
+
+/// How events are shared out among a stage's instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Dispatch {
+    /// Events with a key by their key, others by demand.
+    #[default]
+    Keyed,
+    /// All by demand: order is given up.
+    Demand,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum SubscriptionForm {
+    /// Short for `stage:` alone.
+    Short(String),
+    Long(LongSubscription),
+}
+
+/// A subscription with its options.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongSubscription {
+    /// `STAGE` or `STAGE.dead_letter`
+    stage: String,
+    /// `required` (default), `attached` or `tap`.
+    #[serde(default)]
+    group: Group,
+    /// `keyed` (default) or `demand`.
+    #[serde(default)]
+    dispatch: Dispatch,
+}
+
+impl From<SubscriptionForm> for Subscription {
+    fn from(form: SubscriptionForm) -> Self {
+        match form {
+            SubscriptionForm::Short(output) => Self { output, group: Group::default(), dispatch: Dispatch::default() },
+            SubscriptionForm::Long(LongSubscription { stage, group, dispatch }) => Self { output: stage, group, dispatch },
+        }
+    }
+}
+
+/// The most in flight, unprocessed, on one link.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Window {
+    /// Events.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) max_demand: u64,
+    /// Asks for more when no more than this many are left. Default: half of `max_demand`.
+    pub(crate) min_demand: Option<u64>,
+    /// Bytes.
+    pub(crate) bytes: ByteSize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { max_demand: 2000, min_demand: None, bytes: ByteSize(1 << 20) }
+    }
+}
+
+impl Window {
+    pub(crate) fn min_demand(&self) -> u64 {
+        self.min_demand.unwrap_or(self.max_demand / 2)
+    }
+}
+
+/// Capacity of an output.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// Unsettled events. The span of offsets is 16 times as long.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) events: u64,
+    /// Their bytes.
+    pub(crate) bytes: ByteSize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { events: 10_000, bytes: ByteSize(32 << 20) }
+    }
+}
+
+impl Log {
+    fn dead_letter() -> Self {
+        Self { events: 1000, bytes: ByteSize(4 << 20) }
+    }
+}
+
+/// Bounds that hold at run time, for an instance of 512 MiB.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Links to upstream instances, and links from downstream instances.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) links: u64,
+    /// Connections to a source.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) connections: u64,
+    /// Largest event that this stage takes.
+    pub(crate) event_bytes: ByteSize,
+    /// Bodies that a source reads at once, at their expanded size.
+    pub(crate) reading_bytes: ByteSize,
+    /// What parsing may take at once: a JSON tree can need 100 times its text.
+    pub(crate) parse_bytes: ByteSize,
+    /// Outputs of the events in work, before they are in the log.
+    pub(crate) outputs_bytes: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            links: 64,
+            connections: 1000,
+            event_bytes: ByteSize(1 << 20),
+            reading_bytes: ByteSize(32 << 20),
+            parse_bytes: ByteSize(64 << 20),
+            outputs_bytes: ByteSize(16 << 20),
+        }
+    }
+}
+
+/// Encryption with certificates. All files are PEM, read at start.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// Authority that the peer's certificate must come from.
+    pub(crate) ca: Option<PathBuf>,
+    /// This side's certificate chain.
+    pub(crate) certificate: Option<PathBuf>,
+    /// Its private key.
+    pub(crate) key: Option<PathBuf>,
+    /// Name that the peer's certificate must have, when it isn't its address.
+    pub(crate) server_name: Option<String>,
+}
+
+fn concurrency() -> u32 {
+    16
+}
+
+fn timeout() -> HumanDuration {
+    HumanDuration(std::time::Duration::from_secs(30))
+}
+
+fn max_failures() -> u32 {
+    5
+}
+
+fn drain() -> HumanDuration {
+    HumanDuration(std::time::Duration::from_secs(25))
+}

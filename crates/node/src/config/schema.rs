@@ -1,0 +1,260 @@
+//! The check of a tree against the generated JSON Schema, in words for people.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{JsonType, ValidationError, Validator};
+use serde_json::Value as Json;
+
+use super::model::Pipeline;
+use super::problem::Problem;
+use super::tree::{Node, Value};
+
+/// Deepest nesting of alternatives that is looked into for the likely one.
+const ALTERNATIVES_DEPTH_MAX: usize = 8;
+
+/// The JSON Schema of the pipeline file, for editors.
+pub(crate) fn pipeline_schema() -> Json {
+    let settings = schemars::generate::SchemaSettings::draft2020_12();
+    settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
+}
+
+/// The same without references: a schema path leads to its place without looking anything up.
+fn inlined_schema() -> Json {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
+}
+
+/// Checks `tree`; a scalar that came out of a variable is read as the number or flag that the schema wants there.
+pub(crate) fn check(tree: &mut Node) -> Vec<Problem> {
+    let schema = inlined_schema();
+    let validator = match jsonschema::validator_for(&schema) {
+        Ok(validator) => validator,
+        Err(error) => return vec![Problem::error(tree.place.clone(), format!("the built-in schema is broken: {error}"))],
+    };
+    retype_expanded(tree, &validator);
+    let json = tree.to_json();
+    let mut problems = Vec::new();
+    for error in validator.iter_errors(&json) {
+        explain(&error, tree, &schema, 0, &mut problems);
+    }
+    problems
+}
+
+/// Where a string that a variable gave has the wrong type, tries it as a number or a flag.
+fn retype_expanded(tree: &mut Node, validator: &Validator) {
+    let mut paths = Vec::new();
+    for error in validator.iter_errors(&tree.to_json()) {
+        wrong_types(&error, 0, &mut paths);
+    }
+    for path in paths {
+        let segments: Vec<String> = segments(&path);
+        let Some(node) = tree.find_mut(segments.iter().map(String::as_str)) else { continue };
+        let Value::Text { text, expanded: true } = &node.value else { continue };
+        match serde_json::from_str(text) {
+            Ok(Json::Bool(flag)) => node.value = Value::Bool(flag),
+            Ok(Json::Number(number)) => node.value = Value::Number(number),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn wrong_types(error: &ValidationError<'_>, depth: usize, paths: &mut Vec<String>) {
+    if let Some(alternatives) = alternatives(error.kind()) {
+        if depth < ALTERNATIVES_DEPTH_MAX {
+            alternatives.iter().flatten().for_each(|inner| wrong_types(inner, depth + 1, paths));
+        }
+    } else if let ValidationErrorKind::Type { .. } = error.kind() {
+        paths.push(error.instance_path().as_str().to_owned());
+    }
+}
+
+fn alternatives<'a>(kind: &'a ValidationErrorKind) -> Option<&'a [Vec<ValidationError<'static>>]> {
+    if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } = kind {
+        return Some(context);
+    }
+    None
+}
+
+/// Turns one validation error into problems.
+fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize, problems: &mut Vec<Problem>) {
+    let path = segments(error.instance_path().as_str());
+    let place = tree.find(path.iter().map(String::as_str));
+    let here = path.join(".");
+    if let Some(branches) = alternatives(error.kind()).filter(|_| depth < ALTERNATIVES_DEPTH_MAX) {
+        return explain_alternatives(error, branches, tree, schema, depth, problems);
+    }
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let known = parent_schema(schema, error.schema_path().as_str());
+            let known = known.map(property_names).unwrap_or_default();
+            for key in unexpected {
+                let place = tree.find(path.iter().map(String::as_str).chain([key.as_str()]));
+                problems.push(Problem::error(key_place(tree, &path, key).unwrap_or(place), unknown_key(key, &here)).nearest(key, known.iter().map(String::as_str)));
+            }
+        }
+        ValidationErrorKind::Required { property } => {
+            let property = property.as_str().unwrap_or_default();
+            problems.push(Problem::error(place, format!("{} needs a key `{property}`", named(&here))));
+        }
+        ValidationErrorKind::Type { kind } => {
+            problems.push(Problem::error(place, format!("{} must be {}, not {}", named(&here), type_words(kind), is_now(error.instance()))));
+        }
+        ValidationErrorKind::Enum { options } => {
+            let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+            let wrong = error.instance().as_str().unwrap_or_default().to_owned();
+            problems.push(Problem::error(place, format!("{} can't be `{wrong}`", named(&here))).nearest(&wrong, options));
+        }
+        ValidationErrorKind::Pattern { .. } => {
+            let form = described(schema, error.schema_path().as_str()).unwrap_or("is not in the form that is expected here".into());
+            problems.push(Problem::error(place, format!("{} {form}", named(&here))));
+        }
+        // The other keywords' own words are clear. The value stays out of them: it may be a secret.
+        _ => problems.push(Problem::error(place, format!("{}: {}", named(&here), error.masked_with("the value")))),
+    }
+}
+
+fn key_place(tree: &Node, path: &[String], key: &str) -> Option<super::problem::Place> {
+    let mut node = tree;
+    for segment in path {
+        node = match &node.value {
+            Value::Map(_) => &node.child(segment)?.node,
+            Value::List(items) => items.get(segment.parse::<usize>().ok()?)?,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } => return None,
+        };
+    }
+    node.child(key).map(|entry| entry.key_place.clone())
+}
+
+/// None of several shapes fits: reports the errors of the one that was most likely meant.
+fn explain_alternatives(
+    error: &ValidationError<'_>,
+    branches: &[Vec<ValidationError<'static>>],
+    tree: &Node,
+    schema: &Json,
+    depth: usize,
+    problems: &mut Vec<Problem>,
+) {
+    let here = error.instance_path().as_str();
+    let at_root = |inner: &ValidationError<'static>| inner.instance_path().as_str() == here;
+    let is_type = |inner: &ValidationError<'static>| matches!(inner.kind(), ValidationErrorKind::Type { .. });
+    let is_required = |inner: &ValidationError<'static>| {
+        use ValidationErrorKind::{Constant, Enum, Required};
+        matches!(inner.kind(), Required { .. } | Constant { .. } | Enum { .. })
+    };
+    let score = |errors: &Vec<ValidationError<'static>>| {
+        let wrong_type = errors.iter().any(|inner| at_root(inner) && is_type(inner));
+        let missing = errors.iter().any(|inner| at_root(inner) && is_required(inner));
+        (wrong_type, missing, errors.len())
+    };
+    let Some(best) = branches.iter().min_by_key(|errors| score(errors)) else { return };
+    let (wrong_type, missing, _) = score(best);
+    if !wrong_type && !missing {
+        best.iter().for_each(|inner| explain(inner, tree, schema, depth + 1, problems));
+        return;
+    }
+    let path = segments(here);
+    let place = tree.find(path.iter().map(String::as_str));
+    let dotted = path.join(".");
+    let known = alternative_names(schema, error.schema_path().as_str());
+    if let (false, Json::Object(map)) = (wrong_type, &**error.instance()) {
+        // A map without the key that tells the alternatives apart: its own keys are the mistake.
+        let unknown: Vec<&String> = map.keys().filter(|key| !known.contains(key)).collect();
+        for key in &unknown {
+            let place = key_place(tree, &path, key).unwrap_or_else(|| place.clone());
+            problems.push(Problem::error(place, unknown_key(key, &dotted)).nearest(key, known.iter().map(String::as_str)));
+        }
+        if unknown.is_empty() {
+            problems.push(Problem::error(place, format!("{} needs one of its keys", named(&dotted))).hint(format!("valid here: {}", known.join(", "))));
+        }
+        return;
+    }
+    if let Some(wrong) = error.instance().as_str().filter(|_| !known.is_empty() && !wrong_type) {
+        problems.push(Problem::error(place, format!("{} can't be `{wrong}`", named(&dotted))).nearest(wrong, known.iter().map(String::as_str)));
+        return;
+    }
+    let mut wanted: Vec<String> = Vec::new();
+    for inner in branches.iter().flatten().filter(|inner| at_root(inner)) {
+        if let ValidationErrorKind::Type { kind } = inner.kind() {
+            let words = type_words(kind);
+            if !wanted.contains(&words) {
+                wanted.push(words);
+            }
+        }
+    }
+    problems.push(Problem::error(place, format!("{} must be {}, not {}", named(&dotted), wanted.join(" or "), is_now(error.instance()))));
+}
+
+/// All keys and constants that the alternatives at a schema path know.
+fn alternative_names(schema: &Json, schema_path: &str) -> Vec<String> {
+    let branches = schema.pointer(schema_path).and_then(Json::as_array);
+    let mut names = Vec::new();
+    for branch in branches.into_iter().flatten() {
+        names.extend(property_names(branch));
+        names.extend(branch.get("const").and_then(Json::as_str).map(str::to_owned));
+    }
+    names.dedup();
+    names
+}
+
+/// `must be …` out of the description of the innermost schema around a keyword that has one.
+fn described(schema: &Json, schema_path: &str) -> Option<String> {
+    let mut path = schema_path;
+    while let Some((parent, _)) = path.rsplit_once('/') {
+        let text = schema.pointer(parent).and_then(|schema| schema.get("description")).and_then(Json::as_str);
+        if let Some(text) = text.filter(|text| text.starts_with("A ")) {
+            return Some(format!("must be {}", text.replacen("A ", "a ", 1).trim_end_matches('.')));
+        }
+        path = parent;
+    }
+    None
+}
+
+fn parent_schema<'a>(schema: &'a Json, schema_path: &str) -> Option<&'a Json> {
+    schema.pointer(schema_path.rsplit_once('/')?.0)
+}
+
+fn property_names(schema: &Json) -> Vec<String> {
+    schema.get("properties").and_then(Json::as_object).map(|all| all.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn segments(pointer: &str) -> Vec<String> {
+    pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")).collect()
+}
+
+fn named(path: &str) -> String {
+    if path.is_empty() { "the file".into() } else { format!("`{path}`") }
+}
+
+fn unknown_key(key: &str, here: &str) -> String {
+    if here.is_empty() { format!("unknown key `{key}`") } else { format!("unknown key `{key}` in `{here}`") }
+}
+
+fn type_words(kind: &TypeKind) -> String {
+    let name = |kind: JsonType| match kind {
+        JsonType::Null => "null",
+        JsonType::Boolean => "true or false",
+        JsonType::Integer => "a whole number",
+        JsonType::Number => "a number",
+        JsonType::String => "a string",
+        JsonType::Array => "a list",
+        JsonType::Object => "a map",
+    };
+    match kind {
+        TypeKind::Single(single) => name(*single).to_owned(),
+        TypeKind::Multiple(set) => {
+            let all: Vec<&str> = set.iter().filter(|kind| *kind != JsonType::Null).map(name).collect();
+            all.join(" or ")
+        }
+    }
+}
+
+/// Never the text itself: it may be a secret in the wrong place.
+fn is_now(value: &Json) -> String {
+    match value {
+        Json::Null => "empty".into(),
+        Json::Bool(flag) => flag.to_string(),
+        Json::Number(number) => number.to_string(),
+        Json::String(_) => "a string".into(),
+        Json::Array(_) => "a list".into(),
+        Json::Object(_) => "a map".into(),
+    }
+}

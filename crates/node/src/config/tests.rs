@@ -1,0 +1,224 @@
+//! The exact words for each thing that can be wrong with a pipeline file.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const EUGENIO: &str = r#"version: 1
+pipeline: eugenio
+stages:
+  ingest:
+    at: { dns: "ingest:7400" }
+    key: "{{data.deviceId}}"
+    source:
+      acknowledge: published
+      http:      { listen: "0.0.0.0:8080", path: /events, deadline: 30s }
+      websocket: { path: /ws }
+  convert:
+    at: { dns: "convert:7400" }
+    subscribe_to: [ingest]
+    transform: { vrl: { file: mappings/eugenio.vrl } }
+  publish:
+    at: { dns: "publish:7400" }
+    subscribe_to: [convert]
+    sink: { kafka: { bootstrap_servers: "${KAFKA:-embedded}", topic: "eugenio.{{type}}", topics_max: 50 } }
+  dead:
+    subscribe_to: [convert.dead_letter, publish.dead_letter]
+    sink: { kafka: { bootstrap_servers: "${KAFKA:-embedded}", topic: eugenio.dead } }
+profiles:
+  prod: { stages: { publish: { sink: { kafka: { properties: { compression.type: zstd } } } } } }
+"#;
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "KAFKA" => Some("kafka:9092".into()),
+        "COUNT" => Some("7".into()),
+        _ => None,
+    }
+}
+
+fn load_text(yaml: &str, overrides: &Overrides, setting: Setting) -> Result<Config, Problems> {
+    parse(&"p.yaml".into(), yaml, PathBuf::new(), overrides, setting, &env)
+}
+
+/// What is wrong with `yaml`, a line each.
+fn wrong(yaml: &str) -> String {
+    match load_text(yaml, &Overrides::default(), Setting::Together) {
+        Ok(config) => config.warnings.to_string(),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+/// What is wrong with the Eugenio pipeline once `from` is `to` in it.
+fn changed(from: &str, to: &str) -> String {
+    assert!(EUGENIO.contains(from), "{from}");
+    wrong(&EUGENIO.replacen(from, to, 1))
+}
+
+#[test]
+fn the_designs_example_is_valid_together_and_apart() {
+    for setting in [Setting::Together, Setting::Apart, Setting::Anywhere] {
+        let config = load_text(EUGENIO, &Overrides::default(), setting).unwrap();
+        assert_eq!(config.warnings.to_string(), "");
+        let order: Vec<&str> = config.in_order().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(order, ["ingest", "convert", "publish", "dead"]);
+    }
+}
+
+#[test]
+fn a_profile_and_set_change_the_pipeline() {
+    let overrides = Overrides { profile: Some("prod".into()), set: vec!["stages.convert.concurrency=9".into()] };
+    let config = load_text(EUGENIO, &overrides, Setting::Apart).unwrap();
+    assert_eq!(config.json.pointer("/stages/publish/sink/kafka/properties/compression.type").unwrap(), "zstd");
+    assert_eq!(config.pipeline.stages["convert"].concurrency, 9);
+    let overrides = Overrides { profile: Some("prid".into()), set: vec![] };
+    let problems = load_text(EUGENIO, &overrides, Setting::Apart).unwrap_err().to_string();
+    assert_eq!(problems, "p.yaml:1:1: error: there is no profile `prid` (did you mean `prod`?)");
+}
+
+#[test]
+fn a_number_may_come_out_of_a_variable_and_a_string_of_digits_stays_one() {
+    let yaml = EUGENIO.replace("topics_max: 50", "topics_max: \"${COUNT}\"").replace("topic: eugenio.dead", "topic: \"${COUNT}\"");
+    let config = load_text(&yaml, &Overrides::default(), Setting::Apart).unwrap();
+    assert_eq!(config.json.pointer("/stages/publish/sink/kafka/topics_max").unwrap(), 7);
+    assert_eq!(config.json.pointer("/stages/dead/sink/kafka/topic").unwrap(), "7");
+}
+
+#[test]
+fn all_errors_come_at_once_in_the_order_of_the_file() {
+    let yaml = EUGENIO
+        .replace("websocket:", "websockt:")
+        .replace("subscribe_to: [ingest]", "subscribe_too: [ingest]")
+        .replace("topics_max: 50", "topics_max: many");
+    insta::assert_snapshot!(wrong(&yaml), @"");
+}
+
+#[test]
+fn mistakes_of_shape_say_where_they_are_and_what_would_be_right() {
+    let mut all = String::new();
+    for (from, to) in [
+        ("version: 1", "version: 2"),
+        ("version: 1\n", ""),
+        ("version: 1", "version: one"),
+        ("{ kafka: { bootstrap_servers", "{ kafak: { bootstrap_servers"),
+        ("sink: { kafka: { bootstrap_servers: \"${KAFKA:-embedded}\", topic: eugenio.dead } }", "sink: kafka"),
+        ("[ingest]", "[{ stage: ingest, group: requird }]"),
+        ("[ingest]", "[{ stge: ingest }]"),
+        ("[ingest]", "[3]"),
+        ("[ingest]", "ingest"),
+        ("at: { dns: \"ingest:7400\" }", "at: { dsn: \"ingest:7400\" }"),
+        ("at: { dns: \"ingest:7400\" }", "at: { dns: \"ingest\" }"),
+        ("deadline: 30s", "deadline: 30 parsecs"),
+        ("    key:", "    log: { bytes: 3 apples }\n    key:"),
+        ("    key:", "    log: { events: 0 }\n    key:"),
+        ("    key:", "    limits: { parse_bytes: 1 }\n    key:"),
+        ("    key: \"{{data.deviceId}}\"", "    key: \"{{data.deviceId\""),
+        ("{ path: /ws }", "{ path: /ws, path: /w }"),
+        ("${KAFKA:-embedded}", "${KAFKAA}"),
+        ("pipeline: eugenio", "pipeline: [a"),
+        ("pipeline: eugenio", "pipeline: Eugênio"),
+    ] {
+        all.push_str(&format!("# {to}\n{}\n", changed(from, to)));
+    }
+    insta::assert_snapshot!(all, @"");
+}
+
+#[test]
+fn mistakes_of_meaning_say_where_they_are_and_what_would_be_right() {
+    let mut all = String::new();
+    for (from, to) in [
+        ("subscribe_to: [ingest]", "subscribe_to: [ingst]"),
+        ("subscribe_to: [convert]", "subscribe_to: [convert.dead_leter]"),
+        ("subscribe_to: [convert]", "subscribe_to: [dead]"),
+        ("subscribe_to: [convert.dead_letter, publish.dead_letter]", "subscribe_to: [ingest.dead_letter]"),
+        ("subscribe_to: [ingest]", "subscribe_to: [ingest, ingest]"),
+        ("subscribe_to: [ingest]", "subscribe_to: [ingest, publish.dead_letter]"),
+        ("    subscribe_to: [ingest]\n", ""),
+        ("    key:", "    subscribe_to: [convert]\n    key:"),
+        ("subscribe_to: [convert]", "subscribe_to: [{ stage: convert, group: tap }]"),
+        ("    transform: {", "    sink: { blackhole: {} }\n    transform: {"),
+        ("    transform: { vrl: { file: mappings/eugenio.vrl } }\n", ""),
+        ("[convert.dead_letter, publish.dead_letter]", "[convert.dead_letter]"),
+        ("    subscribe_to: [ingest]", "    key: a\n    subscribe_to: [ingest]"),
+        ("    key:", "    window: { min_demand: 3000 }\n    key:"),
+        ("    key:", "    tls: { key: a.pem }\n    key:"),
+    ] {
+        all.push_str(&format!("# {to}\n{}\n", changed(from, to)));
+    }
+    insta::assert_snapshot!(all, @"");
+}
+
+#[test]
+fn dead_letters_without_a_subscriber_are_refused_where_the_source_answers_early() {
+    let yaml = EUGENIO.replace("acknowledge: published", "acknowledge: accepted").replace("[convert.dead_letter, publish.dead_letter]", "[convert.dead_letter]");
+    insta::assert_snapshot!(wrong(&yaml), @"");
+}
+
+#[test]
+fn stages_apart_need_addresses_and_a_real_broker() {
+    let yaml = EUGENIO.replace("    at: { dns: \"convert:7400\" }\n", "").replace("${KAFKA:-embedded}", "embedded");
+    let problems = load_text(&yaml, &Overrides::default(), Setting::Apart).unwrap_err().to_string();
+    insta::assert_snapshot!(problems, @"");
+    assert_eq!(wrong(&yaml), "");
+    assert!(!load_text(&yaml, &Overrides::default(), Setting::Anywhere).unwrap().warnings.has_errors());
+}
+
+#[test]
+fn a_default_instance_of_each_stage_fits_into_512_mib() {
+    let config = load_text(EUGENIO, &Overrides::default(), Setting::Apart).unwrap();
+    for (name, stage) in config.in_order() {
+        let terms = memory::terms(&config, name, stage);
+        let names: BTreeSet<_> = terms.iter().map(|term| term.name).collect();
+        assert!(names.len() == terms.len() && !terms.is_empty(), "{name}");
+        assert!(memory::sum(&terms) + (64 << 20) <= 512 << 20, "{name}: {} {terms:#?}", memory::human(memory::sum(&terms)));
+    }
+}
+
+#[test]
+fn aliases_expand_within_bounds() {
+    let mut bomb = String::from("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n");
+    for (name, before) in ('b'..='j').zip('a'..) {
+        bomb.push_str(&format!("{name}: &{name} [{}]\n", format!("*{before}, ").repeat(10)));
+    }
+    let problems = load_text(&bomb, &Overrides::default(), Setting::Apart).unwrap_err();
+    assert_eq!(problems.0.len(), 1, "{problems}");
+    let deep = "[".repeat(10_000);
+    assert_eq!(load_text(&deep, &Overrides::default(), Setting::Apart).unwrap_err().0.len(), 1);
+    let long = "# ".repeat(tree::FILE_BYTES_MAX);
+    assert!(wrong(&long).contains("bytes, more than"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn random_text_never_panics(yaml in "[ -~\n]{0,200}") {
+        let _problems = wrong(&yaml);
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _problems = wrong(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_mutated_pipeline_never_panics_and_its_problems_have_places(
+        cuts in proptest::collection::vec((0..EUGENIO.len(), 0..12_usize, "[ -~\n]{0,6}"), 1..4),
+    ) {
+        let mut yaml = EUGENIO.to_owned();
+        for (at, length, insert) in cuts {
+            let at = at.min(yaml.len());
+            let end = (at + length).min(yaml.len());
+            yaml.replace_range(at..end, &insert);
+        }
+        if let Err(problems) = load_text(&yaml, &Overrides::default(), Setting::Anywhere) {
+            prop_assert!(problems.has_errors());
+            for problem in problems.0 {
+                prop_assert!(problem.to_string().starts_with("p.yaml"), "{}", problem);
+            }
+        }
+    }
+}

@@ -6,6 +6,13 @@ use bytes::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash(pub u64);
 
+impl KeyHash {
+    /// The partition that every event of this key belongs to.
+    pub fn partition(self) -> u16 {
+        (self.0 % crate::PARTITIONS as u64) as u16
+    }
+}
+
 /// Where an event was first taken in: identifies its arrival for diagnosis and for order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {

@@ -1,10 +1,25 @@
 //! A stage's task: one owner of its logs, links and lanes, around the pure core.
 
+mod admission;
+mod backoff;
+mod bodies;
+mod config;
+mod consumer;
+mod desk;
+mod handle;
+mod lanes;
 mod link;
+mod outlet;
+mod peers;
+mod serve;
 mod sink;
 mod source;
 mod stage;
+mod task;
+mod upstream;
 
+pub use config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec};
+pub use handle::{StageEnd, StageHandle, StageStatus};
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
 pub use sink::Settler;
 pub use source::{Offer, Pending, SourceHandle};
@@ -13,3 +28,4 @@ pub use source::{TestDesk, TestOffer};
 pub use stage::{
     Acknowledge, Answer, Emitted, Failure, NewEvent, Receipt, Refusal, Sink, Source, SourceError, Transform, Verdict,
 };
+pub use task::spawn;

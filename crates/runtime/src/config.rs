@@ -1,0 +1,112 @@
+//! What a stage is made of.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Rejection, Window};
+
+use crate::{
+    link::{Connect, Discover},
+    sink::Settler,
+    stage::{Sink, Source, Transform},
+};
+
+/// One stage, ready to be spawned.
+pub struct StageConfig {
+    /// Links to and from another pipeline are refused.
+    pub pipeline: String,
+    /// The stage's name: its group's name at its upstreams.
+    pub stage: String,
+    /// This replica.
+    pub instance: Instance,
+    /// The main output first. A sink has none.
+    pub outputs: Vec<OutputSpec>,
+    /// Where the stage's rejections go: an output like any other.
+    pub dead_letter: Option<DeadLetterSpec>,
+    /// What it subscribes to. A source has none.
+    pub upstreams: Vec<UpstreamSpec>,
+    /// What it does.
+    pub role: Role,
+    /// Limits of work and of links.
+    pub limits: StageLimits,
+}
+
+/// A named output and its log.
+#[derive(Debug, Clone)]
+pub struct OutputSpec {
+    /// `STAGE` or `STAGE.NAME`
+    pub name: String,
+    /// Capacity and groups.
+    pub config: OutputConfig,
+}
+
+/// Makes a dead letter: a CloudEvent with the input's bytes as data.
+pub type DeadLetter = Arc<dyn Fn(&Event, &Rejection) -> Bytes + Send + Sync>;
+
+/// A stage's dead-letter output.
+#[derive(Clone)]
+pub struct DeadLetterSpec {
+    /// The log. Without a required group, dead letters are counted and gone.
+    pub output: OutputSpec,
+    /// How one is made.
+    pub make: DeadLetter,
+}
+
+impl fmt::Debug for DeadLetterSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetterSpec").field("output", &self.output).finish_non_exhaustive()
+    }
+}
+
+/// One subscription: to all instances of one stage's output.
+pub struct UpstreamSpec {
+    /// `STAGE` or `STAGE.NAME`
+    pub output: String,
+    /// How this stage takes part.
+    pub kind: GroupKind,
+    /// For each link.
+    pub window: Window,
+    /// Credit is granted again when `window.events - min_demand` events are processed.
+    pub min_demand: u64,
+    /// Who the instances are.
+    pub discover: Box<dyn Discover>,
+    /// How to reach them.
+    pub connect: Arc<dyn Connect>,
+}
+
+/// What a stage does.
+pub enum Role {
+    /// Takes events in from outside.
+    Source(Box<dyn Source>),
+    /// Turns events into others.
+    Transform(Arc<dyn Transform>),
+    /// Takes events out; settles through the settler that it was made with.
+    Sink(Box<dyn Sink>, Settler),
+}
+
+/// Limits that hold at run time; terms of the memory sum that `validate` prints.
+#[derive(Debug, Clone)]
+pub struct StageLimits {
+    /// Calls of a transform in flight.
+    pub concurrency: usize,
+    /// For one call of a transform; time in which the process stood still does not count.
+    pub timeout: Duration,
+    /// Tries of a transform before an event is rejected as exhausted.
+    pub max_failures: u32,
+    /// Largest event that this stage takes.
+    pub event_bytes_max: u64,
+    /// Largest frame that this stage takes.
+    pub frame_bytes_max: u64,
+}
+
+impl Default for StageLimits {
+    fn default() -> Self {
+        Self {
+            concurrency: 64,
+            timeout: Duration::from_secs(10),
+            max_failures: 5,
+            event_bytes_max: 1 << 20,
+            frame_bytes_max: 4 << 20,
+        }
+    }
+}

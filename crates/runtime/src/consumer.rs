@@ -1,0 +1,150 @@
+//! The stage's open links to its upstreams: what came, what may be asked for, what is owed.
+
+use std::collections::HashMap;
+
+use jaiminho_core::{Delivery, Intake, LinkError, Settled, Subscribed, ToProducer, Window};
+use tokio::sync::mpsc;
+
+use crate::{
+    link::Address,
+    peers::{IDLE_TICKS, SILENT_TICKS},
+    upstream::UpstreamLink,
+};
+
+#[derive(Debug)]
+struct Upstream {
+    address: Address,
+    intake: Intake,
+    to_producer: mpsc::Sender<ToProducer>,
+    pressure: bool,
+    /// `Ended` came: nothing more will.
+    ended: bool,
+    cancelled: bool,
+    silent: u32,
+    idle: u32,
+}
+
+/// All open links to upstreams.
+#[derive(Debug, Default)]
+pub(crate) struct Upstreams {
+    open: HashMap<UpstreamLink, Upstream>,
+}
+
+impl Upstreams {
+    pub(crate) fn opened(
+        &mut self,
+        link: UpstreamLink,
+        address: Address,
+        subscribed: &Subscribed,
+        min_demand: u64,
+        to_producer: mpsc::Sender<ToProducer>,
+    ) {
+        let Window { events, bytes } = subscribed.window;
+        let intake = Intake::new(Window { events, bytes }, min_demand.min(events.saturating_sub(1)));
+        let (pressure, ended, cancelled) = (false, false, false);
+        let upstream = Upstream { address, intake, to_producer, pressure, ended, cancelled, silent: 0, idle: 0 };
+        self.open.insert(link, upstream);
+    }
+
+    /// Checks what came on the link; a violation ends it.
+    pub(crate) fn received(
+        &mut self,
+        link: UpstreamLink,
+        deliveries: &[Delivery],
+        pressure: bool,
+    ) -> Result<(), LinkError> {
+        let Some(upstream) = self.open.get_mut(&link) else { return Ok(()) };
+        upstream.silent = 0;
+        upstream.pressure = pressure;
+        if upstream.ended && !deliveries.is_empty() {
+            return Err(LinkError::Violation("events after Ended".into()));
+        }
+        upstream.intake.received(deliveries)
+    }
+
+    pub(crate) fn is_open(&self, link: UpstreamLink) -> bool {
+        self.open.contains_key(&link)
+    }
+
+    pub(crate) fn ended(&mut self, link: UpstreamLink) {
+        if let Some(upstream) = self.open.get_mut(&link) {
+            upstream.ended = true;
+        }
+    }
+
+    pub(crate) fn closed(&mut self, link: UpstreamLink) -> Option<Address> {
+        self.open.remove(&link).map(|upstream| upstream.address)
+    }
+
+    pub(crate) fn processed(&mut self, link: UpstreamLink, bytes: u64) {
+        if let Some(upstream) = self.open.get_mut(&link) {
+            upstream.intake.processed(1, bytes);
+        }
+    }
+
+    pub(crate) fn settle(&mut self, link: UpstreamLink, number: u64, settled: Settled) {
+        if let Some(upstream) = self.open.get_mut(&link) {
+            upstream.intake.settle(number, settled);
+        }
+    }
+
+    /// Whether any upstream reports pressure.
+    pub(crate) fn pressure(&self) -> bool {
+        self.open.values().any(|upstream| upstream.pressure)
+    }
+
+    /// No more deliveries are wanted.
+    pub(crate) fn cancel_all(&mut self, time_left_ms: u64) {
+        for upstream in self.open.values_mut().filter(|upstream| !upstream.cancelled) {
+            let cancel = ToProducer::Cancel { drain: true, time_left_ms };
+            upstream.cancelled = upstream.to_producer.try_send(cancel).is_ok();
+        }
+    }
+
+    /// Sends credit and dispositions where the channel has room; the rest stays coalesced for the next time.
+    pub(crate) fn flush(&mut self) {
+        for upstream in self.open.values_mut() {
+            let to_producer = &upstream.to_producer;
+            if let Ok(permit) = to_producer.try_reserve()
+                && let dispositions = upstream.intake.take_dispositions()
+                && !dispositions.is_empty()
+            {
+                permit.send(ToProducer::Dispositions(dispositions));
+                upstream.idle = 0;
+            }
+            if upstream.cancelled {
+                continue;
+            }
+            if let Ok(permit) = to_producer.try_reserve()
+                && let Some(credit) = upstream.intake.next_credit()
+            {
+                permit.send(ToProducer::Credit(credit));
+                upstream.idle = 0;
+            }
+        }
+    }
+
+    /// One tick has passed: heartbeats go out; returns links that are silent for too long, or done.
+    pub(crate) fn tick(&mut self) -> Vec<(UpstreamLink, LinkError)> {
+        let mut over = Vec::new();
+        for (link, upstream) in &mut self.open {
+            upstream.silent += 1;
+            upstream.idle += 1;
+            if upstream.silent >= SILENT_TICKS {
+                over.push((*link, LinkError::Silent(u64::from(SILENT_TICKS) * crate::peers::TICK_MS)));
+            } else if upstream.ended && upstream.intake.is_settled() {
+                over.push((*link, LinkError::Draining));
+            } else if upstream.idle >= IDLE_TICKS
+                && let Ok(permit) = upstream.to_producer.try_reserve()
+            {
+                permit.send(ToProducer::Credit(upstream.intake.credit()));
+                upstream.idle = 0;
+            }
+        }
+        over
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+}

@@ -1,0 +1,107 @@
+//! A running stage, from outside.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use jaiminho_core::{LinkError, Subscribe, ToProducer};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    link::{LinkHalf, Serve},
+    peers::PeerId,
+    source::{Offer, Pending, SourceHandle},
+    stage::Refusal,
+};
+
+/// What others ask of a stage's task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Subscribe(Subscribe, oneshot::Sender<Result<LinkHalf, LinkError>>),
+    FromConsumer(PeerId, Vec<ToProducer>),
+    ConsumerGone(PeerId),
+    Inspect(oneshot::Sender<StageStatus>),
+}
+
+/// An offer and where its answer goes.
+pub(crate) type OfferSlot = (Offer, oneshot::Sender<Result<Pending, Refusal>>);
+
+/// Why a stage's task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StageEnd {
+    /// It was told to; `unsettled` events were given up at the deadline (their producers have them; for a source
+    /// that acknowledged them as `accepted` they are lost).
+    Drained {
+        /// Inputs and log entries without a disposition.
+        unsettled: u64,
+    },
+    /// A newer process has its name: exit, never retry.
+    Fenced(String),
+    /// Its source can't go on.
+    SourceFailed(String),
+}
+
+/// How a stage is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageStatus {
+    /// Links from consumers.
+    pub links_in: usize,
+    /// Links to producers.
+    pub links_out: usize,
+    /// Each output's name, unsettled events and bytes.
+    pub logs: Vec<(String, u64, u64)>,
+    /// Inputs in work.
+    pub inputs: usize,
+    /// Required groups without a member.
+    pub absent_groups: Vec<String>,
+}
+
+/// Handle of a running stage. Cheap to clone; the stage ends by `drain`, not by dropping handles.
+#[derive(Clone, Debug)]
+pub struct StageHandle {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) offers: mpsc::Sender<OfferSlot>,
+    pub(crate) room: watch::Receiver<bool>,
+    pub(crate) drain: Arc<watch::Sender<Option<tokio::time::Instant>>>,
+    pub(crate) draining: CancellationToken,
+    pub(crate) end: watch::Receiver<Option<StageEnd>>,
+}
+
+impl StageHandle {
+    /// Takes nothing new, finishes what is in flight, leaves; by the deadline at the latest.
+    pub async fn drain(&self, within: Duration) -> StageEnd {
+        self.drain.send_replace(Some(tokio::time::Instant::now() + within));
+        self.draining.cancel();
+        self.ended().await
+    }
+
+    /// Resolves when the stage's task has ended.
+    pub async fn ended(&self) -> StageEnd {
+        let mut end = self.end.clone();
+        let ended = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+        ended.unwrap_or(StageEnd::Drained { unsettled: 0 })
+    }
+
+    /// How the stage is just now; none when it has ended.
+    pub async fn status(&self) -> Option<StageStatus> {
+        let (reply, status) = oneshot::channel();
+        self.commands.send(Command::Inspect(reply)).await.ok()?;
+        status.await.ok()
+    }
+
+    /// The door for a source that is driven from outside (tests, a program's own code).
+    pub fn source(&self) -> SourceHandle {
+        SourceHandle { offers: self.offers.clone(), room: self.room.clone(), draining: self.draining.clone() }
+    }
+}
+
+impl Serve for StageHandle {
+    fn subscribe(&self, subscribe: Subscribe) -> BoxFuture<'_, Result<LinkHalf, LinkError>> {
+        Box::pin(async move {
+            let gone = || LinkError::Unavailable("the stage has ended".into());
+            let (reply, half) = oneshot::channel();
+            self.commands.send(Command::Subscribe(subscribe, reply)).await.map_err(|_| gone())?;
+            half.await.map_err(|_| gone())?
+        })
+    }
+}

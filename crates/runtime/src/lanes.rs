@@ -1,0 +1,223 @@
+//! Key lanes: one call of a transform at a time for each key, many keys at once.
+//!
+//! Each worker is a task that owns the lanes whose keys hash to it. A call that is ready at once costs neither
+//! a task nor a timer; one that waits keeps its lane busy, and the lane's later events queue behind it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use jaiminho_core::{Event, InputId, Reason};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    backoff::Backoff,
+    config::StageLimits,
+    stage::{Failure, Transform, Verdict},
+};
+
+/// Events handed to a worker at once.
+const CHUNK_EVENTS: usize = 64;
+
+/// One event to be converted.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) input: InputId,
+    pub(crate) event: Event,
+}
+
+/// One event that was.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) input: InputId,
+    pub(crate) event: Event,
+    pub(crate) verdict: Verdict,
+}
+
+/// The stage's side: one queue a worker.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    workers: Vec<(VecDeque<Work>, mpsc::Sender<Vec<Work>>)>,
+    next: usize,
+}
+
+impl Lanes {
+    /// Spawns the workers; results come through `done`, `progress` tells that a worker has taken a chunk.
+    pub(crate) fn spawn(
+        transform: &Arc<dyn Transform>,
+        limits: &StageLimits,
+        done: &mpsc::Sender<Vec<Done>>,
+        progress: &Arc<Notify>,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let count = limits.concurrency.clamp(1, cores);
+        let each = (limits.concurrency / count).max(1);
+        let workers = (0..count)
+            .map(|_| {
+                let (chunks, receiver) = mpsc::channel(1);
+                let worker = Worker {
+                    transform: transform.clone(),
+                    limits: limits.clone(),
+                    concurrency: each,
+                    busy: HashMap::new(),
+                    running: FuturesUnordered::new(),
+                    finished: Vec::new(),
+                };
+                tasks.spawn(worker.run(receiver, done.clone(), progress.clone()));
+                (VecDeque::new(), chunks)
+            })
+            .collect();
+        Self { workers, next: 0 }
+    }
+
+    /// Queues an event for the worker of its key.
+    pub(crate) fn push(&mut self, work: Work) {
+        let index = match work.event.key {
+            // The upper half: partitions are taken from the hash as well.
+            Some(key) => (key.0 >> 32) as usize % self.workers.len(),
+            None => {
+                self.next = (self.next + 1) % self.workers.len();
+                self.next
+            }
+        };
+        if let Some((queue, _)) = self.workers.get_mut(index) {
+            queue.push_back(work);
+        }
+    }
+
+    /// Hands chunks to the workers that can take one.
+    pub(crate) fn feed(&mut self) {
+        for (queue, chunks) in &mut self.workers {
+            while !queue.is_empty() {
+                let Ok(permit) = chunks.try_reserve() else { break };
+                permit.send(queue.drain(..queue.len().min(CHUNK_EVENTS)).collect());
+            }
+        }
+    }
+
+    /// Takes back what no worker has, where `wanted`.
+    pub(crate) fn recall(&mut self, mut wanted: impl FnMut(&Work) -> bool) -> Vec<Work> {
+        let mut recalled = Vec::new();
+        for (queue, _) in &mut self.workers {
+            for work in std::mem::take(queue) {
+                if wanted(&work) { recalled.push(work) } else { queue.push_back(work) }
+            }
+        }
+        recalled
+    }
+}
+
+struct Worker {
+    transform: Arc<dyn Transform>,
+    limits: StageLimits,
+    concurrency: usize,
+    /// Lanes with a call in flight, and what waits behind it. Bounded by the chunk size and `concurrency`.
+    busy: HashMap<u64, VecDeque<Work>>,
+    running: FuturesUnordered<BoxFuture<'static, (Option<u64>, Done)>>,
+    finished: Vec<Done>,
+}
+
+impl Worker {
+    async fn run(mut self, mut chunks: mpsc::Receiver<Vec<Work>>, done: mpsc::Sender<Vec<Done>>, progress: Arc<Notify>) {
+        loop {
+            tokio::select! {
+                chunk = chunks.recv(), if self.running.len() < self.concurrency => {
+                    let Some(chunk) = chunk else { break };
+                    progress.notify_one();
+                    for work in chunk {
+                        self.start(work);
+                    }
+                }
+                Some((lane, finished)) = self.running.next() => self.finish(lane, finished),
+            }
+            if !self.finished.is_empty() && done.send(std::mem::take(&mut self.finished)).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    fn start(&mut self, work: Work) {
+        let lane = work.event.key.map(|key| key.0);
+        if let Some(queue) = lane.and_then(|lane| self.busy.get_mut(&lane)) {
+            queue.push_back(work);
+            return;
+        }
+        let mut call = convert(self.transform.clone(), self.limits.clone(), work).map(move |done| (lane, done)).boxed();
+        match call.as_mut().now_or_never() {
+            Some((_, done)) => self.finished.push(done),
+            None => {
+                if let Some(lane) = lane {
+                    self.busy.insert(lane, VecDeque::new());
+                }
+                self.running.push(call);
+            }
+        }
+    }
+
+    fn finish(&mut self, lane: Option<u64>, done: Done) {
+        self.finished.push(done);
+        let Some(mut queue) = lane.and_then(|lane| self.busy.remove(&lane)) else { return };
+        while let Some(work) = queue.pop_front() {
+            self.start(work);
+            if let Some(waiting) = lane.and_then(|lane| self.busy.get_mut(&lane)) {
+                waiting.append(&mut queue);
+            }
+        }
+    }
+}
+
+/// Calls the transform until it has a verdict or has failed too often.
+async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work) -> Done {
+    let Work { input, event } = work;
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+    let mut failures = 0;
+    let verdict = loop {
+        match call(&*transform, &event, limits.timeout).await {
+            Ok(verdict) => break verdict,
+            Err(failure) => {
+                failures += 1;
+                tracing::debug!(failures, failure = failure.text, "transform failed");
+                if failures >= limits.max_failures {
+                    break Verdict::Reject { reason: Reason::Exhausted, text: failure.text };
+                }
+                tokio::time::sleep(backoff.next()).await;
+            }
+        }
+    };
+    Done { input, event, verdict }
+}
+
+/// One call: a panic or a time-out is a failure like any other.
+async fn call(transform: &dyn Transform, event: &Event, timeout: Duration) -> Result<Verdict, Failure> {
+    let Ok(future) = std::panic::catch_unwind(AssertUnwindSafe(|| transform.process(event))) else {
+        return Err(Failure { text: "the handler panicked".into() });
+    };
+    let mut future = AssertUnwindSafe(future).catch_unwind();
+    let first = std::future::poll_fn(|cx| Poll::Ready(future.poll_unpin(cx))).await;
+    let result = match first {
+        Poll::Ready(result) => result,
+        Poll::Pending => tokio::select! {
+            result = &mut future => result,
+            () = elapse(timeout) => return Err(Failure { text: format!("the handler took more than {timeout:?}") }),
+        },
+    };
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Failure { text: format!("the handler panicked: {}", text.unwrap_or("no message")) })
+    })
+}
+
+/// Passes after `timeout` of time in which this process ran: a stop counts as one slice at most.
+async fn elapse(timeout: Duration) {
+    const SLICES: u32 = 10;
+    for _ in 0..SLICES {
+        tokio::time::sleep(timeout / SLICES).await;
+    }
+}

@@ -1,0 +1,322 @@
+//! The stage's two kinds of links, heartbeats, and the drain.
+
+use jaiminho_core::{
+    Delivery, EndReason, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    handle::{Command, StageEnd, StageStatus},
+    link::LinkHalf,
+    peers::{FRAME_BYTES, FRAMES_PER_LINK, PeerId},
+    task::{Doing, Tag, Task, VERSION},
+    upstream::{UpstreamEvent, UpstreamLink},
+};
+
+/// Messages of one consumer that wait for the stage's task.
+const TO_PRODUCER: usize = 64;
+
+impl Task {
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Subscribe(subscribe, reply) => {
+                // A transport that left before its answer drops its half: the link ends as any other.
+                let _gone = reply.send(self.subscribe(&subscribe));
+            }
+            Command::FromConsumer(peer, messages) => {
+                if !self.peers.heard(peer) {
+                    return;
+                }
+                for message in messages {
+                    if let Err(error) = self.from_consumer(peer, message) {
+                        tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link ends");
+                        self.end_link(peer, error);
+                        return;
+                    }
+                }
+            }
+            Command::ConsumerGone(peer) => {
+                self.peers.remove(peer);
+                if let Some(log) = self.logs.get_mut(peer.output) {
+                    log.output.close(self.clock.now, peer.link);
+                }
+            }
+            Command::Inspect(reply) => {
+                // Whoever asked may have left.
+                let _gone = reply.send(self.status());
+            }
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe) -> Result<LinkHalf, LinkError> {
+        let Subscribe { version_min, version_max, pipeline, output, window, .. } = subscribe;
+        if !(*version_min..=*version_max).contains(&VERSION) {
+            let (peer_min, peer_max, min, max) = (*version_min, *version_max, VERSION, VERSION);
+            return Err(LinkError::Version { peer_min, peer_max, min, max });
+        }
+        if *pipeline != self.pipeline {
+            return Err(LinkError::WrongPipeline { ours: self.pipeline.clone(), theirs: pipeline.clone() });
+        }
+        let index = self.logs.iter().position(|log| log.name == *output);
+        let index = index.ok_or_else(|| LinkError::UnknownOutput(output.clone()))?;
+        let Some(log) = self.logs.get_mut(index) else { return Err(LinkError::UnknownOutput(output.clone())) };
+        let link = log.output.subscribe(self.clock.now, subscribe)?;
+        let peer = PeerId { output: index, link };
+        let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
+        let (to_producer, mut from_consumer) = mpsc::channel(TO_PRODUCER);
+        self.peers.add(peer, to_consumer);
+        let commands = self.commands.clone();
+        self.tasks.spawn(async move {
+            let mut messages = Vec::new();
+            while from_consumer.recv_many(&mut messages, TO_PRODUCER).await > 0 {
+                let batch = std::mem::take(&mut messages);
+                if commands.send(Command::FromConsumer(peer, batch)).await.is_err() {
+                    return;
+                }
+            }
+            // The stage may have left already.
+            let _gone = commands.send(Command::ConsumerGone(peer)).await;
+        });
+        tracing::info!(stage = self.stage, output, group = subscribe.group, member = subscribe.instance.name, "linked");
+        let subscribed = Subscribed {
+            version: VERSION,
+            window: *window,
+            link_id: link.0,
+            instance: self.instance.clone(),
+            partition_count: PARTITIONS as u32,
+            hash_version: jaiminho_core::HASH_VERSION,
+            heartbeat_ms: 2_000,
+        };
+        Ok(LinkHalf { subscribed, to_producer, from_producer })
+    }
+
+    fn from_consumer(&mut self, peer: PeerId, message: ToProducer) -> Result<(), LinkError> {
+        let now = self.clock.now;
+        let Some(log) = self.logs.get_mut(peer.output) else { return Ok(()) };
+        match message {
+            ToProducer::Credit(credit) => log.output.credit(peer.link, credit),
+            ToProducer::Dispositions(dispositions) => {
+                dispositions.iter().try_for_each(|disposition| log.output.dispose(now, peer.link, disposition))
+            }
+            ToProducer::Cancel { drain, .. } => {
+                log.output.cancel(now, peer.link, drain);
+                Ok(())
+            }
+        }
+    }
+
+    fn end_link(&mut self, peer: PeerId, error: LinkError) {
+        if let Some(log) = self.logs.get_mut(peer.output) {
+            log.output.close(self.clock.now, peer.link);
+        }
+        self.peers.signal(peer, Err(error));
+        self.ready.insert(peer);
+    }
+
+    /// Sends signals and frames to every peer that has some and whose channel has room.
+    pub(crate) fn write_peers(&mut self) {
+        for (output, log) in self.logs.iter_mut().enumerate() {
+            while let Some((link, signal)) = log.output.poll_signal() {
+                let peer = PeerId { output, link };
+                let item = match signal {
+                    Signal::Revoke(partitions) => Ok(ToConsumer::Revoke { partitions }),
+                    Signal::End(error) => Err(error),
+                    Signal::Drained => Err(LinkError::Draining),
+                };
+                self.peers.signal(peer, item);
+                self.ready.insert(peer);
+            }
+            self.ready.extend(log.output.ready_links().into_iter().map(|link| PeerId { output, link }));
+        }
+        let pressure = self.pressure();
+        for peer in std::mem::take(&mut self.ready) {
+            let Some(log) = self.logs.get_mut(peer.output) else { continue };
+            self.peers.flush(peer, || {
+                let frame = log.output.next_frame(peer.link, FRAME_BYTES)?;
+                Some((frame, log.output.backlog(peer.link), pressure))
+            });
+        }
+    }
+
+    fn pressure(&self) -> bool {
+        self.upstreams.pressure() || self.logs.iter().any(|log| log.output.fill().is_pressure())
+    }
+
+    pub(crate) fn upstream_event(&mut self, link: UpstreamLink, event: UpstreamEvent) {
+        match event {
+            UpstreamEvent::Opened { subscription, address, subscribed, to_producer } => {
+                if self.leave.is_none() {
+                    let min_demand = self.min_demand.get(subscription).copied().unwrap_or(0);
+                    tracing::info!(stage = self.stage, address = address.0, "linked to upstream");
+                    self.upstreams.opened(link, address, &subscribed, min_demand, to_producer);
+                }
+            }
+            UpstreamEvent::Closed(error) => {
+                if let LinkError::Fenced(name) = &error {
+                    self.end = Some(StageEnd::Fenced(name.clone()));
+                }
+                if let Some(address) = self.upstreams.closed(link) {
+                    tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ended");
+                }
+            }
+            UpstreamEvent::Message(message) if self.upstreams.is_open(link) => {
+                if let Err(error) = self.from_producer(link, message) {
+                    tracing::warn!(stage = self.stage, %error, "link to upstream ends");
+                    self.upstreams.closed(link);
+                }
+            }
+            UpstreamEvent::Message(_) => {}
+        }
+    }
+
+    fn from_producer(&mut self, link: UpstreamLink, message: ToConsumer) -> Result<(), LinkError> {
+        match message {
+            ToConsumer::Events { deliveries, pressure, backlog: _ } => {
+                self.upstreams.received(link, &deliveries, pressure)?;
+                for Delivery { number, event } in deliveries {
+                    self.start(link, number, event);
+                }
+            }
+            ToConsumer::Revoke { partitions } => self.release(link, &partitions),
+            ToConsumer::Ended { .. } => self.upstreams.ended(link),
+        }
+        Ok(())
+    }
+
+    /// Gives back what of the revoked partitions is not in work yet; the rest settles, or the producer takes it back.
+    fn release(&mut self, link: UpstreamLink, partitions: &[u16]) {
+        let partitions: std::collections::HashSet<u16> = partitions.iter().copied().collect();
+        let inputs = &self.inputs;
+        let revoked = |input, key: Option<KeyHash>| {
+            matches!(inputs.value(input), Some(Tag::Link { link: from, .. }) if *from == link)
+                && key.is_some_and(|key| partitions.contains(&key.partition()))
+        };
+        let inputs: Vec<_> = match &mut self.doing {
+            Doing::Transform { lanes, .. } => {
+                let recalled = lanes.recall(|work| revoked(work.input, work.event.key));
+                recalled.into_iter().map(|work| (work.input, work.event)).collect()
+            }
+            Doing::Sink(outlet) => {
+                let recalled = outlet.recall(|held| revoked(held.input, held.event.key));
+                recalled.into_iter().map(|held| (held.input, held.event)).collect()
+            }
+            Doing::Source(_) => Vec::new(),
+        };
+        for (input, event) in inputs {
+            if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
+                self.upstreams.processed(link, event.size());
+                self.upstreams.settle(link, number, Settled::Released);
+            }
+        }
+    }
+
+    /// Heartbeats, silence, deadlines.
+    pub(crate) fn tick(&mut self) {
+        let now = self.clock.now;
+        for log in &mut self.logs {
+            log.output.tick(now);
+        }
+        let (idle, silent) = self.peers.tick();
+        let pressure = self.pressure();
+        for peer in silent {
+            self.end_link(peer, LinkError::Silent(10_000));
+        }
+        for peer in idle {
+            let backlog = self.logs.get(peer.output).map_or(0, |log| log.output.backlog(peer.link));
+            let mut heartbeat = Some((Vec::new(), backlog, pressure));
+            self.peers.flush(peer, || heartbeat.take());
+            self.ready.insert(peer);
+        }
+        for (link, error) in self.upstreams.tick() {
+            if let Some(address) = self.upstreams.closed(link) {
+                tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ends");
+            }
+        }
+        if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
+            desk.tick(&mut log.output, &mut self.inputs, now);
+        }
+        if let Some(leave) = self.leave {
+            self.upstreams.cancel_all(millis_until(leave));
+        }
+        self.count();
+    }
+
+    pub(crate) fn begin_drain(&mut self, deadline: tokio::time::Instant, closing: &CancellationToken) {
+        tracing::info!(stage = self.stage, "draining");
+        closing.cancel();
+        self.leave = Some(deadline);
+        self.upstreams.cancel_all(millis_until(deadline));
+    }
+
+    /// How the stage ends, once it does.
+    pub(crate) fn finished(&self) -> Option<StageEnd> {
+        if let Some(end) = &self.end {
+            return Some(end.clone());
+        }
+        let leave = self.leave?;
+        let unsettled = self.inputs.len() as u64;
+        let source_done = match &self.doing {
+            Doing::Source(desk) => desk.ended && desk.bodies.len() == 0,
+            Doing::Transform { .. } | Doing::Sink(_) => self.upstreams.len() == 0,
+        };
+        let settled = self.inputs.is_empty() && self.logs.iter().all(|log| log.output.is_settled());
+        let over = tokio::time::Instant::now() >= leave;
+        ((source_done && settled) || over).then_some(StageEnd::Drained { unsettled })
+    }
+
+    /// The last word to every consumer.
+    pub(crate) fn leave(&mut self, end: &StageEnd) {
+        for peer in self.peers.ids() {
+            let last = self.logs.get(peer.output).map_or(0, |log| log.output.last_sent(peer.link));
+            let item = match end {
+                StageEnd::Drained { .. } => Ok(ToConsumer::Ended { last, reason: EndReason::Draining }),
+                StageEnd::Fenced(_) | StageEnd::SourceFailed(_) => {
+                    Err(LinkError::Unavailable("the stage has ended".into()))
+                }
+            };
+            self.peers.signal(peer, item);
+            self.peers.flush(peer, || None);
+        }
+    }
+
+    fn status(&self) -> StageStatus {
+        let absent = |log: &crate::task::Log| {
+            let groups = log.output.waiting().groups.into_iter().filter(|group| group.members == 0);
+            groups.map(|group| group.name).collect::<Vec<_>>()
+        };
+        StageStatus {
+            links_in: self.peers.len(),
+            links_out: self.upstreams.len(),
+            logs: self
+                .logs
+                .iter()
+                .map(|log| (log.name.clone(), log.output.fill().events, log.output.fill().bytes))
+                .collect(),
+            inputs: self.inputs.len(),
+            absent_groups: self.logs.iter().flat_map(absent).collect(),
+        }
+    }
+
+    fn count(&self) {
+        for log in &self.logs {
+            let (fill, name) = (log.output.fill(), log.name.clone());
+            metrics::gauge!("jaiminho_log_events", "output" => name.clone()).set(fill.events as f64);
+            metrics::gauge!("jaiminho_log_bytes", "output" => name.clone()).set(fill.bytes as f64);
+            for group in log.output.waiting().groups {
+                let labels = [("output", name.clone()), ("group", group.name)];
+                metrics::counter!("jaiminho_deliveries_total", &labels).absolute(group.dispatched);
+                metrics::counter!("jaiminho_redeliveries_total", &labels).absolute(group.redispatched);
+                metrics::gauge!("jaiminho_group_members", &labels).set(group.members as f64);
+            }
+        }
+        let stage = self.stage.clone();
+        metrics::gauge!("jaiminho_links_in", "stage" => stage.clone()).set(self.peers.len() as f64);
+        metrics::gauge!("jaiminho_links_out", "stage" => stage.clone()).set(self.upstreams.len() as f64);
+        metrics::gauge!("jaiminho_inputs_in_work", "stage" => stage).set(self.inputs.len() as f64);
+    }
+}
+
+fn millis_until(deadline: tokio::time::Instant) -> u64 {
+    deadline.saturating_duration_since(tokio::time::Instant::now()).as_millis() as u64
+}

@@ -1,0 +1,485 @@
+//! The stage's task: receives, asks the core, sends. It alone owns the stage's state.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use jaiminho_core::{
+    Event, GroupKind, InputId, Inputs, Instance, Outcome, Output, Reason, Rejection, Settled, Subscribe, Time,
+};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{DeadLetter, Role, StageConfig, StageLimits, UpstreamSpec},
+    consumer::Upstreams,
+    desk::Desk,
+    handle::{Command, OfferSlot, StageEnd, StageHandle},
+    lanes::{Done, Lanes, Work},
+    outlet::Outlet,
+    peers::{PeerId, Peers, TICK_MS},
+    source::SourceHandle,
+    stage::{Receipt, Source, SourceError, Verdict},
+    upstream::{Subscription, UpstreamEvent, UpstreamLink},
+};
+
+/// This protocol's version.
+pub(crate) const VERSION: u32 = 1;
+
+/// Messages taken from a channel at once.
+const BATCH: usize = 128;
+
+/// What an input is settled to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tag {
+    /// A delivery of an upstream.
+    Link { link: UpstreamLink, number: u64 },
+    /// An event of a source, by its identity; bodies wait for it.
+    Body(u128),
+    /// An event of a source that was acknowledged when it was taken.
+    Taken,
+}
+
+/// The moment of one turn of the loop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) now: Time,
+    unix_ms_at_zero: u64,
+}
+
+impl Clock {
+    /// Unix time in ms.
+    pub(crate) fn wall(self, time: Time) -> u64 {
+        self.unix_ms_at_zero + time.0
+    }
+}
+
+/// A named log.
+pub(crate) struct Log {
+    pub(crate) name: String,
+    pub(crate) output: Output,
+}
+
+/// What the stage does, and what of it is in hand.
+pub(crate) enum Doing {
+    Source(Desk),
+    /// Results that wait for room in the log are bounded by what the lanes hold.
+    Transform { lanes: Lanes, placing: VecDeque<Done> },
+    Sink(Outlet),
+}
+
+pub(crate) struct Task {
+    pub(crate) pipeline: String,
+    pub(crate) stage: String,
+    pub(crate) instance: Instance,
+    pub(crate) clock: Clock,
+    pub(crate) logs: Vec<Log>,
+    /// Index of its log.
+    pub(crate) dead_letter: Option<(usize, DeadLetter)>,
+    /// Rejections whose dead letter is not settled yet.
+    pub(crate) dying: HashMap<InputId, Rejection>,
+    pub(crate) inputs: Inputs<Tag>,
+    pub(crate) peers: Peers,
+    pub(crate) ready: BTreeSet<PeerId>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) min_demand: Vec<u64>,
+    pub(crate) doing: Doing,
+    pub(crate) limits: StageLimits,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) tasks: TaskTracker,
+    /// When the drain must be over.
+    pub(crate) leave: Option<tokio::time::Instant>,
+    pub(crate) end: Option<StageEnd>,
+}
+
+/// The channels into the task. The task keeps a sender of each, so none of them closes.
+struct Inbox {
+    commands: mpsc::Receiver<Command>,
+    offers: mpsc::Receiver<OfferSlot>,
+    upstream: mpsc::Receiver<(UpstreamLink, UpstreamEvent)>,
+    done: mpsc::Receiver<Vec<Done>>,
+    source: mpsc::Receiver<Result<(), SourceError>>,
+    drain: watch::Receiver<Option<tokio::time::Instant>>,
+    progress: Arc<Notify>,
+    closing: CancellationToken,
+    _open: (mpsc::Sender<OfferSlot>, mpsc::Sender<(UpstreamLink, UpstreamEvent)>, mpsc::Sender<Vec<Done>>),
+}
+
+/// Starts a stage. Must be called within a tokio runtime.
+pub fn spawn(config: StageConfig) -> StageHandle {
+    let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits } = config;
+    let (commands, command_inbox) = mpsc::channel(256);
+    let (offers, offer_inbox) = mpsc::channel(1024);
+    let (upstream, upstream_inbox) = mpsc::channel(64);
+    let (done, done_inbox) = mpsc::channel(64);
+    let (source_end, source_inbox) = mpsc::channel(1);
+    let (drain, drain_seen) = watch::channel(None);
+    let (room, room_seen) = watch::channel(true);
+    let (end, end_seen) = watch::channel(None);
+    let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+    let (tasks, progress) = (TaskTracker::new(), Arc::new(Notify::new()));
+
+    let mut logs: Vec<Log> =
+        outputs.into_iter().map(|spec| Log { name: spec.name, output: Output::new(spec.config) }).collect();
+    let dead_letter = dead_letter.map(|spec| {
+        logs.push(Log { name: spec.output.name, output: Output::new(spec.output.config) });
+        (logs.len() - 1, spec.make)
+    });
+    let handle = StageHandle {
+        commands: commands.clone(),
+        offers: offers.clone(),
+        room: room_seen,
+        drain: Arc::new(drain),
+        draining,
+        end: end_seen,
+    };
+    let doing = match role {
+        Role::Source(source) => {
+            tasks.spawn(run_source(source, handle.source(), source_end));
+            let (bodies, admission) = (Default::default(), Default::default());
+            Doing::Source(Desk { bodies, admission, incarnation: instance.incarnation, taken: 0, ended: false, room })
+        }
+        Role::Transform(transform) => {
+            let lanes = Lanes::spawn(&transform, &limits, &done, &progress, &tasks);
+            Doing::Transform { lanes, placing: VecDeque::new() }
+        }
+        Role::Sink(sink, settler) => {
+            let (outlet, run) = Outlet::new(sink, settler, progress.clone(), Duration::from_secs(5));
+            tasks.spawn(run);
+            Doing::Sink(outlet)
+        }
+    };
+    let template = template(&pipeline, &stage, &instance, &limits);
+    let min_demand = upstreams.iter().map(|spec| spec.min_demand).collect();
+    let links = Arc::new(AtomicU64::new(1));
+    for (index, spec) in upstreams.into_iter().enumerate() {
+        let UpstreamSpec { output, kind, window, min_demand: _, discover, connect } = spec;
+        let template = Subscribe { output, kind, window, ..template.clone() };
+        let (links, events, tasks, closing) = (links.clone(), upstream.clone(), tasks.clone(), closing.clone());
+        let subscription = Subscription { index, template, connect, links, events, tasks: tasks.clone(), closing };
+        tasks.spawn(subscription.run(discover));
+    }
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let task = Task {
+        pipeline,
+        stage,
+        instance,
+        clock: Clock { now: Time(0), unix_ms_at_zero: unix_ms },
+        logs,
+        dead_letter,
+        dying: HashMap::new(),
+        inputs: Inputs::new(),
+        peers: Peers::default(),
+        ready: BTreeSet::new(),
+        upstreams: Upstreams::default(),
+        min_demand,
+        doing,
+        limits,
+        commands,
+        tasks,
+        leave: None,
+        end: None,
+    };
+    let inbox = Inbox {
+        commands: command_inbox,
+        offers: offer_inbox,
+        upstream: upstream_inbox,
+        done: done_inbox,
+        source: source_inbox,
+        drain: drain_seen,
+        progress,
+        closing,
+        _open: (offers, upstream, done),
+    };
+    tokio::spawn(async move {
+        let ended = task.run(inbox).await;
+        tracing::info!(?ended, "stage ended");
+        end.send_replace(Some(ended));
+    });
+    handle
+}
+
+async fn run_source(source: Box<dyn Source>, handle: SourceHandle, end: mpsc::Sender<Result<(), SourceError>>) {
+    let running = tokio::spawn(source.run(handle));
+    let result = running.await.unwrap_or_else(|panic| Err(SourceError(format!("the source panicked: {panic}"))));
+    // The stage may have left before its source.
+    let _gone = end.send(result).await;
+}
+
+fn template(pipeline: &str, stage: &str, instance: &Instance, limits: &StageLimits) -> Subscribe {
+    Subscribe {
+        version_min: VERSION,
+        version_max: VERSION,
+        pipeline: pipeline.to_owned(),
+        output: String::new(),
+        group: stage.to_owned(),
+        kind: GroupKind::Required,
+        instance: instance.clone(),
+        link_counter: 0,
+        window: jaiminho_core::Window { events: 1, bytes: 1 },
+        event_bytes_max: limits.event_bytes_max,
+        frame_bytes_max: limits.frame_bytes_max,
+    }
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: Inbox) -> StageEnd {
+        let started = tokio::time::Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Batch::default();
+        loop {
+            let turn = self.receive(&mut inbox, &mut batch, &mut ticks).await;
+            self.clock.now = Time(started.elapsed().as_millis() as u64);
+            match turn {
+                Turn::Tick => self.tick(),
+                Turn::Drain(deadline) => self.begin_drain(deadline, &inbox.closing),
+                Turn::SourceEnded(result) => self.source_ended(result),
+                Turn::SinkPanicked => {
+                    if let Doing::Sink(outlet) = &mut self.doing {
+                        outlet.again();
+                    }
+                }
+                Turn::Room(peer) => {
+                    self.ready.insert(peer);
+                }
+                Turn::Settled(settled) => self.sink_settled(settled),
+                Turn::Batch => {}
+            }
+            self.take(&mut batch);
+            self.advance();
+            if let Some(end) = self.finished() {
+                inbox.closing.cancel();
+                self.leave(&end);
+                drop(inbox);
+                let Self { tasks, doing, .. } = self;
+                drop(doing);
+                tasks.close();
+                let _late = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
+                return end;
+            }
+        }
+    }
+
+    async fn receive(&mut self, inbox: &mut Inbox, batch: &mut Batch, ticks: &mut tokio::time::Interval) -> Turn {
+        let settled = async {
+            match &mut self.doing {
+                Doing::Sink(outlet) => tokio::select! {
+                    settled = outlet.settler.take() => Turn::Settled(settled),
+                    Ok(()) = outlet.panics.changed() => Turn::SinkPanicked,
+                },
+                Doing::Source(_) | Doing::Transform { .. } => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = ticks.tick() => Turn::Tick,
+            _ = inbox.commands.recv_many(&mut batch.commands, BATCH) => Turn::Batch,
+            _ = inbox.upstream.recv_many(&mut batch.upstream, BATCH) => Turn::Batch,
+            _ = inbox.done.recv_many(&mut batch.done, BATCH) => Turn::Batch,
+            _ = inbox.offers.recv_many(&mut batch.offers, BATCH) => Turn::Batch,
+            () = inbox.progress.notified() => Turn::Batch,
+            peer = self.peers.room() => Turn::Room(peer),
+            turn = settled => turn,
+            Some(result) = inbox.source.recv() => Turn::SourceEnded(result),
+            Ok(()) = inbox.drain.changed() => match *inbox.drain.borrow_and_update() {
+                Some(deadline) => Turn::Drain(deadline),
+                None => Turn::Batch,
+            },
+        }
+    }
+
+    fn take(&mut self, batch: &mut Batch) {
+        for command in batch.commands.drain(..) {
+            self.command(command);
+        }
+        for (link, event) in batch.upstream.drain(..) {
+            self.upstream_event(link, event);
+        }
+        if let Doing::Transform { placing, .. } = &mut self.doing {
+            placing.extend(batch.done.drain(..).flatten());
+        }
+        for offer in batch.offers.drain(..) {
+            if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
+                desk.offer(offer, &mut log.output, &mut self.inputs, self.clock);
+            }
+        }
+    }
+
+    /// Everything that the new state allows: place results, dispatch, settle, write.
+    fn advance(&mut self) {
+        loop {
+            self.place();
+            let now = self.clock.now;
+            for log in &mut self.logs {
+                log.output.dispatch(now);
+            }
+            if !self.settle() {
+                break;
+            }
+        }
+        match &mut self.doing {
+            Doing::Transform { lanes, placing } if placing.is_empty() => lanes.feed(),
+            Doing::Sink(outlet) => outlet.feed(),
+            Doing::Transform { .. } | Doing::Source(_) => {}
+        }
+        self.write_peers();
+        self.upstreams.flush();
+    }
+
+    /// Puts results into the logs, in order, as long as there is room.
+    fn place(&mut self) {
+        while let Doing::Transform { placing, .. } = &mut self.doing {
+            if self.logs.iter().any(|log| log.output.is_full()) {
+                return;
+            }
+            let Some(done) = placing.pop_front() else { return };
+            self.processed(done.input, done.event.size());
+            match done.verdict {
+                Verdict::Emit(emitted) => {
+                    for one in emitted {
+                        self.push(done.input, &done.event, one.payload);
+                    }
+                    self.seal(done.input);
+                }
+                Verdict::Reject { reason, text } => self.reject(done.input, &done.event, reason, text),
+            }
+        }
+    }
+
+    fn push(&mut self, input: InputId, parent: &Event, payload: bytes::Bytes) {
+        let Some(log) = self.logs.first_mut() else { return };
+        self.inputs.output_added(input);
+        log.output.push(self.clock.now, input, Event { payload, attempt: 1, ..parent.clone() });
+    }
+
+    fn processed(&mut self, input: InputId, bytes: u64) {
+        if let Some(Tag::Link { link, .. }) = self.inputs.value(input) {
+            self.upstreams.processed(*link, bytes);
+        }
+    }
+
+    /// This stage rejects: it, and no other, writes the dead letter.
+    fn reject(&mut self, input: InputId, event: &Event, reason: Reason, mut text: String) {
+        let cut = text.floor_char_boundary(256);
+        text.truncate(cut);
+        let rejection = Rejection { reason, text, stored: false };
+        tracing::debug!(stage = self.stage, ?reason, text = rejection.text, "rejected");
+        let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
+            let log = self.logs.get_mut(*index)?;
+            (!log.output.waiting().groups.is_empty()).then(|| (make(event, &rejection), &mut log.output))
+        });
+        match stored {
+            Some((payload, output)) => {
+                self.inputs.output_added(input);
+                output.push(self.clock.now, input, Event { payload, attempt: 1, ..event.clone() });
+                self.dying.insert(input, rejection);
+            }
+            None => self.inputs.reject(input, rejection),
+        }
+        self.seal(input);
+    }
+
+    fn seal(&mut self, input: InputId) {
+        if let Some((tag, outcome)) = self.inputs.seal(input) {
+            self.answer(tag, outcome);
+        }
+    }
+
+    /// Passes on what the logs have settled. True when there was anything.
+    fn settle(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.logs.len() {
+            while let Some(settlement) = self.logs.get_mut(index).and_then(|log| log.output.poll_settled()) {
+                any = true;
+                let outcome = if self.dead_letter.as_ref().is_some_and(|(dead, _)| *dead == index) {
+                    self.buried(settlement.input, &settlement.outcome)
+                } else {
+                    settlement.outcome
+                };
+                if let Some((tag, outcome)) = self.inputs.output_settled(settlement.input, outcome) {
+                    self.answer(tag, outcome);
+                }
+            }
+        }
+        any
+    }
+
+    /// A dead letter has settled: its input's rejection is stored, or final without.
+    fn buried(&mut self, input: InputId, outcome: &Outcome) -> Outcome {
+        match self.dying.remove(&input) {
+            Some(rejection) => {
+                let stored = *outcome == Outcome::Accepted;
+                Outcome::Rejected(Box::new(Rejection { stored, ..rejection }))
+            }
+            None => outcome.clone(),
+        }
+    }
+
+    /// An input is settled: its upstream, or its client, is told.
+    fn answer(&mut self, tag: Tag, outcome: Outcome) {
+        match tag {
+            Tag::Link { link, number } => self.upstreams.settle(link, number, Settled::Outcome(outcome)),
+            Tag::Body(identity) => {
+                if let Doing::Source(desk) = &mut self.doing {
+                    desk.bodies.settle(identity, &outcome);
+                }
+            }
+            Tag::Taken => {}
+        }
+    }
+
+    fn sink_settled(&mut self, settled: Vec<(Receipt, Outcome)>) {
+        for (receipt, outcome) in settled {
+            let Doing::Sink(outlet) = &mut self.doing else { return };
+            let Some(held) = outlet.settled(receipt) else { continue };
+            self.processed(held.input, held.event.size());
+            match outcome {
+                Outcome::Accepted => self.seal(held.input),
+                Outcome::Rejected(rejection) => {
+                    self.reject(held.input, &held.event, rejection.reason, rejection.text);
+                }
+            }
+        }
+    }
+
+    /// Takes an event of an upstream into work.
+    pub(crate) fn start(&mut self, link: UpstreamLink, number: u64, event: Event) {
+        let input = self.inputs.open(Tag::Link { link, number });
+        match &mut self.doing {
+            Doing::Transform { lanes, .. } => lanes.push(Work { input, event }),
+            Doing::Sink(outlet) => outlet.push(input, event),
+            Doing::Source(_) => {}
+        }
+    }
+
+    fn source_ended(&mut self, result: Result<(), SourceError>) {
+        if let Doing::Source(desk) = &mut self.doing {
+            desk.ended = true;
+        }
+        if let Err(SourceError(text)) = result {
+            tracing::error!(stage = self.stage, text, "the source ended");
+            self.end = Some(StageEnd::SourceFailed(text));
+        }
+    }
+}
+
+/// Why the loop turned.
+enum Turn {
+    Tick,
+    Batch,
+    Drain(tokio::time::Instant),
+    SourceEnded(Result<(), SourceError>),
+    SinkPanicked,
+    Room(PeerId),
+    Settled(Vec<(Receipt, Outcome)>),
+}
+
+#[derive(Default)]
+struct Batch {
+    commands: Vec<Command>,
+    offers: Vec<OfferSlot>,
+    upstream: Vec<(UpstreamLink, UpstreamEvent)>,
+    done: Vec<Vec<Done>>,
+}

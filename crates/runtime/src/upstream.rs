@@ -1,0 +1,130 @@
+//! Links to the instances of an upstream stage: discovers them, connects, connects again.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer};
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    backoff::Backoff,
+    link::{Address, Connect, Discover},
+};
+
+/// A link that was replaced through another address of the same producer leaves this one alone for so long.
+const REPLACED_WAIT: Duration = Duration::from_secs(30);
+
+/// One link of this process, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct UpstreamLink(pub(crate) u64);
+
+/// What happens on a link, told to the stage's task.
+#[derive(Debug)]
+pub(crate) enum UpstreamEvent {
+    Opened { subscription: usize, address: Address, subscribed: Subscribed, to_producer: mpsc::Sender<ToProducer> },
+    Message(ToConsumer),
+    Closed(LinkError),
+}
+
+/// Everything that the tasks of one subscription share.
+#[derive(Clone)]
+pub(crate) struct Subscription {
+    pub(crate) index: usize,
+    pub(crate) template: Subscribe,
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) links: Arc<AtomicU64>,
+    pub(crate) events: mpsc::Sender<(UpstreamLink, UpstreamEvent)>,
+    pub(crate) tasks: TaskTracker,
+    /// No link is opened once this is cancelled.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Subscription {
+    /// Follows the set of instances; one task for each that is there.
+    pub(crate) async fn run(self, mut discover: Box<dyn Discover>) {
+        let mut running: HashMap<Address, CancellationToken> = HashMap::new();
+        loop {
+            let present = tokio::select! {
+                present = discover.changed() => present,
+                () = self.closing.cancelled() => return,
+            };
+            let present: BTreeSet<Address> = present.into_iter().collect();
+            running.retain(|address, stop| {
+                let stays = present.contains(address);
+                if !stays {
+                    stop.cancel();
+                }
+                stays
+            });
+            for address in present {
+                running.entry(address.clone()).or_insert_with(|| {
+                    let stop = self.closing.child_token();
+                    self.tasks.spawn(self.clone().keep_linked(address, stop.clone()));
+                    stop
+                });
+            }
+        }
+    }
+
+    /// Connects to one instance as long as it is named; a link that is open outlives the name.
+    async fn keep_linked(self, address: Address, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        while !stop.is_cancelled() {
+            let ended = self.link(&address, &stop, &mut backoff).await;
+            let wait = match ended {
+                None => return,
+                Some(LinkError::Fenced(_)) => return,
+                Some(LinkError::Replaced) => REPLACED_WAIT,
+                Some(_) => backoff.next(),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// One link from beginning to end. None: the stage is gone or wants no more.
+    async fn link(&self, address: &Address, stop: &CancellationToken, backoff: &mut Backoff) -> Option<LinkError> {
+        let link = UpstreamLink(self.links.fetch_add(1, Ordering::Relaxed));
+        let subscribe = Subscribe { link_counter: link.0, ..self.template.clone() };
+        let connected = tokio::select! {
+            connected = self.connect.connect(address, subscribe) => connected,
+            () = stop.cancelled() => return None,
+        };
+        let mut half = match connected {
+            Ok(half) => half,
+            Err(error) => {
+                tracing::debug!(address = address.0, %error, "no link");
+                self.events.send((link, UpstreamEvent::Closed(error.clone()))).await.ok()?;
+                return Some(error);
+            }
+        };
+        let opened = UpstreamEvent::Opened {
+            subscription: self.index,
+            address: address.clone(),
+            subscribed: half.subscribed,
+            to_producer: half.to_producer,
+        };
+        self.events.send((link, opened)).await.ok()?;
+        let error = loop {
+            match half.from_producer.recv().await {
+                Some(Ok(message)) => {
+                    backoff.reset();
+                    self.events.send((link, UpstreamEvent::Message(message))).await.ok()?;
+                }
+                Some(Err(error)) => break error,
+                None => break LinkError::Unavailable("the connection closed".into()),
+            }
+        };
+        self.events.send((link, UpstreamEvent::Closed(error.clone()))).await.ok()?;
+        Some(error)
+    }
+}

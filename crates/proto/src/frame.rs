@@ -1,0 +1,215 @@
+//! The frame of events: one byte field with all payloads, and columns of numbers beside it.
+
+use bytes::{Bytes, BytesMut};
+use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, ToConsumer, TraceContext};
+
+use crate::limits::{EVENTS_PER_FRAME_MAX, violation};
+use crate::v1;
+
+const TRACE_BYTES: usize = size_of::<TraceContext>();
+
+/// A frame of deliveries that are numbered without a gap. Copies each payload once.
+///
+/// The caller keeps to [`EVENTS_PER_FRAME_MAX`] events and the consumer's `frame_bytes_max`: a peer takes more as a
+/// violation.
+pub fn encode_events(deliveries: &[Delivery], backlog: u64, pressure: bool) -> v1::Events {
+    let length = deliveries.iter().map(|delivery| delivery.event.payload.len()).sum();
+    let mut payloads = BytesMut::with_capacity(length);
+    let mut ends = Vec::with_capacity(deliveries.len());
+    let (mut traced, mut traces) = (Vec::new(), BytesMut::new());
+    for (index, Delivery { event, .. }) in deliveries.iter().enumerate() {
+        payloads.extend_from_slice(&event.payload);
+        ends.push(payloads.len() as u32);
+        if let Some(trace) = &event.trace {
+            traced.push(index as u32);
+            traces.extend_from_slice(&trace[..]);
+        }
+    }
+    v1::Events {
+        payloads: payloads.freeze(),
+        ends,
+        first: deliveries.first().map_or(0, |delivery| delivery.number),
+        key_hash: column(deliveries, 0, |event| event.key.map_or(0, |key| key.0)),
+        keyless: Bytes::new(),
+        attempt: column(deliveries, 1, |event| event.attempt),
+        arrived_ms: column(deliveries, 0, |event| event.arrived_ms),
+        deadline_ms: column(deliveries, 0, |event| event.deadline_ms.unwrap_or(0)),
+        origin_incarnation: column(deliveries, 0, |event| event.origin.incarnation),
+        origin_offset: column(deliveries, 0, |event| event.origin.offset),
+        traced,
+        traces: traces.freeze(),
+        backlog,
+        pressure,
+    }
+    .with_keys(deliveries)
+}
+
+impl v1::Events {
+    /// Which events have no key: a hash of 0 does not say it.
+    fn with_keys(mut self, deliveries: &[Delivery]) -> Self {
+        let keyless = deliveries.iter().filter(|delivery| delivery.event.key.is_none()).count();
+        if keyless == deliveries.len() {
+            self.key_hash = Vec::new();
+            return self;
+        }
+        if self.key_hash.is_empty() {
+            self.key_hash = vec![0];
+        }
+        if keyless > 0 {
+            let mut bits = vec![0u8; deliveries.len().div_ceil(8)];
+            for (index, _) in deliveries.iter().enumerate().filter(|(_, delivery)| delivery.event.key.is_none()) {
+                bits[index / 8] |= 1 << (index % 8);
+            }
+            self.keyless = Bytes::from(bits);
+        }
+        self
+    }
+}
+
+/// Nothing when all are the default, one value when all are the same, else one of each event.
+fn column<T: Copy + PartialEq>(deliveries: &[Delivery], default: T, value: impl Fn(&Event) -> T) -> Vec<T> {
+    let Some((first, rest)) = deliveries.split_first() else { return Vec::new() };
+    let first = value(&first.event);
+    if rest.iter().all(|delivery| value(&delivery.event) == first) {
+        return if first == default { Vec::new() } else { vec![first] };
+    }
+    deliveries.iter().map(|delivery| value(&delivery.event)).collect()
+}
+
+/// Checks a frame, and gives each event its own memory: keeping one keeps nothing else of the frame.
+///
+/// Allocates no more than the frame's own size and a constant for each event; nothing before the frame is checked.
+///
+/// # Errors
+/// [`LinkError::Violation`] that says what does not fit.
+pub fn decode_events(frame: &v1::Events) -> Result<ToConsumer, LinkError> {
+    let columns = Columns::check(frame)?;
+    let mut traced = frame.traced.iter().zip(frame.traces.chunks_exact(TRACE_BYTES)).peekable();
+    let mut deliveries = Vec::with_capacity(frame.ends.len());
+    let mut start = 0;
+    for (index, &end) in frame.ends.iter().enumerate() {
+        let end = end as usize;
+        let trace = traced.next_if(|(at, _)| **at as usize == index);
+        let trace = trace.and_then(|(_, bytes)| TraceContext::try_from(bytes).ok()).map(Box::new);
+        deliveries.push(Delivery {
+            number: frame.first + index as u64,
+            event: columns.event(index, Bytes::copy_from_slice(&frame.payloads[start..end]), trace),
+        });
+        start = end;
+    }
+    Ok(ToConsumer::Events { deliveries, backlog: frame.backlog, pressure: frame.pressure })
+}
+
+/// The columns of a frame, checked.
+struct Columns<'a> {
+    key_hash: Column<'a, u64>,
+    keyless: &'a [u8],
+    keyed: bool,
+    attempt: Column<'a, u32>,
+    arrived_ms: Column<'a, u64>,
+    deadline_ms: Column<'a, u64>,
+    origin_incarnation: Column<'a, u64>,
+    origin_offset: Column<'a, u64>,
+}
+
+impl<'a> Columns<'a> {
+    fn check(frame: &'a v1::Events) -> Result<Self, LinkError> {
+        let count = frame.ends.len();
+        check_ends(frame)?;
+        check_numbers(frame)?;
+        check_traces(frame)?;
+        let keyless = &frame.keyless[..];
+        if !keyless.is_empty() && (frame.key_hash.is_empty() || keyless.len() != count.div_ceil(8)) {
+            let (bits, hashes) = (keyless.len(), frame.key_hash.len());
+            return Err(violation(format!("frame: keyless has {bits} bytes for {count} events and {hashes} hashes")));
+        }
+        let columns = Self {
+            key_hash: Column::check("key_hash", &frame.key_hash, 0, count)?,
+            keyless,
+            keyed: !frame.key_hash.is_empty(),
+            attempt: Column::check("attempt", &frame.attempt, 1, count)?,
+            arrived_ms: Column::check("arrived_ms", &frame.arrived_ms, 0, count)?,
+            deadline_ms: Column::check("deadline_ms", &frame.deadline_ms, 0, count)?,
+            origin_incarnation: Column::check("origin_incarnation", &frame.origin_incarnation, 0, count)?,
+            origin_offset: Column::check("origin_offset", &frame.origin_offset, 0, count)?,
+        };
+        if frame.attempt.contains(&0) {
+            return Err(violation("frame: an attempt of 0; the first is 1"));
+        }
+        Ok(columns)
+    }
+
+    fn event(&self, index: usize, payload: Bytes, trace: Option<Box<TraceContext>>) -> Event {
+        let keyless = self.keyless.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
+        let deadline_ms = self.deadline_ms.at(index);
+        Event {
+            payload,
+            key: (self.keyed && !keyless).then(|| KeyHash(self.key_hash.at(index))),
+            attempt: self.attempt.at(index),
+            arrived_ms: self.arrived_ms.at(index),
+            deadline_ms: (deadline_ms != 0).then_some(deadline_ms),
+            origin: Origin { incarnation: self.origin_incarnation.at(index), offset: self.origin_offset.at(index) },
+            trace,
+        }
+    }
+}
+
+/// A column: one value for all events, or one of each.
+enum Column<'a, T> {
+    Same(T),
+    Each(&'a [T]),
+}
+
+impl<'a, T: Copy> Column<'a, T> {
+    fn check(name: &str, values: &'a [T], default: T, count: usize) -> Result<Self, LinkError> {
+        match values {
+            [] => Ok(Self::Same(default)),
+            [same] if count > 0 => Ok(Self::Same(*same)),
+            each if each.len() == count => Ok(Self::Each(each)),
+            each => Err(violation(format!("frame: {name} has {} values for {count} events", each.len()))),
+        }
+    }
+
+    fn at(&self, index: usize) -> T {
+        match self {
+            Self::Same(value) => *value,
+            Self::Each(values) => values[index],
+        }
+    }
+}
+
+fn check_ends(frame: &v1::Events) -> Result<(), LinkError> {
+    let (count, length) = (frame.ends.len(), frame.payloads.len());
+    if count > EVENTS_PER_FRAME_MAX {
+        return Err(violation(format!("frame: {count} events, more than {EVENTS_PER_FRAME_MAX}")));
+    }
+    if !frame.ends.is_sorted() {
+        return Err(violation("frame: ends decrease"));
+    }
+    let last = frame.ends.last().map_or(0, |last| *last as usize);
+    if last != length {
+        return Err(violation(format!("frame: the last event ends at {last}, payloads at {length}")));
+    }
+    Ok(())
+}
+
+fn check_numbers(frame: &v1::Events) -> Result<(), LinkError> {
+    let (first, count) = (frame.first, frame.ends.len() as u64);
+    let legal = if count == 0 { first == 0 } else { first > 0 && first.checked_add(count).is_some() };
+    if !legal {
+        return Err(violation(format!("frame: {count} events with numbers from {first}")));
+    }
+    Ok(())
+}
+
+fn check_traces(frame: &v1::Events) -> Result<(), LinkError> {
+    let (traced, bytes, count) = (frame.traced.len(), frame.traces.len(), frame.ends.len());
+    if bytes != traced * TRACE_BYTES {
+        return Err(violation(format!("frame: traces has {bytes} bytes for {traced} events of {TRACE_BYTES}")));
+    }
+    let ascending = frame.traced.is_sorted_by(|one, next| one < next);
+    if !ascending || frame.traced.last().is_some_and(|last| *last as usize >= count) {
+        return Err(violation(format!("frame: traced does not ascend within {count} events")));
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! The protocol's limits, and the checks that several messages share.
+
+use jaiminho_core::LinkError;
+
+/// Oldest protocol version that this side speaks.
+pub const VERSION_MIN: u32 = 1;
+
+/// Newest protocol version that this side speaks.
+pub const VERSION_MAX: u32 = 1;
+
+/// Largest encoded message from a producer, unless a consumer takes less. To be set as tonic's decoding limit.
+pub const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// Frames are filled with what is ready, up to about this many payload bytes.
+pub const FRAME_TARGET: usize = 128 << 10;
+
+/// Most that a frame has beside its payloads, if it holds one event.
+pub const FRAME_OVERHEAD_BYTES: usize = 256;
+
+/// Most events of a frame.
+pub const EVENTS_PER_FRAME_MAX: usize = 16_384;
+
+/// Largest encoded message from a consumer. To be set as tonic's decoding limit.
+pub const CONSUMER_MESSAGE_BYTES_MAX: usize = 256 << 10;
+
+/// Most ranges of one `Dispositions`.
+pub const DISPOSITIONS_PER_MESSAGE_MAX: usize = 512;
+
+/// Longest name: of a pipeline, an output, a group, an instance.
+pub const NAME_BYTES_MAX: usize = 253;
+
+/// Longest text of a rejection.
+pub const TEXT_BYTES_MAX: usize = 256;
+
+/// Longest text of a status.
+pub const STATUS_TEXT_BYTES_MAX: usize = 512;
+
+/// Partitions of an output.
+pub const PARTITIONS_MAX: usize = 4_096;
+
+pub(crate) fn violation(problem: impl Into<String>) -> LinkError {
+    LinkError::Violation(problem.into())
+}
+
+/// A name is 1 to 253 bytes without control characters.
+pub(crate) fn check_name(field: &str, name: String) -> Result<String, LinkError> {
+    match name.len() {
+        0 => Err(violation(format!("{field} is empty"))),
+        length if length > NAME_BYTES_MAX => {
+            Err(violation(format!("{field} has {length} bytes, more than {NAME_BYTES_MAX}")))
+        }
+        _ if name.chars().any(char::is_control) => Err(violation(format!("{field} has a control character"))),
+        _ => Ok(name),
+    }
+}
+
+/// The text, cut to at most `max` bytes between two characters.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -24,17 +24,7 @@ impl Child {
     /// Starts `command`, with its output in `log` (appended).
     pub fn spawn(name: &str, command: &Command, log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("log file");
-        let mut bound = Command::new("setpriv");
-        bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => bound.env(key, value),
-                None => bound.env_remove(key),
-            };
-        }
-        if let Some(dir) = command.get_current_dir() {
-            bound.current_dir(dir);
-        }
+        let mut bound = wrapped(&["setpriv", "--pdeathsig", "KILL", "--"], command);
         bound.stdin(Stdio::null()).stdout(output.try_clone().expect("log file")).stderr(output);
         let process = spawn_from_lasting_thread(bound).unwrap_or_else(|error| panic!("start {name}: {error}"));
         Self { name: name.to_owned(), process: Mutex::new(process), log: log.to_owned() }
@@ -114,6 +104,22 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// `command`, started by another program that replaces itself with it.
+pub(crate) fn wrapped(by: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(by[0]);
+    outer.args(&by[1..]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(key, value),
+            None => outer.env_remove(key),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        outer.current_dir(directory);
+    }
+    outer
 }
 
 type Reply = Sender<std::io::Result<std::process::Child>>;

@@ -6,10 +6,11 @@
 
 mod child;
 mod client;
-mod faults;
+mod cluster;
 mod kafka;
 mod ledger;
 mod load;
+mod namespace;
 mod ports;
 mod process;
 mod topic;
@@ -18,12 +19,13 @@ mod websocket;
 
 pub use child::Child;
 pub use client::{Answer, Client};
-pub use faults::{Event, Plan, Timeline};
+pub use cluster::Cluster;
 pub use kafka::Kafka;
-pub use ledger::{Ledger, Numbered};
+pub use ledger::{Ledger, Numbered, Refused};
 pub use load::{Load, LoadConfig};
+pub use namespace::{Direction, Namespace};
 pub use ports::{free_port, free_ports};
-pub use process::{Directory, Jaiminho, Ports, jaiminho, skip_kafka};
+pub use process::{Directory, Jaiminho, Place, jaiminho, skip_kafka};
 pub use topic::{Record, Topic, Verdict};
 pub use wait::{eventually, within};
-pub use websocket::WebSocket;
+pub use websocket::{Reply, WebSocket};

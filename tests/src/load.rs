@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::websocket::{Reply, WebSocket};
-use crate::{Client, Ledger, Numbered, within};
+use crate::{Answer, Client, Ledger, Numbered, within};
 
 /// Who sends what.
 #[derive(Clone, Debug)]
@@ -160,22 +160,7 @@ impl Worker {
                     refusals.push(Instant::now());
                     sleep(answer.retry_after().unwrap_or(Duration::from_secs(1))).await;
                 }
-                504 => {
-                    let open = answer.unpublished();
-                    let is_open = |index: usize| open.iter().any(|(at, _, _)| *at == index);
-                    let mut index = 0;
-                    let mut left = Vec::new();
-                    for event in body {
-                        if is_open(index) {
-                            left.push(event);
-                        } else {
-                            self.ledger.acknowledge(&[event]);
-                        }
-                        index += 1;
-                    }
-                    self.ledger.repeat(left.len() as u64);
-                    body = left;
-                }
+                504 => body = self.settle_open(body, &answer),
                 status => {
                     for event in body.drain(..) {
                         self.ledger.reject(event, format!("{status} {}", answer.text));
@@ -184,6 +169,21 @@ impl Worker {
             }
         }
         self.ledger.taken_after(refusals);
+    }
+
+    /// After a 504: what is listed as unknown or withdrawn is sent again.
+    fn settle_open(&self, body: Vec<Numbered>, answer: &Answer) -> Vec<Numbered> {
+        let listed = answer.unpublished();
+        let mut left = Vec::new();
+        for (index, event) in body.into_iter().enumerate() {
+            match listed.iter().find(|(at, _, _)| *at == index) {
+                None => self.ledger.acknowledge(&[event]),
+                Some((_, status, reason)) if status == "rejected" => self.ledger.reject(event, reason.clone()),
+                Some(_) => left.push(event),
+            }
+        }
+        self.ledger.repeat(left.len() as u64);
+        left
     }
 
     async fn socket(mut self, in_flight: usize) {
@@ -246,18 +246,13 @@ impl Worker {
             }
             match socket.reply(Duration::from_secs(60)).await? {
                 Reply::Credit => {}
-                Reply::Accepted(upto) => {
-                    let settled = sent.iter().take_while(|(number, _)| *number <= upto).count();
-                    let settled: Vec<_> = sent.drain(..settled).map(|(_, event)| event).collect();
-                    self.ledger.acknowledge(&settled);
-                }
-                Reply::Settled { number, answer } => {
-                    if let Some(at) = sent.iter().position(|(sent, _)| *sent == number)
-                        && let Some((_, event)) = sent.remove(at)
-                    {
-                        match answer {
+                Reply::Settled { numbers, answer } => {
+                    for number in numbers {
+                        let Some(at) = sent.iter().position(|(sent, _)| *sent == number) else { continue };
+                        let Some((_, event)) = sent.remove(at) else { continue };
+                        match &answer {
                             None => self.ledger.acknowledge(&[event]),
-                            Some(answer) => self.ledger.reject(event, answer),
+                            Some(answer) => self.ledger.reject(event, answer.clone()),
                         }
                     }
                 }

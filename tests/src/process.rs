@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::child::wrapped;
 use crate::{Child, eventually, free_port, within};
 
 /// How long a start may take, on a machine that runs other tests at the same time.
@@ -55,19 +56,32 @@ impl Drop for Directory {
     }
 }
 
-/// Where one process listens.
-#[derive(Clone, Copy, Debug)]
-pub struct Ports {
+/// Where one process runs and listens.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub host: String,
     /// For the stages that subscribe to it.
-    pub stage: u16,
+    pub stage_port: u16,
     /// For probes and metrics.
-    pub admin: u16,
+    pub admin_port: u16,
+    /// The process whose network namespace it shares; none: the test's.
+    pub namespace: Option<u32>,
 }
 
-impl Ports {
-    /// Free ones.
-    pub fn free() -> Self {
-        Self { stage: free_port(), admin: free_port() }
+impl Place {
+    /// Free ports on this machine.
+    pub fn local() -> Self {
+        Self { host: "127.0.0.1".to_owned(), stage_port: free_port(), admin_port: free_port(), namespace: None }
+    }
+
+    /// `host:port`, for the stages that subscribe to it.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.stage_port)
+    }
+
+    /// For probes and metrics.
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}:{}{path}", self.host, self.admin_port)
     }
 }
 
@@ -75,26 +89,25 @@ impl Ports {
 #[derive(Debug)]
 pub struct Jaiminho {
     pub child: Child,
-    pub ports: Ports,
+    pub place: Place,
     pub name: String,
 }
 
 impl Jaiminho {
     /// One stage as a process of its own. It is not waited for.
-    pub fn stage(directory: &Path, file: &Path, stage: &str, ports: Ports) -> Self {
-        let listen = format!("127.0.0.1:{}", ports.stage);
-        Self::start(directory, &format!("{stage}-{}", ports.stage), &["stage", stage, "--listen", &listen], file, ports)
+    pub fn stage(directory: &Path, file: &Path, stage: &str, place: &Place) -> Self {
+        let arguments = ["stage", stage, "--listen", &place.address()];
+        Self::start(directory, &format!("{stage}-{}", place.stage_port), &arguments, file, place)
     }
 
     /// All stages in one process. It is not waited for.
     pub fn up(directory: &Path, file: &Path, arguments: &[&str]) -> Self {
-        let ports = Ports::free();
-        Self::start(directory, "up", &[&["up"], arguments].concat(), file, ports)
+        Self::start(directory, "up", &[&["up"], arguments].concat(), file, &Place::local())
     }
 
     /// Resolves when it says that it is ready.
     pub async fn ready(&self) {
-        let url = format!("http://127.0.0.1:{}/readyz", self.ports.admin);
+        let url = self.place.admin_url("/readyz");
         eventually(&format!("{} ready", self.name), START, || async {
             if let Some(status) = self.child.exited() {
                 panic!("{} ended with {status}:\n{}", self.name, self.child.log_tail());
@@ -110,8 +123,7 @@ impl Jaiminho {
 
     /// The metrics' text.
     pub async fn metrics(&self) -> String {
-        let url = format!("http://127.0.0.1:{}/metrics", self.ports.admin);
-        let answer = reqwest::get(&url).await.expect("metrics");
+        let answer = reqwest::get(self.place.admin_url("/metrics")).await.expect("metrics");
         answer.text().await.expect("metrics")
     }
 
@@ -124,11 +136,15 @@ impl Jaiminho {
         of_metric.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    fn start(directory: &Path, name: &str, arguments: &[&str], file: &Path, ports: Ports) -> Self {
-        let mut command = command(directory, arguments);
-        command.arg("-f").arg(file).arg("--admin").arg(format!("127.0.0.1:{}", ports.admin));
-        let child = Child::spawn(name, &command, &directory.join(format!("{name}.log")));
-        Self { child, ports, name: name.to_owned() }
+    fn start(directory: &Path, name: &str, arguments: &[&str], file: &Path, place: &Place) -> Self {
+        let admin = format!("{}:{}", place.host, place.admin_port);
+        let mut program = command(directory, arguments);
+        program.arg("-f").arg(file).args(["--admin", &admin]);
+        if let Some(holder) = place.namespace {
+            program = wrapped(&["nsenter", "--net", "--target", &holder.to_string(), "--"], &program);
+        }
+        let child = Child::spawn(name, &program, &directory.join(format!("{name}.log")));
+        Self { child, place: place.clone(), name: name.to_owned() }
     }
 }
 

@@ -27,10 +27,8 @@ pub struct WebSocket {
 pub enum Reply {
     /// More may be sent.
     Credit,
-    /// All up to this number are done.
-    Accepted(u64),
-    /// One is done; an answer says why it was refused.
-    Settled { number: u64, answer: Option<String> },
+    /// These are done; an answer says why they were refused.
+    Settled { numbers: Vec<u64>, answer: Option<String> },
 }
 
 impl WebSocket {
@@ -81,6 +79,18 @@ impl WebSocket {
     pub async fn close(mut self) {
         // It may be gone already.
         let _closed = timeout(PATIENCE, self.stream.close(None)).await;
+    }
+}
+
+impl WebSocket {
+    /// What the edge says next over `jaiminho.v1`.
+    pub async fn reply(&mut self, patience: Duration) -> Result<Reply, String> {
+        let message = self.next(patience).await?;
+        if let Some(limit) = message["credit"].as_u64() {
+            self.limit = limit;
+            return Ok(Reply::Credit);
+        }
+        Err(format!("not a message of jaiminho.v1: {message}"))
     }
 }
 

@@ -1,0 +1,10 @@
+//! The program as its users see it: real processes, and a real Apache Kafka where records count.
+
+mod apart;
+mod bad_config;
+mod cut_links;
+mod drain;
+mod filter_walk;
+mod nothing_lost;
+mod pipelines;
+mod up;

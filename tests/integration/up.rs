@@ -1,0 +1,1 @@
+//! The first five minutes: the whole pipeline in one process.

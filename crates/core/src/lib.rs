@@ -1,5 +1,6 @@
 //! The core of Jaiminho: no IO, no clock, no async. Time is an argument.
 
+mod credit;
 mod event;
 mod inputs;
 mod intake;
@@ -16,6 +17,6 @@ pub use message::{
 };
 pub use output::{
     Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS,
-    RequiredGroup, Settlement, Signal, Waiting,
+    RequiredGroup, Settlement, Signal, Waiting, partition_of,
 };
 pub use time::Time;

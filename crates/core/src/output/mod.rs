@@ -1,158 +1,234 @@
 //! A stage's output: a bounded log, groups with cursors over it, and their links.
+//!
+//! ```text
+//!   push -> log -> group -> dispatch -> link -> next_frame
+//!            ^       ^                    |
+//!            |       +---- release -------+   link closed, cancelled, or its partition revoked
+//!            |                            |
+//!   poll_settled <------- dispose --------+   accepted or rejected, by all required groups
+//! ```
+//!
+//! The caller owns time and IO: it passes what its links received in, calls [`Output::dispatch`] once for a batch, and then
+//! takes signals, frames and settlements out until there are none. Nothing here panics on what a peer says: calls for links
+//! that have ended change nothing, and breaches of the protocol are errors, after which the caller closes the link.
 
 mod api;
+mod check;
+mod dispatch;
+mod entries;
+mod group;
+mod keyed;
+mod link;
+mod log;
+mod membership;
+mod owners;
+mod ready;
+mod settle;
+mod subscribe;
 
-use std::ops::Range;
+use slab::Slab;
 
 pub use api::{
-    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, RequiredGroup,
-    Settlement, Signal, Waiting,
+    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, RequiredGroup, Settlement,
+    Signal, Waiting,
 };
+use group::{Group, Shared};
+use link::Links;
+use log::Log;
 
 use crate::event::{Event, KeyHash};
 use crate::inputs::InputId;
-use crate::message::{Credit, Delivery, Disposition, LinkError, Subscribe};
+use crate::message::{Delivery, GroupKind, LinkError, Outcome};
 use crate::time::Time;
+
+/// Partition of a key: the same in every process with this [`HASH_VERSION`].
+pub fn partition_of(key: KeyHash) -> u16 {
+    log::partition_of(key)
+}
 
 /// A stage's output.
 #[derive(Debug)]
-pub struct Output {}
+pub struct Output {
+    config: OutputConfig,
+    /// Required ones first, in the order of the configuration.
+    groups: Slab<Group>,
+    shared: Shared,
+    dropped: u64,
+    tap_missed: u64,
+}
 
-#[expect(unused_variables, clippy::todo)]
 impl Output {
     /// An empty log with its required groups.
     pub fn new(config: OutputConfig) -> Self {
-        todo!()
+        let mut groups = Slab::new();
+        for group in &config.groups {
+            let entry = groups.vacant_entry();
+            let group = Group::new(entry.key(), &group.name, GroupKind::Required, group.dispatch, 0);
+            entry.insert(group);
+        }
+        let shared = Shared { log: Log::new(), links: Links::new(config.span) };
+        Self { config, groups, shared, dropped: 0, tap_missed: 0 }
     }
 
     /// At or over capacity in events, bytes or span.
     pub fn is_full(&self) -> bool {
-        todo!()
+        let fill = self.fill();
+        fill.events >= fill.capacity_events || fill.bytes >= fill.capacity_bytes || fill.span_used >= fill.span
     }
 
     /// How full the log is.
     pub fn fill(&self) -> Fill {
-        todo!()
+        let (events, bytes) = self.shared.log.held();
+        Fill {
+            events,
+            bytes,
+            capacity_events: self.config.capacity_events,
+            capacity_bytes: self.config.capacity_bytes,
+            span_used: self.shared.log.end() - self.shared.log.base(),
+            span: self.config.span,
+        }
     }
 
     /// Appends an event for `input`. Never refuses: the caller asks [`Self::is_full`] once for a whole body.
+    ///
+    /// Without a required group the event is held until there is one to read the log in another life of the process; or,
+    /// with [`OutputConfig::drops_without_group`], it is counted, and settled as accepted at once.
     pub fn push(&mut self, now: Time, input: InputId, event: Event) -> Offset {
-        todo!()
+        let required = self.config.groups.len() as u32;
+        let mut attached = 0;
+        for (_, group) in &mut self.groups {
+            match group.kind {
+                GroupKind::Required => group.push(),
+                GroupKind::Attached => {
+                    attached += 1;
+                    group.push();
+                }
+                GroupKind::Tap => {
+                    let got = group.tap(&mut self.shared.links, &event);
+                    self.tap_missed += u64::from(!got);
+                }
+            }
+        }
+        let offset = self.shared.log.push(now, input, event, required.max(1), attached);
+        if required == 0 && self.config.drops_without_group {
+            self.dropped += 1;
+            self.shared.log.settle(offset, Outcome::Accepted);
+        }
+        if attached > 0 {
+            self.end_lagging();
+        }
+        Offset(offset)
     }
 
-    /// Opens a link. Limits, fencing and replacement are checked before anything changes.
-    pub fn subscribe(&mut self, now: Time, subscribe: &Subscribe) -> Result<LinkId, LinkError> {
-        todo!()
+    /// Ends attached groups whose oldest unsettled entry is more than half the capacity behind the end.
+    ///
+    /// Counted in offsets and bytes from that entry on, so that attached groups together never fill the log.
+    fn end_lagging(&mut self) {
+        let (events_max, bytes_max) = (self.config.capacity_events / 2, self.config.capacity_bytes / 2);
+        let log = &self.shared.log;
+        let lags = |group: &Group| {
+            let oldest = group.entries.base();
+            log.end() - oldest > events_max || log.bytes_since(oldest) > bytes_max
+        };
+        let lagging = self.groups.iter().filter(|(_, group)| group.kind == GroupKind::Attached && lags(group));
+        for key in lagging.map(|(key, _)| key).collect::<Vec<_>>() {
+            for link in self.shared.links.of_group(key) {
+                self.shared.links.end(link, LinkError::Lagged(events_max));
+            }
+            self.groups.remove(key).dissolve(&mut self.shared);
+        }
     }
 
-    /// Raises a link's limits. On an error the caller closes the link.
-    pub fn credit(&mut self, link: LinkId, credit: Credit) -> Result<(), LinkError> {
-        todo!()
-    }
-
-    /// Settles deliveries. On an error the caller closes the link.
-    pub fn dispose(&mut self, now: Time, link: LinkId, disposition: &Disposition) -> Result<(), LinkError> {
-        todo!()
-    }
-
-    /// No more deliveries. With `drain` dispositions go on until `Signal::Drained`; without, all is released at once.
-    pub fn cancel(&mut self, now: Time, link: LinkId, drain: bool) {
-        todo!()
-    }
-
-    /// The stream is gone: releases what was unsettled. Unknown or ended links: nothing.
-    pub fn close(&mut self, now: Time, link: LinkId) {
-        todo!()
-    }
-
-    /// Assigns waiting entries to links with credit.
+    /// Assigns waiting entries to links with credit: afterwards each member is without credit, or nothing waits that it may
+    /// have. An entry that is larger than its group's smallest `event_bytes_max` is rejected for that group instead.
     pub fn dispatch(&mut self, now: Time) {
-        todo!()
+        for (_, group) in &mut self.groups {
+            group.dispatch(now, &mut self.shared);
+        }
     }
 
-    /// The next deliveries of a link, up to about `bytes_max` (at least one). None while nothing is assigned, or while a
-    /// `Revoke` for this link has not been polled.
+    /// The next deliveries of a link, at most `bytes_max` of payload, but at least one. None while
+    /// nothing is assigned, or while a `Revoke` for this link has not been polled.
     pub fn next_frame(&mut self, link: LinkId, bytes_max: usize) -> Option<Vec<Delivery>> {
-        todo!()
+        let link = self.shared.links.find(link)?;
+        if !self.shared.links.at(link).has_frame() {
+            return None;
+        }
+        let group = self.groups.get_mut(self.shared.links.at(link).group)?;
+        Some(group.hand_out(&mut self.shared, link, bytes_max as u64))
     }
 
-    /// Links that got something to send since the last call, each once. A frame left untaken is not named again.
+    /// Links that got something to send or were revoked something since the last call, each once. A frame left untaken is
+    /// not named again: see [`Self::has_frame`].
     pub fn ready_links(&mut self) -> Vec<LinkId> {
-        todo!()
+        self.shared.links.take_flagged()
     }
 
     /// The next thing to tell a link's peer. Poll signals before frames.
     pub fn poll_signal(&mut self) -> Option<(LinkId, Signal)> {
-        todo!()
+        self.shared.links.poll_signal()
     }
 
     /// The next entry that all required groups have settled.
     pub fn poll_settled(&mut self) -> Option<Settlement> {
-        todo!()
-    }
-
-    /// Takes entries back, all or none: only if none of them was ever sent to a group. They are not reported by [`Self::poll_settled`].
-    pub fn withdraw(&mut self, now: Time, offsets: Range<Offset>) -> bool {
-        todo!()
+        self.shared.log.poll_settled()
     }
 
     /// Whether all required groups have settled everything.
     pub fn is_settled(&self) -> bool {
-        todo!()
-    }
-
-    /// Handover time-outs, and the end of attached groups without members. Returns when it wants to be called next.
-    pub fn tick(&mut self, now: Time) -> Option<Time> {
-        todo!()
+        self.shared.log.unsettled() == 0
     }
 
     /// Backlog and demand of the required groups.
     pub fn waiting(&self) -> Waiting {
-        todo!()
+        let required = self.groups.iter().filter(|(_, group)| group.kind == GroupKind::Required);
+        let groups = required.map(|(_, group)| group.waiting(&self.shared.links)).collect();
+        Waiting { groups }
     }
 
     /// What the partition of a key takes up of the log.
     pub fn key_share(&self, key: KeyHash) -> KeyShare {
-        todo!()
+        self.shared.log.key_share(key)
     }
 
     /// When the oldest held entry was pushed.
     pub fn oldest_unsettled(&self) -> Option<Time> {
-        todo!()
+        self.shared.log.oldest()
     }
 
     /// Events of this link's group that are on no link: for the heartbeat's `backlog`.
     pub fn backlog(&self, link: LinkId) -> u64 {
-        todo!()
+        let key = self.shared.links.find(link).map(|link| self.shared.links.at(link).group);
+        key.and_then(|key| self.groups.get(key)).map_or(0, |group| group.undispatched)
     }
 
     /// Number of the last delivery handed out on a link: for `Ended`.
     pub fn last_sent(&self, link: LinkId) -> u64 {
-        todo!()
+        self.shared.links.find(link).map_or(0, |link| self.shared.links.at(link).allowance.last_sent())
     }
 
-    /// Deliveries handed out on a link and not settled.
+    /// Deliveries handed out on a link and not settled. A tap has none.
     pub fn unsettled(&self, link: LinkId) -> u64 {
-        todo!()
+        self.shared.links.find(link).map_or(0, |link| self.shared.links.at(link).sent.unsettled())
     }
 
     /// Whether [`Self::next_frame`] has something to give.
     pub fn has_frame(&self, link: LinkId) -> bool {
-        todo!()
+        self.shared.links.find(link).is_some_and(|link| self.shared.links.at(link).has_frame())
     }
 
-    /// All open links.
+    /// All open links, cancelled ones included.
     pub fn links(&self) -> Vec<LinkId> {
-        todo!()
+        self.shared.links.iter().map(|(_, link)| link.id).collect()
     }
 
     /// Events dropped because there is no group ([`OutputConfig::drops_without_group`]).
     pub fn dropped(&self) -> u64 {
-        todo!()
+        self.dropped
     }
 
-    /// Events that taps had no credit for.
+    /// Events that taps had no credit for, or could not take.
     pub fn tap_missed(&self) -> u64 {
-        todo!()
+        self.tap_missed
     }
 }

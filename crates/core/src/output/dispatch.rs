@@ -1,0 +1,159 @@
+//! Which member gets what: keyed entries by partition, keyless ones by demand.
+//!
+//! Among all that could be sent, a member's credit goes to the lowest offset. An entry is looked at once when the cursor
+//! passes it; if it can't be sent then, it waits in its partition's list, and is next looked at when it is the first one
+//! of a partition whose owner has credit. A backlog is never scanned.
+
+use super::entries::{NONE, Place};
+use super::group::{Group, Shared};
+use crate::message::{Outcome, Reason, Rejection};
+use crate::time::Time;
+
+impl Group {
+    /// Assigns what can be assigned: afterwards each member is without credit, or nothing waits that it may have.
+    pub(crate) fn dispatch(&mut self, now: Time, shared: &mut Shared) {
+        if self.undispatched == 0 || self.neediest(shared).is_none() {
+            return;
+        }
+        self.dispatch_keyless(now, shared);
+        self.dispatch_partitions(now, shared);
+        self.dispatch_fresh(now, shared);
+    }
+
+    /// The waiting keyless entries, in order; each member's partitions that come before one go before it.
+    fn dispatch_keyless(&mut self, now: Time, shared: &mut Shared) {
+        while let Some(offset) = self.keyless.first() {
+            let Some(index) = self.neediest(shared) else { return };
+            let link = self.members[index];
+            match shared.links.at(link).ready.first() {
+                Some((first, partition)) if first < offset => {
+                    self.unqueue(&mut shared.links, Some(partition), first);
+                    self.place(now, shared, link, first, Some(partition));
+                }
+                Some(_) | None => {
+                    self.keyless.remove(&mut self.entries, offset);
+                    self.turn = index + 1;
+                    self.place(now, shared, link, offset, None);
+                }
+            }
+        }
+    }
+
+    /// The waiting entries of each member's partitions, lowest offset first.
+    fn dispatch_partitions(&mut self, now: Time, shared: &mut Shared) {
+        for index in 0..self.members.len() {
+            let link = self.members[index];
+            while shared.links.at(link).can_take() {
+                let Some((first, partition)) = shared.links.at(link).ready.first() else { break };
+                self.unqueue(&mut shared.links, Some(partition), first);
+                self.place(now, shared, link, first, Some(partition));
+            }
+        }
+    }
+
+    /// Moves the cursor on while any member has credit.
+    fn dispatch_fresh(&mut self, now: Time, shared: &mut Shared) {
+        let mut hungry = self.members.iter().filter(|&&link| shared.links.at(link).can_take()).count();
+        while hungry > 0 {
+            let offset = self.cursor.max(self.entries.base());
+            if offset >= self.entries.end() {
+                return;
+            }
+            self.cursor = offset + 1;
+            if self.entries.at(offset).place != Place::Fresh {
+                continue;
+            }
+            let partition = self.partition(&shared.log, offset);
+            match self.receiver(shared, partition) {
+                Some(link) => {
+                    self.place(now, shared, link, offset, partition);
+                    if !shared.links.at(link).can_take() {
+                        hungry -= 1;
+                    }
+                }
+                None => self.enqueue(shared, offset, partition),
+            }
+        }
+    }
+
+    /// Who may be sent a fresh entry at once.
+    fn receiver(&mut self, shared: &Shared, partition: Option<u16>) -> Option<u32> {
+        match (&self.keyed, partition) {
+            (Some(keyed), Some(partition)) => keyed
+                .receiver(partition)
+                .filter(|_| keyed.at(partition).waiting.first().is_none())
+                .filter(|&link| shared.links.at(link).can_take()),
+            (None, _) | (_, None) => self.neediest(shared).map(|index| {
+                self.turn = index + 1;
+                self.members[index]
+            }),
+        }
+    }
+
+    fn enqueue(&mut self, shared: &mut Shared, offset: u64, partition: Option<u16>) {
+        self.entries.at_mut(offset).place = Place::Waiting;
+        match (self.keyed.as_mut(), partition) {
+            (Some(keyed), Some(partition)) => {
+                let waiting = &mut keyed.at_mut(partition).waiting;
+                let was_empty = waiting.first().is_none();
+                waiting.push_back(&mut self.entries, offset);
+                if was_empty {
+                    keyed.refresh(&mut shared.links, partition);
+                }
+            }
+            (None, _) | (_, None) => self.keyless.queued.push_back(&mut self.entries, offset),
+        }
+    }
+
+    /// Index of the member with credit and the largest unused share of its window; ties go round.
+    fn neediest(&self, shared: &Shared) -> Option<usize> {
+        let count = self.members.len();
+        let mut best = None;
+        for step in 0..count {
+            let index = if self.turn + step < count { self.turn + step } else { (self.turn + step) % count };
+            let link = shared.links.at(self.members[index]);
+            if link.can_take() {
+                let share = link.allowance.share();
+                if best.is_none_or(|(_, most)| share > most) {
+                    best = Some((index, share));
+                }
+            }
+        }
+        best.map(|(index, _)| index)
+    }
+
+    /// Assigns an entry that is in no list to a member with credit, or rejects it if it is too large for the group.
+    fn place(&mut self, now: Time, shared: &mut Shared, link: u32, offset: u64, partition: Option<u16>) {
+        let size = shared.log.size(offset);
+        self.undispatched -= 1;
+        let entry = self.entries.at_mut(offset);
+        if entry.link != NONE {
+            shared.links.leftover_done(entry.link);
+        }
+        if size > self.event_bytes_max {
+            entry.link = NONE;
+            let text = format!("event of {size} bytes; group {} takes at most {}", self.name, self.event_bytes_max);
+            let rejection = Rejection { reason: Reason::TooLarge, text: cut(text), stored: false };
+            self.finish(shared, offset, Outcome::Rejected(Box::new(rejection)));
+            return;
+        }
+        entry.place = Place::Assigned;
+        entry.link = link;
+        self.dispatched += 1;
+        self.redispatched += u64::from(entry.again > 0);
+        self.last_dispatch = Some(now);
+        if let (Some(keyed), Some(partition)) = (self.keyed.as_mut(), partition) {
+            keyed.hold(partition, link);
+        }
+        let to = shared.links.at_mut(link);
+        to.allowance.take(size);
+        to.assigned.push_back(offset);
+        shared.links.flag(link);
+    }
+}
+
+/// At most 256 bytes, as rejections promise.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(256));
+    text
+}

@@ -1,0 +1,239 @@
+//! A group: one consumer stage's cursor over the log, its members, and what waits for them.
+
+use std::collections::BTreeSet;
+
+use super::api::Dispatch;
+use super::entries::{Entries, List, NONE, Place};
+use super::keyed::{Keyed, Move};
+use super::link::Links;
+use super::log::Log;
+use crate::message::{GroupKind, Outcome};
+use crate::time::Time;
+
+/// What groups share: the log that they read, the links of all of them.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) log: Log,
+    pub(crate) links: Links,
+}
+
+/// Entries without order: never dispatched ones in a list, returned ones before them.
+#[derive(Debug, Default)]
+pub(crate) struct Keyless {
+    /// Never assigned; all above those in `returned`.
+    pub(crate) queued: List,
+    /// Released, or taken back from a link.
+    pub(crate) returned: BTreeSet<u64>,
+}
+
+impl Keyless {
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.returned.first().copied().or_else(|| self.queued.first())
+    }
+
+    pub(crate) fn remove(&mut self, entries: &mut Entries, offset: u64) {
+        if !self.returned.remove(&offset) {
+            self.queued.remove(entries, offset);
+        }
+    }
+}
+
+/// A group of any kind.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) kind: GroupKind,
+    /// Its own key among the output's groups.
+    pub(crate) key: usize,
+    pub(crate) entries: Entries,
+    /// The first fresh entry.
+    pub(crate) cursor: u64,
+    /// None in groups that go by demand alone.
+    pub(crate) keyed: Option<Box<Keyed>>,
+    pub(crate) keyless: Keyless,
+    /// Open links, in order of joining.
+    pub(crate) members: Vec<u32>,
+    /// The member that is asked first the next time.
+    pub(crate) turn: usize,
+    /// The smallest of its members'; without members, no limit.
+    pub(crate) event_bytes_max: u64,
+    /// Entries that are on no link and not settled.
+    pub(crate) undispatched: u64,
+    pub(crate) dispatched: u64,
+    pub(crate) redispatched: u64,
+    pub(crate) last_dispatch: Option<Time>,
+    /// When an attached group without links ends.
+    pub(crate) expires: Option<Time>,
+    /// Earliest hand-over time-out that may be due; late is never.
+    pub(crate) handover_next: Option<Time>,
+}
+
+impl Group {
+    pub(crate) fn new(key: usize, name: &str, kind: GroupKind, dispatch: Dispatch, end: u64) -> Self {
+        let keyed = match (kind, dispatch) {
+            (GroupKind::Required | GroupKind::Attached, Dispatch::Keyed) => Some(Box::new(Keyed::new())),
+            (GroupKind::Tap, _) | (_, Dispatch::Demand) => None,
+        };
+        Self {
+            name: name.to_owned(),
+            kind,
+            key,
+            entries: Entries::new(end),
+            cursor: end,
+            keyed,
+            keyless: Keyless::default(),
+            members: Vec::new(),
+            turn: 0,
+            event_bytes_max: u64::MAX,
+            undispatched: 0,
+            dispatched: 0,
+            redispatched: 0,
+            last_dispatch: None,
+            expires: None,
+            handover_next: None,
+        }
+    }
+
+    /// An event was appended to the log.
+    pub(crate) fn push(&mut self) {
+        self.entries.push();
+        self.undispatched += 1;
+    }
+
+    /// Partition of an unsettled entry, if this group keeps its order.
+    pub(crate) fn partition(&self, log: &Log, offset: u64) -> Option<u16> {
+        self.keyed.as_ref().and_then(|_| log.partition(offset))
+    }
+
+    /// An entry that is in no list and on no link is done with.
+    pub(crate) fn finish(&mut self, shared: &mut Shared, offset: u64, outcome: Outcome) {
+        self.entries.finish(offset, Place::Settled);
+        match self.kind {
+            GroupKind::Required => shared.log.settle(offset, outcome),
+            GroupKind::Attached | GroupKind::Tap => shared.log.let_go(offset),
+        }
+    }
+
+    /// A member has settled a delivery.
+    pub(crate) fn settle(&mut self, shared: &mut Shared, offset: u64, outcome: Outcome) {
+        let partition = self.partition(&shared.log, offset);
+        self.finish(shared, offset, outcome);
+        if let (Some(keyed), Some(partition)) = (self.keyed.as_mut(), partition) {
+            if keyed.unhold(partition) && keyed.at(partition).moving != Move::No {
+                self.arrive(&mut shared.links, partition);
+            }
+        }
+    }
+
+    /// A sent entry is dispatched again, before newer ones of its key. `ghost`: the dead link that left it.
+    pub(crate) fn release(&mut self, shared: &mut Shared, offset: u64, ghost: u32) {
+        let entry = self.entries.at_mut(offset);
+        entry.again = entry.again.saturating_add(1);
+        entry.link = ghost;
+        self.undispatched += 1;
+        let partition = self.partition(&shared.log, offset);
+        match (self.keyed.as_mut(), partition) {
+            (Some(keyed), Some(partition)) => {
+                self.entries.at_mut(offset).place = Place::Parked;
+                keyed.parked.entry(partition).or_default().push(offset);
+                if keyed.unhold(partition) {
+                    self.arrive(&mut shared.links, partition);
+                }
+            }
+            (None, _) | (_, None) => {
+                self.entries.at_mut(offset).place = Place::Waiting;
+                self.keyless.returned.insert(offset);
+            }
+        }
+    }
+
+    /// Nobody holds anything of a partition: what was parked goes before all else in it, and its owner may have it.
+    fn arrive(&mut self, links: &mut Links, partition: u16) {
+        let Some(keyed) = self.keyed.as_mut() else { return };
+        keyed.at_mut(partition).moving = Move::No;
+        if let Some(mut parked) = keyed.parked.remove(&partition) {
+            parked.sort_unstable();
+            for &offset in parked.iter().rev() {
+                self.entries.at_mut(offset).place = Place::Waiting;
+                keyed.requeue(&mut self.entries, partition, offset);
+            }
+        }
+        keyed.refresh(links, partition);
+    }
+
+    /// Takes assigned entries that `keep` doesn't want back from a link; they wait as if they had never been assigned.
+    pub(crate) fn take_back(&mut self, shared: &mut Shared, link: u32, keep: impl Fn(&Self, &Log, u64) -> bool) {
+        let mut back = Vec::new();
+        let assigned = std::mem::take(&mut shared.links.at_mut(link).assigned);
+        let kept = assigned.into_iter().filter(|&offset| {
+            let keep = keep(self, &shared.log, offset);
+            if !keep {
+                back.push(offset);
+            }
+            keep
+        });
+        shared.links.at_mut(link).assigned = kept.collect();
+        // Each partition's are ascending, and below all that waits in it.
+        for &offset in back.iter().rev() {
+            shared.links.at_mut(link).allowance.give_back(shared.log.size(offset));
+            let entry = self.entries.at_mut(offset);
+            entry.place = Place::Waiting;
+            entry.link = NONE;
+            self.undispatched += 1;
+            let partition = self.partition(&shared.log, offset);
+            match (self.keyed.as_mut(), partition) {
+                (Some(keyed), Some(partition)) => {
+                    keyed.requeue(&mut self.entries, partition, offset);
+                    keyed.unhold(partition);
+                    keyed.refresh(&mut shared.links, partition);
+                }
+                (None, _) | (_, None) => {
+                    self.keyless.returned.insert(offset);
+                }
+            }
+        }
+    }
+
+    /// Takes an entry that was never sent out of the group, unless the group has settled it. The caller has taken it back
+    /// from its link.
+    pub(crate) fn withdraw(&mut self, shared: &mut Shared, offset: u64) {
+        let Some(place) = self.entries.find(offset).map(|entry| entry.place) else { return };
+        match place {
+            Place::Settled | Place::Withdrawn | Place::Assigned | Place::Sent | Place::Parked => return,
+            Place::Fresh => {}
+            Place::Waiting => {
+                let partition = self.partition(&shared.log, offset);
+                self.unqueue(&mut shared.links, partition, offset);
+            }
+        }
+        self.undispatched -= 1;
+        self.entries.finish(offset, Place::Withdrawn);
+        // Fresh entries at the cursor may be gone from the ring.
+        self.cursor = self.cursor.max(self.entries.base());
+    }
+
+    /// Takes a waiting entry out of its list.
+    pub(crate) fn unqueue(&mut self, links: &mut Links, partition: Option<u16>, offset: u64) {
+        match (self.keyed.as_mut(), partition) {
+            (Some(keyed), Some(partition)) => {
+                keyed.partitions[usize::from(partition)].waiting.remove(&mut self.entries, offset);
+                keyed.refresh(links, partition);
+            }
+            (None, _) | (_, None) => self.keyless.remove(&mut self.entries, offset),
+        }
+    }
+
+    /// The log has no use for this group any more.
+    pub(crate) fn dissolve(self, shared: &mut Shared) {
+        for (offset, entry) in self.entries.iter() {
+            match entry.place {
+                Place::Settled | Place::Withdrawn => {}
+                Place::Fresh | Place::Assigned | Place::Sent => shared.log.let_go(offset),
+                Place::Waiting | Place::Parked => {
+                    shared.links.leftover_done(entry.link);
+                    shared.log.let_go(offset);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Members come, go, and hand partitions over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::entries::NONE;
+use super::group::{Group, Shared};
+use super::keyed::Move;
+use super::link::LinkState;
+use crate::time::Time;
+
+impl Group {
+    /// An open link takes part in the dispatch.
+    pub(crate) fn join(&mut self, now: Time, shared: &mut Shared, link: u32, handover_ms: u64) {
+        self.expires = None;
+        self.members.push(link);
+        self.limit_events(shared);
+        if let Some(keyed) = self.keyed.as_mut() {
+            let gained = keyed.owners.join(&shared.links.at(link).name, link);
+            self.move_partitions(now.after(handover_ms), shared, &gained);
+        }
+    }
+
+    /// A link that is no longer open takes part no more; what it was sent stays with it.
+    pub(crate) fn leave(&mut self, now: Time, shared: &mut Shared, link: u32, handover_ms: u64) {
+        let Some(index) = self.members.iter().position(|&member| member == link) else { return };
+        self.members.remove(index);
+        if index < self.turn {
+            self.turn -= 1;
+        }
+        self.limit_events(shared);
+        self.take_back(shared, link, |_, _, _| false);
+        if let Some(keyed) = self.keyed.as_mut() {
+            let others: Vec<(&str, u32)> =
+                self.members.iter().map(|&member| (shared.links.at(member).name.as_str(), member)).collect();
+            let lost = keyed.owners.leave(link, &others);
+            self.move_partitions(now.after(handover_ms), shared, &lost);
+        }
+    }
+
+    fn limit_events(&mut self, shared: &Shared) {
+        let limits = self.members.iter().map(|&member| shared.links.at(member).event_bytes_max);
+        self.event_bytes_max = limits.min().unwrap_or(u64::MAX);
+    }
+
+    /// Brings partitions to the owners that the table gives them: at once where the old one holds nothing that was sent,
+    /// else when it has handed over.
+    fn move_partitions(&mut self, deadline: Time, shared: &mut Shared, changed: &[u16]) {
+        let Some(keyed) = self.keyed.as_mut() else { return };
+        for &partition in changed {
+            keyed.reassign(&mut shared.links, partition);
+        }
+        for link in self.members.clone() {
+            self.take_back(shared, link, |group, log, offset| {
+                let keyed = group.keyed.as_ref().zip(group.partition(log, offset));
+                keyed.is_none_or(|(keyed, partition)| keyed.at(partition).owner == link)
+            });
+        }
+        let Some(keyed) = self.keyed.as_mut() else { return };
+        let mut revoked: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
+        for &partition in changed {
+            let at = keyed.at_mut(partition);
+            if at.held > 0 && at.holder != at.owner && at.moving == Move::No {
+                at.moving = match shared.links.at(at.holder).state {
+                    LinkState::Open => {
+                        revoked.entry(at.holder).or_default().push(partition);
+                        Move::Revoked(deadline)
+                    }
+                    LinkState::Cancelled | LinkState::Drained => Move::Leaving,
+                };
+            }
+            keyed.refresh(&mut shared.links, partition);
+        }
+        for (link, partitions) in revoked {
+            self.handover_next = Some(self.handover_next.map_or(deadline, |next| next.min(deadline)));
+            shared.links.revoke(link, partitions);
+        }
+    }
+
+    /// Whether a member may release a delivery of this entry: it was revoked, or the member leaves.
+    pub(crate) fn may_release(&self, shared: &Shared, link: u32, offset: u64) -> bool {
+        let moving = self.partition(&shared.log, offset).zip(self.keyed.as_ref());
+        shared.links.at(link).state != LinkState::Open
+            || moving.is_some_and(|(partition, keyed)| keyed.at(partition).moving != Move::No)
+    }
+
+    /// Releases all that a link was sent and has not settled. How many entries that were.
+    pub(crate) fn release_all(&mut self, shared: &mut Shared, link: u32, is_dead: bool) {
+        let sent: Vec<(u64, u64)> = shared.links.at(link).sent.iter().collect();
+        let ghost = if is_dead { shared.links.bury(sent.len() as u64) } else { NONE };
+        for (number, offset) in sent {
+            shared.links.at_mut(link).sent.settle(number);
+            self.release(shared, offset, ghost);
+        }
+    }
+
+    /// Releases what old owners have kept of revoked partitions past their time.
+    pub(crate) fn end_handovers(&mut self, now: Time, shared: &mut Shared) {
+        if self.handover_next.is_none_or(|next| next > now) {
+            return;
+        }
+        self.handover_next = None;
+        let Some(keyed) = self.keyed.as_ref() else { return };
+        let mut due = BTreeSet::new();
+        for at in &keyed.partitions {
+            match at.moving {
+                Move::Revoked(deadline) if deadline <= now => {
+                    due.insert(at.holder);
+                }
+                Move::Revoked(deadline) => {
+                    self.handover_next = Some(self.handover_next.map_or(deadline, |next| next.min(deadline)));
+                }
+                Move::No | Move::Leaving => {}
+            }
+        }
+        for link in due {
+            let sent: Vec<(u64, u64)> = shared.links.at(link).sent.iter().collect();
+            for (number, offset) in sent {
+                let over = self.partition(&shared.log, offset).zip(self.keyed.as_ref()).is_some_and(|(partition, keyed)| {
+                    matches!(keyed.at(partition).moving, Move::Revoked(deadline) if deadline <= now)
+                });
+                if over {
+                    shared.links.at_mut(link).sent.settle(number);
+                    self.release(shared, offset, NONE);
+                }
+            }
+            shared.links.drained(link);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! From a link's frame to the settlement of its entries; withdrawal; time-outs.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::Output;
+use super::api::{LinkId, Offset};
+use super::entries::Place;
+use super::group::{Group, Shared};
+use super::link::Links;
+use crate::event::Event;
+use crate::message::{Delivery, Disposition, LinkError, Settled};
+use crate::time::Time;
+use super::api::GroupWaiting;
+
+impl Output {
+    /// Settles deliveries. What is settled already stays as it was.
+    ///
+    /// # Errors
+    /// A violation for numbers that were never sent, and for a release of what was not revoked. Then the caller closes the
+    /// link; what the disposition said before the breach holds.
+    pub fn dispose(&mut self, _now: Time, link: LinkId, disposition: &Disposition) -> Result<(), LinkError> {
+        let Some(key) = self.shared.links.find(link) else { return Ok(()) };
+        let Disposition { first, last, state } = disposition;
+        let sent = self.shared.links.at(key).allowance.last_sent();
+        if *first == 0 || first > last || *last > sent {
+            return Err(LinkError::Violation(format!("disposition of {first}-{last}, but the last delivery is {sent}")));
+        }
+        let Some(group) = self.groups.get_mut(self.shared.links.at(key).group) else { return Ok(()) };
+        for number in self.shared.links.at(key).sent.clip(*first, *last) {
+            let Some(offset) = self.shared.links.at(key).sent.find(number) else { continue };
+            match state {
+                Settled::Outcome(outcome) => {
+                    self.shared.links.at_mut(key).sent.settle(number);
+                    group.settle(&mut self.shared, offset, outcome.clone());
+                }
+                Settled::Released if group.may_release(&self.shared, key, offset) => {
+                    self.shared.links.at_mut(key).sent.settle(number);
+                    group.release(&mut self.shared, offset, super::entries::NONE);
+                }
+                Settled::Released => {
+                    return Err(LinkError::Violation(format!("delivery {number} released, but it was not revoked")));
+                }
+            }
+        }
+        self.shared.links.drained(key);
+        Ok(())
+    }
+
+    /// Takes entries back, all or none: only if all are in the log, unsettled, and none was ever sent to a group's member
+    /// (taps don't count: they only look). They are freed, and not reported by [`Self::poll_settled`].
+    pub fn withdraw(&mut self, _now: Time, offsets: Range<Offset>) -> bool {
+        let offsets = offsets.start.0..offsets.end.0;
+        if !offsets.clone().all(|offset| self.shared.log.can_withdraw(offset)) {
+            return false;
+        }
+        for (_, group) in &mut self.groups {
+            let on_link = |offset| group.entries.find(offset).filter(|entry| entry.place == Place::Assigned);
+            let links: BTreeSet<u32> = offsets.clone().filter_map(on_link).map(|entry| entry.link).collect();
+            for link in links {
+                group.take_back(&mut self.shared, link, |_, _, offset| !offsets.contains(&offset));
+            }
+            for offset in offsets.clone() {
+                group.withdraw(&mut self.shared, offset);
+            }
+        }
+        for offset in offsets {
+            self.shared.log.withdraw(offset);
+        }
+        true
+    }
+
+    /// Hand-over time-outs, and the end of attached groups without members. Returns when it wants to be called next.
+    pub fn tick(&mut self, now: Time) -> Option<Time> {
+        let mut next: Option<Time> = None;
+        let mut expired = Vec::new();
+        for (key, group) in &mut self.groups {
+            group.end_handovers(now, &mut self.shared);
+            if group.expires.is_some_and(|expires| expires <= now) {
+                expired.push(key);
+                continue;
+            }
+            for wanted in [group.handover_next, group.expires].into_iter().flatten() {
+                next = Some(next.map_or(wanted, |next| next.min(wanted)));
+            }
+        }
+        for key in expired {
+            self.groups.remove(key).dissolve(&mut self.shared);
+        }
+        next
+    }
+}
+
+impl Group {
+    /// Hands out what is assigned to a link, numbered.
+    pub(crate) fn hand_out(&mut self, shared: &mut Shared, link: u32, bytes_max: u64) -> Vec<Delivery> {
+        let to = shared.links.at_mut(link);
+        let (mut deliveries, mut bytes) = (Vec::with_capacity(to.assigned.len().min(1024)), 0);
+        loop {
+            let tapped = to.tapped.front().map(Event::size);
+            let Some(size) = tapped.or_else(|| to.assigned.front().map(|&offset| shared.log.size(offset))) else { break };
+            if !deliveries.is_empty() && bytes + size > bytes_max {
+                break;
+            }
+            let event = to.tapped.pop_front().or_else(|| {
+                let offset = to.assigned.pop_front()?;
+                to.sent.push(offset);
+                let entry = self.entries.at_mut(offset);
+                entry.place = Place::Sent;
+                let slot = shared.log.slot_mut(offset);
+                slot.sent = true;
+                let mut event = slot.event.clone()?;
+                event.attempt = event.attempt.saturating_add(u32::from(entry.again));
+                Some(event)
+            });
+            let Some(event) = event else { break };
+            bytes += size;
+            let number = to.allowance.hand_out(size);
+            deliveries.push(Delivery { number, event });
+        }
+        deliveries
+    }
+
+    /// Offers an event to a tap's neediest member. False: none could take it.
+    pub(crate) fn tap(&mut self, links: &mut Links, event: &Event) -> bool {
+        let takers = self.members.iter().copied().filter(|&link| {
+            let link = links.at(link);
+            link.can_take() && link.event_bytes_max >= event.size()
+        });
+        let Some(link) = takers.max_by_key(|&link| links.at(link).allowance.share()) else { return false };
+        let to = links.at_mut(link);
+        to.allowance.take(event.size());
+        to.tapped.push_back(event.clone());
+        links.flag(link);
+        true
+    }
+
+    /// Backlog and demand.
+    pub(crate) fn waiting(&self, links: &Links) -> GroupWaiting {
+        let unused = |&link: &u32| {
+            let link = links.at(link);
+            if link.can_take() { link.allowance.unused() } else { 0 }
+        };
+        GroupWaiting {
+            name: self.name.clone(),
+            undispatched: self.undispatched,
+            unused_credit: self.members.iter().map(unused).sum(),
+            dispatched: self.dispatched,
+            redispatched: self.redispatched,
+            last_dispatch: self.last_dispatch,
+            members: self.members.len(),
+        }
+    }
+}

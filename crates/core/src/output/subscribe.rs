@@ -1,0 +1,148 @@
+//! Links come and go.
+
+use super::Output;
+use super::api::{Dispatch, LinkId};
+use super::group::Group;
+use super::link::LinkState;
+use crate::message::{Credit, GroupKind, LinkError, Subscribe};
+use crate::time::Time;
+
+/// Longest name of an instance or a group in bytes.
+const NAME_BYTES_MAX: usize = 253;
+
+impl Output {
+    /// Opens a link. Everything is checked before anything changes.
+    ///
+    /// Of two links of one instance in a group the greater incarnation stays, and of one incarnation the higher link counter;
+    /// the other is ended with [`super::Signal::End`], or refused. A dead link counts as one of [`super::OutputConfig::links_max`]
+    /// until all that it left is dispatched again; but that never keeps out the first live member of a group, since then
+    /// nobody could take the left-overs.
+    ///
+    /// # Errors
+    /// `Violation` for a window of 0 or a bad name, `UnknownGroup`, `Fenced`, `Replaced`, `Limit`.
+    pub fn subscribe(&mut self, now: Time, subscribe: &Subscribe) -> Result<LinkId, LinkError> {
+        check(subscribe)?;
+        let group = self.groups.iter().find(|(_, group)| group.kind == subscribe.kind && group.name == subscribe.group);
+        let group = group.map(|(key, _)| key);
+        if group.is_none() && subscribe.kind == GroupKind::Required {
+            return Err(LinkError::UnknownGroup(subscribe.group.clone()));
+        }
+        let rival = self.rival(group, subscribe)?;
+        self.check_limits(group, rival.is_some())?;
+        // The group is made first: it must not end with the link that is replaced.
+        let group = group.unwrap_or_else(|| self.add_group(subscribe.kind, &subscribe.group));
+        let (link, id) = self.shared.links.open(group, subscribe);
+        if let Some((rival, error)) = rival {
+            self.release_link(now, rival);
+            self.shared.links.end(rival, error);
+        }
+        self.groups[group].join(now, &mut self.shared, link, self.config.handover_ms);
+        Ok(id)
+    }
+
+    /// The older link of the same instance that a new one would end, and with what.
+    fn rival(&self, group: Option<usize>, subscribe: &Subscribe) -> Result<Option<(u32, LinkError)>, LinkError> {
+        let instance = &subscribe.instance;
+        let mut links = self.shared.links.iter();
+        let Some((key, rival)) = links.find(|(_, link)| Some(link.group) == group && link.name == instance.name) else {
+            return Ok(None);
+        };
+        let fenced = || LinkError::Fenced(instance.name.clone());
+        match rival.incarnation.cmp(&instance.incarnation) {
+            std::cmp::Ordering::Less => Ok(Some((key, fenced()))),
+            std::cmp::Ordering::Equal if rival.counter < subscribe.link_counter => Ok(Some((key, LinkError::Replaced))),
+            std::cmp::Ordering::Equal => Err(LinkError::Replaced),
+            std::cmp::Ordering::Greater => Err(fenced()),
+        }
+    }
+
+    fn check_limits(&self, group: Option<usize>, replaces: bool) -> Result<(), LinkError> {
+        let (max, links) = (self.config.links_max, &self.shared.links);
+        let live = links.len() - usize::from(replaces);
+        let others = group.map_or(0, |group| self.groups[group].members.len()).saturating_sub(usize::from(replaces));
+        if live >= max || (others > 0 && live + links.ghosts() >= max) {
+            return Err(LinkError::Limit(format!("{max} links, {} of them dead with left-overs", links.ghosts())));
+        }
+        if group.is_none() && self.groups.len() - self.config.groups.len() >= max {
+            return Err(LinkError::Limit(format!("{max} attached groups and taps")));
+        }
+        Ok(())
+    }
+
+    fn add_group(&mut self, kind: GroupKind, name: &str) -> usize {
+        let entry = self.groups.vacant_entry();
+        let key = entry.key();
+        entry.insert(Group::new(key, name, kind, Dispatch::Keyed, self.shared.log.end()));
+        key
+    }
+
+    /// Raises a link's limits; a repeated or lower one changes nothing.
+    ///
+    /// # Errors
+    /// A violation for more than the window beyond what was sent: the consumer can't have processed more. Then the caller
+    /// closes the link.
+    pub fn credit(&mut self, link: LinkId, credit: Credit) -> Result<(), LinkError> {
+        let Some(key) = self.shared.links.find(link) else { return Ok(()) };
+        let granted = self.shared.links.at_mut(key).allowance.grant(credit);
+        granted.map_err(|excess| LinkError::Violation(excess.to_string()))
+    }
+
+    /// No more deliveries. With `drain` dispositions go on, and partitions move as they empty; without, all that is unsettled
+    /// is released at once. [`super::Signal::Drained`] says when nothing is unsettled.
+    pub fn cancel(&mut self, now: Time, link: LinkId, drain: bool) {
+        let Some(key) = self.shared.links.find(link) else { return };
+        self.stop_link(now, key);
+        if !drain {
+            let group = self.shared.links.at(key).group;
+            self.groups[group].release_all(&mut self.shared, key, false);
+        }
+        self.shared.links.drained(key);
+    }
+
+    /// The stream is gone: releases what was unsettled.
+    pub fn close(&mut self, now: Time, link: LinkId) {
+        let Some(key) = self.shared.links.find(link) else { return };
+        let group = self.shared.links.at(key).group;
+        self.release_link(now, key);
+        self.shared.links.remove(key);
+        if self.shared.links.iter().any(|(_, link)| link.group == group) {
+            return;
+        }
+        match self.groups[group].kind {
+            GroupKind::Required => {}
+            GroupKind::Attached => self.groups[group].expires = Some(now.after(self.config.attached_ttl_ms)),
+            GroupKind::Tap => {
+                self.groups.remove(group);
+            }
+        }
+    }
+
+    /// Takes a link out of its group's dispatch.
+    fn stop_link(&mut self, now: Time, key: u32) {
+        let link = self.shared.links.at_mut(key);
+        if link.state == LinkState::Open {
+            link.state = LinkState::Cancelled;
+            link.tapped.clear();
+            let group = link.group;
+            self.groups[group].leave(now, &mut self.shared, key, self.config.handover_ms);
+        }
+    }
+
+    /// Takes a link out of its group, with all that it had.
+    fn release_link(&mut self, now: Time, key: u32) {
+        self.stop_link(now, key);
+        let group = self.shared.links.at(key).group;
+        self.groups[group].release_all(&mut self.shared, key, true);
+    }
+}
+
+fn check(subscribe: &Subscribe) -> Result<(), LinkError> {
+    let named = |name: &str| (1..=NAME_BYTES_MAX).contains(&name.len());
+    if subscribe.window.events == 0 || subscribe.window.bytes == 0 {
+        return Err(LinkError::Violation("window of 0 events or bytes".into()));
+    }
+    if !named(&subscribe.instance.name) || !named(&subscribe.group) {
+        return Err(LinkError::Violation(format!("names of instance and group have 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}

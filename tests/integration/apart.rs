@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use jaiminho_tests::{Client, Cluster, Kafka, Ledger, Numbered, Reply, Topic, WebSocket, eventually, free_port, skip_kafka};
+use jaiminho_tests::{
+    Client, Cluster, Kafka, Ledger, Numbered, Reply, Topic, WebSocket, eventually, free_port, skip_kafka,
+};
 
 use crate::pipelines::{ThreeStages, three_stages};
 
@@ -107,7 +109,8 @@ async fn an_event_that_a_stage_rejects_is_answered_with_422_and_stored_once() {
     let kafka = Kafka::shared().await;
     let port = free_port();
     let mut cluster = Cluster::new("apart-reject", &STAGES, |at| {
-        let file = three_stages(&ThreeStages { http_port: port, at, bootstrap: &kafka.bootstrap(), topic: "apart-reject" });
+        let file =
+            three_stages(&ThreeStages { http_port: port, at, bootstrap: &kafka.bootstrap(), topic: "apart-reject" });
         file.replace(".data.converted = true", r#"if .data.number == 2 { abort \"two is not liked\" }"#)
     });
     for (stage, _) in STAGES {

@@ -75,7 +75,9 @@ async fn a_producer_without_an_address_can_not_run_apart() {
 
 #[tokio::test]
 async fn the_embedded_broker_is_refused_outside_up() {
-    let file = GOOD.replace("blackhole: {}", "kafka: { bootstrap_servers: embedded, topic: t }").replace("  in:\n", "  in:\n    at: { dns: \"in:7400\" }\n");
+    let file = GOOD
+        .replace("blackhole: {}", "kafka: { bootstrap_servers: embedded, topic: t }")
+        .replace("  in:\n", "  in:\n    at: { dns: \"in:7400\" }\n");
     let (code, text) = run(&["stage", "out"], &file).await;
     assert_eq!(code, Some(CONFIG), "{text}");
     assert!(text.contains("embedded"), "{text}");

@@ -25,7 +25,8 @@ async fn a_link_that_is_cut_without_a_word_loses_nothing() {
     let kafka = Kafka::shared().await;
     let namespace = Namespace::new().await;
     let port = free_port();
-    let on_cable = |host: std::net::Ipv4Addr, holder| Place { host: host.to_string(), namespace: holder, ..Place::local() };
+    let on_cable =
+        |host: std::net::Ipv4Addr, holder| Place { host: host.to_string(), namespace: holder, ..Place::local() };
     let places = BTreeMap::from([
         ("ingest".to_owned(), vec![on_cable(namespace.outside(), None)]),
         ("convert".to_owned(), vec![on_cable(namespace.inside(), Some(namespace.holder()))]),

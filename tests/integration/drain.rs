@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use jaiminho_tests::{Client, Cluster, Kafka, Ledger, Load, LoadConfig, Numbered, Topic, eventually, free_port, skip_kafka};
+use jaiminho_tests::{
+    Client, Cluster, Kafka, Ledger, Load, LoadConfig, Numbered, Topic, eventually, free_port, skip_kafka,
+};
 
 use crate::pipelines::{ThreeStages, three_stages};
 

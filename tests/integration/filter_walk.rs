@@ -25,7 +25,8 @@ async fn four_lines_add_a_filter_and_the_stages_around_it_only_learn_whom_to_sub
         let file = file.replace("  convert:\n", &format!("{filter}  convert:\n"));
         let from = format!("    at: {}\n    subscribe_to: [ingest]\n    transform: {{ vrl", at("convert"));
         assert!(file.contains(&from), "{file}");
-        file.replace(&from, &from.replace("[ingest]", "[only_even]")).replace("[convert.dead_letter", "[only_even.dead_letter, convert.dead_letter")
+        file.replace(&from, &from.replace("[ingest]", "[only_even]"))
+            .replace("[convert.dead_letter", "[only_even.dead_letter, convert.dead_letter")
     });
     for (stage, _) in stages {
         cluster.start(stage, 0);

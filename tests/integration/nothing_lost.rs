@@ -49,7 +49,8 @@ impl Scale {
     }
 }
 
-const STAGES: [(&str, usize); 6] = [("ingest", 1), ("intake", 1), ("convert", 3), ("publish", 3), ("audit", 1), ("dead", 1)];
+const STAGES: [(&str, usize); 6] =
+    [("ingest", 1), ("intake", 1), ("convert", 3), ("publish", 3), ("audit", 1), ("dead", 1)];
 /// Those whose processes are killed.
 const KINDS: [&str; 6] = ["ingest", "intake", "convert", "publish", "audit", "dead"];
 const TOPICS: [&str; 2] = ["lossless", "lossless-audit"];
@@ -242,7 +243,10 @@ impl Run {
         let duplicates_max = self.breaks * in_flight_max + self.ledger.repeats();
         for name in TOPICS {
             let verdict = Topic::read(&self.kafka.bootstrap(), name).await.check(&self.ledger);
-            eprintln!("{name}: {} events, {} duplicates (at most {duplicates_max})", verdict.distinct, verdict.duplicates);
+            eprintln!(
+                "{name}: {} events, {} duplicates (at most {duplicates_max})",
+                verdict.distinct, verdict.duplicates
+            );
             assert_eq!(verdict.missing, [], "acknowledged, and not in {name}");
             assert_eq!(verdict.disordered, [], "first copies out of order in {name}");
             assert_eq!(verdict.foreign_ids, [], "copies with other ids in {name}");

@@ -142,9 +142,9 @@ mod tests {
         // An answer, even that nobody listens, needs both directions.
         let answers = async || {
             let connect = tokio::net::TcpStream::connect((inside, 9));
-            tokio::time::timeout(Duration::from_millis(300), connect).await.is_ok_and(|result| {
-                result.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-            })
+            tokio::time::timeout(Duration::from_millis(300), connect)
+                .await
+                .is_ok_and(|result| result.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused))
         };
         for direction in [Direction::In, Direction::Out, Direction::Both] {
             assert!(answers().await, "before the cut {direction:?}");

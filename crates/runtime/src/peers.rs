@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jaiminho_core::{Delivery, LinkError, LinkId, ToConsumer};
 use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Housekeeping runs this often; silence is counted in its ticks, so that time in which the process stood still is none.
 pub(crate) const TICK_MS: u64 = 250;
@@ -36,6 +37,8 @@ struct Peer {
     ending: bool,
     silent: u32,
     idle: u32,
+    /// Dropped with the peer: its transport then ends, even one that is never read from.
+    _alive: DropGuard,
 }
 
 /// All of them.
@@ -46,8 +49,10 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn add(&mut self, id: PeerId, channel: mpsc::Sender<Item>) {
-        let peer = Peer { channel, signals: VecDeque::new(), blocked: false, ending: false, silent: 0, idle: 0 };
+    /// `gone` is cancelled when the peer is given up.
+    pub(crate) fn add(&mut self, id: PeerId, channel: mpsc::Sender<Item>, gone: CancellationToken) {
+        let (signals, _alive) = (VecDeque::new(), gone.drop_guard());
+        let peer = Peer { channel, signals, blocked: false, ending: false, silent: 0, idle: 0, _alive };
         self.peers.insert(id, peer);
     }
 
@@ -66,6 +71,7 @@ impl Peers {
     pub(crate) fn signal(&mut self, id: PeerId, item: Item) {
         if let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.ending) {
             peer.ending = !matches!(item, Ok(ToConsumer::Revoke { .. }));
+            peer.idle = 0;
             peer.signals.push_back(item);
         }
     }
@@ -121,12 +127,17 @@ impl Peers {
         }
     }
 
-    /// One tick has passed: which peers want a heartbeat, and which are dead.
+    /// One tick has passed: which peers want a heartbeat, and which are dead. One that does not take its last word
+    /// in the time of a heartbeat is given up.
     pub(crate) fn tick(&mut self) -> (Vec<PeerId>, Vec<PeerId>) {
         let (mut idle, mut silent) = (Vec::new(), Vec::new());
+        self.peers.retain(|_, peer| !peer.ending || peer.idle < IDLE_TICKS);
         for (id, peer) in &mut self.peers {
             peer.idle += 1;
             peer.silent += 1;
+            if peer.ending {
+                continue;
+            }
             if peer.silent >= SILENT_TICKS {
                 silent.push(*id);
             } else if peer.idle >= IDLE_TICKS {

@@ -65,11 +65,15 @@ impl Task {
         let peer = PeerId { output: index, link };
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
         let (to_producer, mut from_consumer) = mpsc::channel(TO_PRODUCER);
-        self.peers.add(peer, to_consumer);
-        let commands = self.commands.clone();
+        let (commands, gone) = (self.commands.clone(), CancellationToken::new());
+        self.peers.add(peer, to_consumer, gone.clone());
         self.tasks.spawn(async move {
             let mut messages = Vec::new();
-            while from_consumer.recv_many(&mut messages, TO_PRODUCER).await > 0 {
+            loop {
+                tokio::select! {
+                    count = from_consumer.recv_many(&mut messages, TO_PRODUCER) => if count == 0 { break },
+                    () = gone.cancelled() => break,
+                }
                 let batch = std::mem::take(&mut messages);
                 if commands.send(Command::FromConsumer(peer, batch)).await.is_err() {
                     return;

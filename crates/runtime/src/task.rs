@@ -86,7 +86,6 @@ pub(crate) struct Task {
     pub(crate) upstreams: Upstreams,
     pub(crate) min_demand: Vec<u64>,
     pub(crate) doing: Doing,
-    pub(crate) limits: StageLimits,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) tasks: TaskTracker,
     /// When the drain must be over.
@@ -176,7 +175,6 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         upstreams: Upstreams::default(),
         min_demand,
         doing,
-        limits,
         commands,
         tasks,
         leave: None,
@@ -253,9 +251,8 @@ impl Task {
             if let Some(end) = self.finished() {
                 inbox.closing.cancel();
                 self.leave(&end);
-                drop(inbox);
-                let Self { tasks, doing, .. } = self;
-                drop(doing);
+                let Self { tasks, doing, peers, upstreams, .. } = self;
+                drop((inbox, doing, peers, upstreams));
                 tasks.close();
                 let _late = tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await;
                 return end;

@@ -1,1 +1,8 @@
-//! TBD
+//! Logs and metrics of a process: set up once by the program, used everywhere through `tracing` and `metrics`.
+
+mod logging;
+pub mod names;
+mod prometheus;
+
+pub use logging::{Format, LoggingError, init_logging};
+pub use prometheus::{Metrics, MetricsError, UPKEEP_INTERVAL, install_metrics};

@@ -16,8 +16,8 @@ pub enum TransformConfig {
 }
 
 /// One step: a map with exactly one key.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum Step {
     /// A VRL program. `.` is the event in CloudEvents' JSON format; an array left in it means many events, `null` none,
     /// and `abort "reason"` rejects the event.
@@ -37,8 +37,8 @@ pub enum Source {
 }
 
 /// A map with exactly one key.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum SourceLong {
     /// A file, relative to the pipeline file's folder.
     File(PathBuf),
@@ -56,7 +56,7 @@ impl TransformConfig {
     }
 }
 
-// By hand: an untagged derive would answer every mistake with "did not match any variant".
+// By hand: derived ones would answer most mistakes with "did not match any variant".
 impl<'de> Deserialize<'de> for TransformConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct StepsVisitor;
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for TransformConfig {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                Step::deserialize(value::MapAccessDeserializer::new(map)).map(TransformConfig::Step)
+                StepVisitor.visit_map(map).map(TransformConfig::Step)
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
@@ -80,6 +80,34 @@ impl<'de> Deserialize<'de> for TransformConfig {
             }
         }
         deserializer.deserialize_any(StepsVisitor)
+    }
+}
+
+struct StepVisitor;
+
+impl<'de> Visitor<'de> for StepVisitor {
+    type Value = Step;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a step: `vrl:` or `filter:`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        const KEYS: &[&str] = &["vrl", "filter"];
+        let step = match map.next_key::<String>()?.as_deref() {
+            Some("vrl") => Step::Vrl(map.next_value()?),
+            Some("filter") => Step::Filter(map.next_value()?),
+            Some(other) => return Err(de::Error::unknown_field(other, KEYS)),
+            None => return Err(de::Error::custom("a step is empty; expected `vrl` or `filter`")),
+        };
+        no_more(map, KEYS, "a step has one key; for two steps write a list")?;
+        Ok(step)
+    }
+}
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StepVisitor)
     }
 }
 
@@ -97,11 +125,27 @@ impl<'de> Deserialize<'de> for Source {
                 Ok(Source::Short(text.to_owned()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                SourceLong::deserialize(value::MapAccessDeserializer::new(map)).map(Source::Long)
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                const KEYS: &[&str] = &["file", "inline"];
+                let source = match map.next_key::<String>()?.as_deref() {
+                    Some("file") => SourceLong::File(map.next_value()?),
+                    Some("inline") => SourceLong::Inline(map.next_value()?),
+                    Some(other) => return Err(de::Error::unknown_field(other, KEYS)),
+                    None => return Err(de::Error::custom("`vrl` is empty; expected `file` or `inline`")),
+                };
+                no_more(map, KEYS, "`vrl` has either `file` or `inline`")?;
+                Ok(Source::Long(source))
             }
         }
         deserializer.deserialize_any(SourceVisitor)
+    }
+}
+
+fn no_more<'de, A: MapAccess<'de>>(mut map: A, keys: &'static [&'static str], rule: &str) -> Result<(), A::Error> {
+    match map.next_key::<String>()? {
+        None => Ok(()),
+        Some(key) if keys.contains(&key.as_str()) => Err(de::Error::custom(rule)),
+        Some(key) => Err(de::Error::unknown_field(&key, keys)),
     }
 }
 
@@ -125,9 +169,12 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            (r#"{"lua": "x"}"#, "unknown variant `lua`, expected `vrl` or `filter`"),
-            (r#"{"vrl": {"path": "x"}}"#, "unknown variant `path`, expected `file` or `inline`"),
-            (r#"{"vrl": {"file": "x", "inline": "y"}}"#, "invalid length"),
+            (r#"{"lua": "x"}"#, "unknown field `lua`, expected `vrl` or `filter`"),
+            (r#"{"vrl": {"path": "x"}}"#, "unknown field `path`, expected `file` or `inline`"),
+            (r#"{"vrl": {"file": "x", "inline": "y"}}"#, "`vrl` has either `file` or `inline`"),
+            (r#"{"vrl": "x", "filter": "y"}"#, "a step has one key; for two steps write a list"),
+            (r#"[{"vrl": "x", "fitler": "y"}]"#, "unknown field `fitler`, expected `vrl` or `filter`"),
+            ("{}", "a step is empty"),
             (r#"{"vrl": 7}"#, "expected a VRL program, `{file: PATH}` or `{inline: PROGRAM}`"),
             (r#""x""#, "expected a step (`vrl:` or `filter:`) or a list of steps"),
             ("[]", "expected at least one step"),

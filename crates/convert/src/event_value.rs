@@ -67,7 +67,9 @@ pub(crate) fn into_event(mut fields: ObjectMap, partition_key: Option<&str>) -> 
     if let Some(key) = partition_key {
         event.set("partitionkey", Attribute::String(key.to_owned())).map_err(|e| e.to_string())?;
     }
-    event.data = into_data(&event, data, data_base64)?;
+    // Only text can be JSON: an empty one asks whether it would be.
+    event.data = Data::Text(String::new());
+    event.data = into_data(event.is_json(), data, data_base64)?;
     event.validate().map_err(|e| e.to_string())?;
     Ok(event)
 }
@@ -109,7 +111,7 @@ fn into_attribute(name: &str, value: Value) -> Result<Option<Attribute>, String>
     }))
 }
 
-fn into_data(event: &CloudEvent, data: Option<Value>, data_base64: Option<Value>) -> Result<Data, String> {
+fn into_data(is_json: bool, data: Option<Value>, data_base64: Option<Value>) -> Result<Data, String> {
     match (data, data_base64) {
         (Some(_), Some(_)) => Err("it has both `data` and `data_base64`; delete one with del()".to_owned()),
         (None, Some(value)) => {
@@ -117,7 +119,7 @@ fn into_data(event: &CloudEvent, data: Option<Value>, data_base64: Option<Value>
             let bytes = BASE64.decode(text).map_err(|e| format!("`data_base64` is not base64: {e}"))?;
             Ok(Data::Binary(Bytes::from(bytes)))
         }
-        (Some(value), None) if event.is_json() => {
+        (Some(value), None) if is_json => {
             if let Some(path) = infinite(&value) {
                 return Err(format!("`data{path}` is an infinite number, which JSON can't say"));
             }

@@ -5,6 +5,7 @@
 
 mod config;
 mod event_value;
+pub mod mapping_tests;
 mod memory;
 mod program;
 mod source;

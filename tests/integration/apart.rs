@@ -55,7 +55,7 @@ async fn stages_that_start_in_reverse_order_publish_what_is_acknowledged() {
 
     let mut shares = Vec::new();
     for index in 0..2 {
-        shares.push(cluster.instance("convert", index).metric("jaiminho_events_received_total", "").await);
+        shares.push(cluster.instance("convert", index).metric("jaiminho_deliveries_total", "").await);
     }
     assert!(shares.iter().all(|share| *share > 0.0), "both converters work: {shares:?}");
 }

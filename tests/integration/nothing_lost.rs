@@ -231,7 +231,7 @@ impl Run {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
         for (stage, used) in self.cluster.memory_max() {
-            let sum = report["stages"][stage]["memory"]["sum_bytes"].as_u64();
+            let sum = report["memory"][stage]["bytes_max"].as_u64();
             let sum = sum.unwrap_or_else(|| panic!("no sum for {stage} in {report}"));
             eprintln!("{stage}: {} MiB resident at most, the sum is {} MiB", used >> 20, sum >> 20);
             assert!(*used <= sum + MEMORY_SLACK_BYTES, "{stage} had {used} bytes resident; its sum is {sum}");

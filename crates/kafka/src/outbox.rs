@@ -241,10 +241,15 @@ impl Outbox {
         }
         match out.produce(seq, &self.topics[topic].name, &self.shape, &view) {
             Ok(()) => {
-                self.sent(topic, seq);
+                self.sent(seq);
                 Sent::Next
             }
-            Err(Code::QueueFull) => Sent::Full,
+            Err(Code::QueueFull) => {
+                if let Some(away) = &mut self.topics[topic].away {
+                    away.trying = None;
+                }
+                Sent::Full
+            }
             Err(code) => self.not_taken(now, seq, code),
         }
     }
@@ -268,7 +273,7 @@ impl Outbox {
         }
     }
 
-    fn sent(&mut self, topic: usize, seq: u64) {
+    fn sent(&mut self, seq: u64) {
         self.in_flight += 1;
         if let Some(entry) = self.entries.get_mut(&seq) {
             entry.in_flight = true;
@@ -277,9 +282,6 @@ impl Outbox {
                 let left = self.group.map_or(size, |(_, left)| left);
                 self.group = Some((size, left - 1));
             }
-        }
-        if let Some(away) = &mut self.topics[topic].away {
-            away.trying = Some(seq);
         }
     }
 
@@ -313,6 +315,7 @@ impl Outbox {
             away.first = away.first.min(seq);
             return false;
         }
+        away.trying = Some(seq);
         out.refresh(&topic.name);
         true
     }

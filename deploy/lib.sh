@@ -62,7 +62,7 @@ rust() {
 # All that a build needs.
 prerequisites() {
   local packages
-  mapfile -t packages < <(missing clang=clang mold=mold cmake=cmake make=make g++=g++ pkg-config=pkg-config perl=perl curl=curl git=git)
+  mapfile -t packages < <(missing clang=clang mold=mold cmake=cmake make=make g++=g++ pkg-config=pkg-config perl=perl curl=curl curl=ca-certificates git=git)
   if ! { command -v pkg-config >/dev/null 2>&1 && pkg-config --exists openssl; }; then packages+=(libssl-dev); fi
   install "${packages[@]}"
   rust

@@ -1,1 +1,25 @@
-//! TBD
+//! Links over gRPC (tonic), and the same within one process.
+//!
+//! - [`Server`] offers a stage on a TCP port: the `Stage` service, health and reflection.
+//! - [`Connector`] opens a link to such a port: one connection for each link.
+//! - [`InProcess`] opens links to stages of the same process.
+//!
+//! Both ends of a link are the runtime's [`LinkHalf`](jaiminho_runtime::LinkHalf). What comes from a peer is checked here before a stage sees it, and a
+//! peer that breaks the protocol gets a status. In each direction one pump carries messages through a channel of a few
+//! places, so that reading never waits for writing and nothing piles up. Heartbeats are the stage's business.
+
+mod connection;
+mod connector;
+mod health;
+mod in_process;
+mod incoming;
+mod outgoing;
+mod server;
+mod service;
+mod tls;
+
+pub use connector::{Connector, ConnectorConfig};
+pub use health::Health;
+pub use in_process::InProcess;
+pub use server::{ServeError, Server, ServerConfig};
+pub use tls::{Tls, TlsError};

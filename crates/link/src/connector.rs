@@ -1,0 +1,211 @@
+//! The consumer's end of a link: its own connection, and the pump behind the runtime's channels.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use hyper_util::rt::TokioIo;
+use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer};
+use jaiminho_proto::{FRAME_BYTES_MAX, link_error};
+use jaiminho_proto::v1::ProducerMessage;
+use jaiminho_proto::v1::stage_client::StageClient;
+use jaiminho_runtime::{Address, Connect, LinkHalf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::connection::Connection;
+use crate::incoming;
+use crate::outgoing::ToProducerStream;
+use crate::server::{HTTP_FRAME_BYTES, deadline_after};
+use crate::tls::Tls;
+
+/// Messages that wait between a stage and the network. Frames in memory are bounded by the link's credit besides.
+const FROM_PRODUCER_MAX: usize = 8;
+const TO_PRODUCER_MAX: usize = 64;
+/// HTTP/2 flow control must not be what holds a link back: twice its window, within these bounds.
+const HTTP_WINDOW_BYTES_MIN: u64 = 1024 * 1024;
+const HTTP_WINDOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long the last messages of a dropped link may take to leave, and its connection to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Deadlines of a [`Connector`].
+#[derive(Clone, Debug)]
+pub struct ConnectorConfig {
+    /// From the name to an HTTP/2 connection, TLS included.
+    pub connect_deadline: Duration,
+    /// From there to `Subscribed`.
+    pub subscribed_deadline: Duration,
+    /// HTTP/2 ping, and how long its answer may take.
+    pub keepalive_interval: Duration,
+    pub keepalive_timeout: Duration,
+    pub tls: Option<Tls>,
+}
+
+impl Default for ConnectorConfig {
+    fn default() -> Self {
+        Self {
+            connect_deadline: Duration::from_secs(5),
+            subscribed_deadline: Duration::from_secs(10),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(10),
+            tls: None,
+        }
+    }
+}
+
+/// Opens links over gRPC. Each has its own connection and one task, which ends soon after the link.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    config: ConnectorConfig,
+    tasks: TaskTracker,
+}
+
+/// Both ends of a connection's life.
+struct Life {
+    /// Closes it, whatever its peer does.
+    cut: DropGuard,
+    /// It is closed.
+    gone: CancellationToken,
+}
+
+impl Connector {
+    /// The links' tasks are spawned on `tasks`.
+    pub fn new(config: ConnectorConfig, tasks: TaskTracker) -> Self {
+        Self { config, tasks }
+    }
+
+    async fn open(&self, address: &Address, subscribe: Subscribe) -> Result<LinkHalf, LinkError> {
+        let deadline = self.config.connect_deadline;
+        let (channel, life) = timeout(deadline, self.dial(address, &subscribe)).await.unwrap_or_else(|_| {
+            Err(LinkError::Unavailable(format!("{}: no connection within {} ms", address.0, deadline.as_millis())))
+        })?;
+        let frame_bytes_max = usize::try_from(subscribe.frame_bytes_max).unwrap_or(FRAME_BYTES_MAX);
+        let client = StageClient::new(channel).max_decoding_message_size(frame_bytes_max.min(FRAME_BYTES_MAX));
+
+        let (to_producer, outgoing) = mpsc::channel(TO_PRODUCER_MAX);
+        let (end, sent) = (CancellationToken::new(), CancellationToken::new());
+        let outgoing = ToProducerStream::new(&subscribe, outgoing, end.clone(), sent.clone());
+        let deadline = self.config.subscribed_deadline;
+        let (subscribed, incoming) =
+            timeout(deadline, answer(client.clone(), outgoing)).await.unwrap_or_else(|_| {
+                Err(LinkError::Unavailable(format!("{}: no Subscribed within {} ms", address.0, deadline.as_millis())))
+            })?;
+
+        let (to_stage, from_producer) = mpsc::channel(FROM_PRODUCER_MAX);
+        let pump = Pump { client, incoming, to_stage, end, sent, life };
+        self.tasks.spawn(pump.run());
+        Ok(LinkHalf { subscribed, to_producer, from_producer })
+    }
+
+    async fn dial(&self, address: &Address, subscribe: &Subscribe) -> Result<(Channel, Life), LinkError> {
+        let unavailable = |error: &dyn Error| LinkError::Unavailable(format!("{}: {}", address.0, chain(error)));
+        let endpoint = self.endpoint(address, subscribe).map_err(|error| unavailable(&*error))?;
+        let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
+        let life = Life { cut: cut.clone().drop_guard(), gone: gone.clone() };
+        let host_port = address.0.clone();
+        let dial = tower::service_fn(move |_| {
+            let (host_port, cut, gone) = (host_port.clone(), cut.clone(), gone.clone());
+            async move {
+                let stream = TcpStream::connect(host_port).await?;
+                Ok::<_, io::Error>(TokioIo::new(Connection::dialled(stream, cut, gone)))
+            }
+        });
+        let channel = endpoint.connect_with_connector(dial).await.map_err(|error| unavailable(&error))?;
+        Ok((channel, life))
+    }
+
+    fn endpoint(&self, address: &Address, subscribe: &Subscribe) -> Result<Endpoint, Box<dyn Error + Send + Sync>> {
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        let window = subscribe.window.bytes.saturating_mul(2).clamp(HTTP_WINDOW_BYTES_MIN, HTTP_WINDOW_BYTES_MAX);
+        let window = u32::try_from(window)?;
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", address.0))?
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window)
+            .max_frame_size(HTTP_FRAME_BYTES)
+            .http2_keep_alive_interval(self.config.keepalive_interval)
+            .keep_alive_timeout(self.config.keepalive_timeout)
+            .keep_alive_while_idle(true);
+        let Some(tls) = &self.config.tls else { return Ok(endpoint) };
+        let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        Ok(endpoint.tls_config(tls.client(&host)?)?)
+    }
+}
+
+impl Connect for Connector {
+    fn connect<'a>(&'a self, address: &'a Address, subscribe: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
+        self.open(address, subscribe).boxed()
+    }
+}
+
+/// Starts the RPC, and reads the first message.
+async fn answer(
+    mut client: StageClient<Channel>,
+    outgoing: ToProducerStream,
+) -> Result<(Subscribed, Streaming<ProducerMessage>), LinkError> {
+    let mut incoming = client.subscribe(outgoing).await.map_err(|status| link_error(&status))?.into_inner();
+    let subscribed = incoming::subscribed(&mut incoming).await?;
+    Ok((subscribed, incoming))
+}
+
+/// The network side of one open link.
+struct Pump {
+    /// Kept: without it the connection would begin to close.
+    client: StageClient<Channel>,
+    incoming: Streaming<ProducerMessage>,
+    to_stage: mpsc::Sender<Result<ToConsumer, LinkError>>,
+    /// Makes the other direction end with what it has.
+    end: CancellationToken,
+    /// It has ended.
+    sent: CancellationToken,
+    life: Life,
+}
+
+impl Pump {
+    async fn run(mut self) {
+        let sent = self.sent.clone();
+        tokio::select! {
+            () = self.carry() => {}
+            () = deadline_after(&sent, CLOSE_DEADLINE) => {}
+        }
+        let Self { client, incoming, to_stage, end, sent, life } = self;
+        drop(to_stage);
+        end.cancel();
+        // What the consumer said last is sent, if the peer still reads. A deadline, since the peer may not.
+        let _ = timeout(CLOSE_DEADLINE, sent.cancelled()).await;
+        drop((client, incoming));
+        let _ = timeout(CLOSE_DEADLINE, life.gone.cancelled()).await;
+        drop(life.cut);
+    }
+
+    /// Until the producer ends the link, breaks the protocol, or the consumer drops its half.
+    async fn carry(&mut self) {
+        loop {
+            let item = tokio::select! {
+                item = incoming::to_consumer(&mut self.incoming) => item.transpose(),
+                () = self.to_stage.closed() => return,
+            };
+            let Some(item) = item else { return };
+            let is_last = item.is_err();
+            if self.to_stage.send(item).await.is_err() || is_last {
+                return;
+            }
+        }
+    }
+}
+
+/// An error with its causes: tonic's own text is only "transport error".
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,112 @@
+//! Writing: from the channel of a link into a gRPC stream. The transport polls these; what it can't send yet stays in the channel.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::stream::Stream;
+use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer};
+use jaiminho_proto::v1::{ConsumerMessage, ProducerMessage};
+use jaiminho_proto::{encode_subscribe, encode_subscribed, encode_to_consumer, encode_to_producer, status_of};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tonic::Status;
+
+/// Producer to consumer: `Subscribed`, what the stage says, and its error or the consumer's violation as the status.
+pub(crate) struct ToConsumerStream {
+    subscribed: Option<Subscribed>,
+    from_stage: mpsc::Receiver<Result<ToConsumer, LinkError>>,
+    /// None once its sender is gone.
+    violation: Option<oneshot::Receiver<LinkError>>,
+    /// Tells the reader of the same link; none once the stream has ended.
+    open: Option<DropGuard>,
+}
+
+impl ToConsumerStream {
+    pub(crate) fn new(
+        subscribed: Subscribed,
+        from_stage: mpsc::Receiver<Result<ToConsumer, LinkError>>,
+        violation: oneshot::Receiver<LinkError>,
+        open: DropGuard,
+    ) -> Self {
+        Self { subscribed: Some(subscribed), from_stage, violation: Some(violation), open: Some(open) }
+    }
+
+    fn end(&mut self, error: &LinkError) -> Poll<Option<Result<ProducerMessage, Status>>> {
+        self.from_stage.close();
+        self.open = None;
+        Poll::Ready(Some(Err(status_of(error))))
+    }
+}
+
+impl Stream for ToConsumerStream {
+    type Item = Result<ProducerMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.open.is_none() {
+            return Poll::Ready(None);
+        }
+        if let Some(violation) = &mut self.violation
+            && let Poll::Ready(violation) = Pin::new(violation).poll(context)
+        {
+            self.violation = None;
+            if let Ok(error) = violation {
+                return self.end(&error);
+            }
+        }
+        if let Some(subscribed) = self.subscribed.take() {
+            return Poll::Ready(Some(Ok(encode_subscribed(&subscribed))));
+        }
+        match ready!(self.from_stage.poll_recv(context)) {
+            Some(Ok(message)) => Poll::Ready(Some(Ok(encode_to_consumer(&message)))),
+            Some(Err(error)) => self.end(&error),
+            None => {
+                self.open = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+/// Consumer to producer: `Subscribe`, then what the consumer says. Once cut, it ends with what is already in the channel.
+pub(crate) struct ToProducerStream {
+    from_consumer: mpsc::Receiver<ToProducer>,
+    /// `Subscribe`, and the rest of a message that was too long for one.
+    ready: VecDeque<ConsumerMessage>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _sent: DropGuard,
+}
+
+impl ToProducerStream {
+    /// `sent` is cancelled when all is handed to the transport, or the transport gave up.
+    pub(crate) fn new(
+        subscribe: &Subscribe,
+        from_consumer: mpsc::Receiver<ToProducer>,
+        cut: CancellationToken,
+        sent: CancellationToken,
+    ) -> Self {
+        Self {
+            from_consumer,
+            ready: [encode_subscribe(subscribe)].into(),
+            cut: Box::pin(cut.cancelled_owned()),
+            _sent: sent.drop_guard(),
+        }
+    }
+}
+
+impl Stream for ToProducerStream {
+    type Item = ConsumerMessage;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ConsumerMessage>> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Poll::Ready(Some(message));
+            }
+            if self.cut.as_mut().poll(context).is_ready() {
+                self.from_consumer.close();
+            }
+            let Some(message) = ready!(self.from_consumer.poll_recv(context)) else { return Poll::Ready(None) };
+            self.ready.extend(encode_to_producer(&message));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! A stage's port: the `Stage` service, health, reflection, and what the program adds.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+use jaiminho_runtime::Serve;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::ServerTlsConfig;
+
+use crate::connection::Connection;
+use crate::health::Health;
+use crate::service::{self, StageService};
+use crate::tls::{Tls, TlsError};
+
+/// HTTP/2 frames of up to this size: a usual frame of events goes as one.
+pub(crate) const HTTP_FRAME_BYTES: u32 = 256 * 1024;
+/// After a failed `accept` (out of file descriptors): trying at once again would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// One connection carries one link, and perhaps a few probes.
+const STREAMS_MAX: u32 = 16;
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+
+/// Limits of a [`Server`].
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Connections at once; one more is closed as soon as it is accepted.
+    pub connections_max: usize,
+    /// Largest message of a consumer: credits, dispositions.
+    pub message_bytes_max: usize,
+    /// A connection has to begin, and a stream to subscribe, within this time.
+    pub subscribe_deadline: Duration,
+    /// The stage has to answer a `Subscribe` within this time.
+    pub answer_deadline: Duration,
+    /// HTTP/2 ping on every connection, and how long its answer may take.
+    pub keepalive_interval: Duration,
+    pub keepalive_timeout: Duration,
+    /// HTTP/2 flow control, per stream; per connection it is twice that.
+    pub http_window_bytes: u32,
+    /// Once told to stop: links that are still open after this time are cut off.
+    pub stop_deadline: Duration,
+    pub tls: Option<Tls>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 256,
+            message_bytes_max: jaiminho_proto::CONSUMER_MESSAGE_BYTES_MAX,
+            subscribe_deadline: Duration::from_secs(10),
+            answer_deadline: Duration::from_secs(5),
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(10),
+            http_window_bytes: 1024 * 1024,
+            stop_deadline: Duration::from_secs(5),
+            tls: None,
+        }
+    }
+}
+
+/// Why a server cannot start, or went on no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("stage server: {0}")]
+    Transport(String),
+}
+
+/// Serves one stage. Made first and run later, so that a wrong `tls` is found before a port is bound.
+pub struct Server {
+    config: ServerConfig,
+    tls: Option<ServerTlsConfig>,
+    routes: Routes,
+    health: Health,
+    /// The readers of links.
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Reads the files of `tls`. Health is: alive, not ready.
+    pub async fn new(stage: Arc<dyn Serve>, config: ServerConfig) -> Result<Self, ServeError> {
+        let tls = config.tls.as_ref().map(Tls::server).transpose()?;
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = Health::new(reporter);
+        health.set_live(true).await;
+        health.set_ready(false).await;
+        let tasks = TaskTracker::new();
+        let routes = Routes::new(StageService::server(stage, &config, tasks.clone()))
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        Ok(Self { config, tls, routes, health, tasks })
+    }
+
+    /// What probes on this port are told.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Adds services of the program's own; `add` gets what is there.
+    #[must_use]
+    pub fn with_routes(self, add: impl FnOnce(Routes) -> Routes) -> Self {
+        Self { routes: add(self.routes), ..self }
+    }
+
+    /// Serves until `stop`; then takes no new link, waits until the stage has ended its links (at most
+    /// [`ServerConfig::stop_deadline`]), and returns when every connection and task is gone.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
+        let cut = CancellationToken::new();
+        let incoming = accept(listener, self.config.clone(), cut.clone());
+        let mut builder = builder(&self.config);
+        if let Some(tls) = self.tls {
+            builder = builder.tls_config(tls).map_err(|error| TlsError::Unusable(crate::connector::chain(&error)))?;
+        }
+        let mut served = std::pin::pin!(
+            builder.add_routes(self.routes).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())
+        );
+        let result = tokio::select! {
+            result = &mut served => result,
+            () = deadline_after(&stop, self.config.stop_deadline) => {
+                cut.cancel();
+                served.await
+            }
+        };
+        self.tasks.close();
+        self.tasks.wait().await;
+        result.map_err(|error| ServeError::Transport(crate::connector::chain(&error)))
+    }
+}
+
+/// `deadline` after the cancellation.
+pub(crate) async fn deadline_after(stop: &CancellationToken, deadline: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(deadline).await;
+}
+
+fn builder(config: &ServerConfig) -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_frame_size(HTTP_FRAME_BYTES)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(config.http_window_bytes)
+        .initial_connection_window_size(config.http_window_bytes.saturating_mul(2))
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(service::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Accepted connections, never more than `connections_max` at once.
+fn accept(
+    listener: TcpListener,
+    config: ServerConfig,
+    cut: CancellationToken,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let places = Arc::new(Semaphore::new(config.connections_max));
+    stream::unfold((listener, places), move |(listener, places)| {
+        let cut = cut.clone();
+        async move {
+            loop {
+                let (stream, peer) = match listener.accept().await {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    tracing::warn!(%peer, config.connections_max, "too many connections; this one is closed");
+                    continue;
+                };
+                let connection = Connection::accepted(stream, cut, config.subscribe_deadline, place);
+                return Some((Ok(connection), (listener, places)));
+            }
+        }
+    })
+}

@@ -1,0 +1,74 @@
+//! The producer's end of a link: from the RPC to the stage's channels.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jaiminho_core::LinkError;
+use jaiminho_proto::status_of;
+use jaiminho_proto::v1::ConsumerMessage;
+use jaiminho_proto::v1::stage_server::{Stage, StageServer};
+use jaiminho_runtime::{LinkHalf, Serve};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::incoming;
+use crate::outgoing::ToConsumerStream;
+use crate::server::ServerConfig;
+
+pub(crate) use jaiminho_proto::FILE_DESCRIPTOR_SET;
+/// As probes ask for it.
+pub(crate) const NAME: &str = "jaiminho.v1.Stage";
+
+pub(crate) struct StageService {
+    stage: Arc<dyn Serve>,
+    subscribe_deadline: Duration,
+    answer_deadline: Duration,
+    tasks: TaskTracker,
+}
+
+impl StageService {
+    pub(crate) fn server(stage: Arc<dyn Serve>, config: &ServerConfig, tasks: TaskTracker) -> StageServer<Self> {
+        let service = Self {
+            stage,
+            subscribe_deadline: config.subscribe_deadline,
+            answer_deadline: config.answer_deadline,
+            tasks,
+        };
+        StageServer::new(service).max_decoding_message_size(config.message_bytes_max)
+    }
+
+    async fn open(&self, incoming: &mut Streaming<ConsumerMessage>) -> Result<LinkHalf, LinkError> {
+        let silent_ms = u64::try_from(self.subscribe_deadline.as_millis()).unwrap_or(u64::MAX);
+        let subscribe = timeout(self.subscribe_deadline, incoming::subscribe(incoming))
+            .await
+            .unwrap_or(Err(LinkError::Silent(silent_ms)))?;
+        timeout(self.answer_deadline, self.stage.subscribe(subscribe))
+            .await
+            .unwrap_or_else(|_| Err(LinkError::Unavailable("the stage does not answer".into())))
+    }
+}
+
+#[tonic::async_trait]
+impl Stage for StageService {
+    type SubscribeStream = ToConsumerStream;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<ConsumerMessage>>,
+    ) -> Result<Response<ToConsumerStream>, Status> {
+        let peer = request.remote_addr();
+        let mut incoming = request.into_inner();
+        let half = self.open(&mut incoming).await.map_err(|error| {
+            tracing::debug!(?peer, %error, "no link");
+            status_of(&error)
+        })?;
+        let LinkHalf { subscribed, to_producer, from_producer } = half;
+        let closed = CancellationToken::new();
+        let (violated, violation) = oneshot::channel();
+        self.tasks.spawn(incoming::to_stage(incoming, to_producer, violated, closed.clone()));
+        Ok(Response::new(ToConsumerStream::new(subscribed, from_producer, violation, closed.drop_guard())))
+    }
+}

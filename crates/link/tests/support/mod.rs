@@ -1,0 +1,168 @@
+//! A scripted stage, and the transports that the suites run on.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use jaiminho_core::{
+    Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Subscribe, Subscribed, ToConsumer,
+    ToProducer, Window,
+};
+use jaiminho_link::{Connector, ConnectorConfig, InProcess, Server, ServerConfig};
+use jaiminho_runtime::{Address, Connect, LinkHalf, Serve};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What is to happen, happens within this time.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// The other end of a link, in the hands of the test.
+pub struct ProducerHalf {
+    pub subscribe: Subscribe,
+    pub from_consumer: mpsc::Receiver<ToProducer>,
+    pub to_consumer: mpsc::Sender<Result<ToConsumer, LinkError>>,
+}
+
+/// Refuses with what it was told to, else opens a link and hands its other end to the test.
+pub struct Script {
+    refusals: Mutex<VecDeque<LinkError>>,
+    opened: mpsc::UnboundedSender<ProducerHalf>,
+}
+
+impl Serve for Script {
+    fn subscribe(&self, subscribe: Subscribe) -> BoxFuture<'_, Result<LinkHalf, LinkError>> {
+        if let Some(refusal) = self.refusals.lock().unwrap().pop_front() {
+            return ready(Err(refusal)).boxed();
+        }
+        let (to_producer, from_consumer) = mpsc::channel(4);
+        let (to_consumer, from_producer) = mpsc::channel(4);
+        self.opened.send(ProducerHalf { subscribe, from_consumer, to_consumer }).unwrap();
+        ready(Ok(LinkHalf { subscribed: subscribed(), to_producer, from_producer })).boxed()
+    }
+}
+
+/// A stage behind a transport.
+pub struct Rig {
+    pub connect: Box<dyn Connect>,
+    pub address: Address,
+    pub script: Arc<Script>,
+    pub opened: mpsc::UnboundedReceiver<ProducerHalf>,
+    pub stop: CancellationToken,
+    pub server: Option<tokio::task::JoinHandle<()>>,
+    pub tasks: TaskTracker,
+}
+
+impl Rig {
+    pub async fn in_process() -> Self {
+        let (script, opened) = script();
+        let stages = InProcess::new();
+        stages.register("ingest", script.clone());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let address = InProcess::address("ingest");
+        Self { connect: Box::new(stages), address, script, opened, stop, server: None, tasks }
+    }
+
+    pub async fn grpc() -> Self {
+        Self::with(ServerConfig::default(), ConnectorConfig::default()).await
+    }
+
+    pub async fn with(server: ServerConfig, connector: ConnectorConfig) -> Self {
+        let (script, opened) = script();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address(listener.local_addr().unwrap().to_string());
+        let server = Server::new(script.clone(), server).await.unwrap();
+        server.health().set_ready(true).await;
+        let stopped = stop.clone();
+        let server = Some(tokio::spawn(async move { server.run(listener, stopped).await.unwrap() }));
+        let connect = Box::new(Connector::new(connector, tasks.clone()));
+        Self { connect, address, script, opened, stop, server, tasks }
+    }
+
+    pub fn refuse(&self, error: LinkError) {
+        self.script.refusals.lock().unwrap().push_back(error);
+    }
+
+    /// A new link, both ends.
+    pub async fn link(&mut self) -> (LinkHalf, ProducerHalf) {
+        let consumer = soon(self.connect.connect(&self.address, subscribe())).await.unwrap();
+        (consumer, soon(self.opened.recv()).await.unwrap())
+    }
+}
+
+fn script() -> (Arc<Script>, mpsc::UnboundedReceiver<ProducerHalf>) {
+    let (opened, receiver) = mpsc::unbounded_channel();
+    (Arc::new(Script { refusals: Mutex::default(), opened }), receiver)
+}
+
+/// Fails the test when it takes too long.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future).await.expect("within 10 s")
+}
+
+/// Both directions of a link work.
+pub async fn check(consumer: &mut LinkHalf, producer: &mut ProducerHalf) {
+    let credit = ToProducer::Credit(Credit { events: 7, bytes: 70 });
+    consumer.to_producer.send(credit.clone()).await.unwrap();
+    assert_eq!(soon(producer.from_consumer.recv()).await, Some(credit));
+    producer.to_consumer.send(Ok(frame(1, 3))).await.unwrap();
+    assert_eq!(soon(consumer.from_producer.recv()).await, Some(Ok(frame(1, 3))));
+}
+
+pub fn subscribe() -> Subscribe {
+    Subscribe {
+        version_min: 1,
+        version_max: 1,
+        pipeline: "eugenio".into(),
+        output: "ingest".into(),
+        group: "convert".into(),
+        kind: GroupKind::Required,
+        instance: Instance { name: "convert-0".into(), incarnation: u64::MAX },
+        link_counter: 3,
+        window: Window { events: 2_000, bytes: 1 << 20 },
+        event_bytes_max: (4 << 20) - 256,
+        frame_bytes_max: 4 << 20,
+    }
+}
+
+pub fn subscribed() -> Subscribed {
+    Subscribed {
+        version: 1,
+        window: Window { events: 1_000, bytes: 1 << 19 },
+        link_id: 42,
+        instance: Instance { name: "ingest-0".into(), incarnation: 17 },
+        partition_count: 4_096,
+        hash_version: 1,
+        heartbeat_ms: 2_000,
+    }
+}
+
+/// Every second has a key, every third a deadline, every fourth a trace context.
+pub fn event(number: u64, payload: Bytes) -> Event {
+    Event {
+        payload,
+        key: number.is_multiple_of(2).then_some(KeyHash(number << 40)),
+        attempt: 1 + u32::try_from(number % 5).unwrap(),
+        arrived_ms: 1_700_000_000_000 + number,
+        deadline_ms: number.is_multiple_of(3).then_some(1_700_000_030_000 + number),
+        origin: Origin { incarnation: u64::MAX - 1, offset: number * 10 },
+        trace: number.is_multiple_of(4).then(|| Box::new([u8::try_from(number % 256).unwrap(); 25])),
+    }
+}
+
+pub fn frame(first: u64, count: u64) -> ToConsumer {
+    let delivery = |number: u64| Delivery { number, event: event(number, Bytes::from(format!("event {number}"))) };
+    ToConsumer::Events { deliveries: (first..first + count).map(delivery).collect(), backlog: count, pressure: true }
+}
+
+/// About 128 KiB.
+pub fn usual_frame(number: u64) -> ToConsumer {
+    let delivery = Delivery { number, event: event(number, Bytes::from(vec![b'x'; 128 << 10])) };
+    ToConsumer::Events { deliveries: vec![delivery], backlog: 0, pressure: false }
+}

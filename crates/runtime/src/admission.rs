@@ -72,15 +72,7 @@ mod tests {
 
     fn load(undispatched: u64, dispatched: u64, last_dispatch: u64) -> GroupWaiting {
         let (name, last_dispatch) = ("g".into(), Some(Time(last_dispatch)));
-        GroupWaiting {
-            name,
-            undispatched,
-            unused_credit: 0,
-            dispatched,
-            redispatched: 0,
-            last_dispatch,
-            members: 1,
-        }
+        GroupWaiting { name, undispatched, unused_credit: 0, dispatched, redispatched: 0, last_dispatch, members: 1 }
     }
 
     #[test]

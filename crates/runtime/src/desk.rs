@@ -52,9 +52,7 @@ impl Desk {
         if events > fill.capacity_events || bytes > fill.capacity_bytes {
             return Some(Refusal::NeverFits { events, bytes });
         }
-        let refuse = |cause: String| {
-            Some(Refusal::Overloaded { cause, retry_after: self.admission.retry_after() })
-        };
+        let refuse = |cause: String| Some(Refusal::Overloaded { cause, retry_after: self.admission.retry_after() });
         if log.is_full() {
             return refuse("the log is full".into());
         }

@@ -125,7 +125,12 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, mut chunks: mpsc::Receiver<Vec<Work>>, done: mpsc::Sender<Vec<Done>>, progress: Arc<Notify>) {
+    async fn run(
+        mut self,
+        mut chunks: mpsc::Receiver<Vec<Work>>,
+        done: mpsc::Sender<Vec<Done>>,
+        progress: Arc<Notify>,
+    ) {
         loop {
             tokio::select! {
                 chunk = chunks.recv(), if self.running.len() < self.concurrency => {

@@ -110,7 +110,7 @@ async fn run(
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     while let Some(mut chunk) = chunks.recv().await {
         progress.notify_one();
-        if AssertUnwindSafe(sink.send(&mut chunk)).catch_unwind().await.is_ok() {
+        if AssertUnwindSafe(async { sink.send(&mut chunk).await }).catch_unwind().await.is_ok() {
             backoff.reset();
             continue;
         }

@@ -66,7 +66,10 @@ pub(crate) struct Log {
 pub(crate) enum Doing {
     Source(Desk),
     /// Results that wait for room in the log are bounded by what the lanes hold.
-    Transform { lanes: Lanes, placing: VecDeque<Done> },
+    Transform {
+        lanes: Lanes,
+        placing: VecDeque<Done>,
+    },
     Sink(Outlet),
 }
 

@@ -167,8 +167,9 @@ fn pipeline(convert: Box<Convert>, sink: &Collect) -> (StageHandle, Vec<StageHan
     let local = Local::default();
     let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
     local.put("in", &source);
-    let mut config =
-        stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(Call(convert))));
+    let mut small = log("mid", &["out"]);
+    small.config.capacity_events = 200;
+    let mut config = stage("mid", vec![small], &["in"], &local, Role::Transform(Arc::new(Call(convert))));
     let make: jaiminho_runtime::DeadLetter =
         Arc::new(|event, rejection| Bytes::from(format!("dead {:?} {}", event.payload, rejection.text)));
     config.dead_letter = Some(DeadLetterSpec { output: log("mid.dead_letter", &["dead"]), make });

@@ -116,7 +116,10 @@ impl CloudEvent {
             "type" => self.ty = required(name, &value)?,
             "specversion" if value.to_text() == "1.0" => {}
             "specversion" => {
-                return Err(EventError::new(format!("specversion is `{}`, and must be `1.0`", brief(&value.to_text()))));
+                return Err(EventError::new(format!(
+                    "specversion is `{}`, and must be `1.0`",
+                    brief(&value.to_text())
+                )));
             }
             _ => {
                 check_name(name)?;

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 
 use crate::EventError;
-use crate::event::{CloudEvent, Data};
+use crate::event::{ATTRIBUTES_MAX, CloudEvent, Data};
 use crate::timestamp::brief;
 use crate::value::Value;
 
@@ -48,8 +48,15 @@ impl CloudEvent {
     /// Says which member is missing or wrong, or where the text is not JSON. A member that stands twice is an error.
     pub fn from_json_slice(text: &[u8]) -> Result<Self, EventError> {
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        let parts = (&mut deserializer).deserialize_map(EventVisitor).map_err(|error| at(&error, text))?;
+        let (mut parts, data) = (&mut deserializer).deserialize_map(EventVisitor).map_err(|error| at(&error, text))?;
         deserializer.end().map_err(|error| at(&error, text))?;
+        if let Some(data) = data {
+            check_json(data.as_bytes()).map_err(|error| {
+                let start = (data.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+                EventError::at(start + error.position.unwrap_or(0), format!("`data`: {}", error.problem()))
+            })?;
+            parts.data = Some(data.to_owned());
+        }
         parts.finish()
     }
 
@@ -144,7 +151,7 @@ fn at(error: &serde_json::Error, text: &[u8]) -> EventError {
             format!("not JSON: {message}")
         }
     };
-    EventError::at((line_start + error.column()).min(text.len()), problem)
+    EventError::at((line_start + error.column().saturating_sub(1)).min(text.len()), problem)
 }
 
 /// A member's value, other than `data`'s.
@@ -170,6 +177,9 @@ impl Scalar {
         }
     }
 }
+
+/// The attributes, the required ones, `data` and `data_base64`.
+const MEMBERS_MAX: usize = ATTRIBUTES_MAX + 6;
 
 const NUMBERS: &str = "an attribute's number is whole and has 32 bits; write others as strings";
 const SCALARS: &str = "an attribute is a string, a whole number or a boolean; structure belongs into `data`";
@@ -244,20 +254,21 @@ impl Parts {
 struct EventVisitor;
 
 impl<'de> Visitor<'de> for EventVisitor {
-    type Value = Parts;
+    /// The members, and the data's text where it stands.
+    type Value = (Parts, Option<&'de str>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a CloudEvent: an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut parts = Parts::default();
+        let mut data = None;
         let mut seen = std::collections::HashSet::new();
         while let Some(name) = map.next_key::<String>()? {
             if name == "data" {
                 let raw: &RawValue = map.next_value()?;
-                check_json(raw.get().as_bytes()).map_err(A::Error::custom)?;
-                parts.data = Some(raw.get().to_owned());
+                data = Some(raw.get());
             } else {
                 let value = map.next_value_seed(ScalarSeed(&name))?;
                 parts.add(&name, value).map_err(A::Error::custom)?;
@@ -265,8 +276,11 @@ impl<'de> Visitor<'de> for EventVisitor {
             if !seen.insert(name.clone()) {
                 return Err(A::Error::custom(format_args!("`{}` stands twice", brief(&name))));
             }
+            if seen.len() > MEMBERS_MAX {
+                return Err(A::Error::custom(format_args!("more than {MEMBERS_MAX} members")));
+            }
         }
-        Ok(parts)
+        Ok((parts, data))
     }
 }
 

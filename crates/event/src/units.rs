@@ -139,11 +139,19 @@ impl fmt::Display for HumanDuration {
     }
 }
 
+impl ByteSize {
+    /// The greatest unit that it is a multiple of.
+    fn unit(self) -> Option<(&'static str, u64)> {
+        let fits = |factor: u64| factor > 1 && self.0 > 0 && self.0.is_multiple_of(factor);
+        SIZE_UNITS.into_iter().find(|(_, factor)| fits(*factor))
+    }
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SIZE_UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor)) {
-            Some((unit, factor)) if *factor > 1 => write!(f, "{}{unit}", self.0 / factor),
-            Some(_) | None => write!(f, "{}", self.0),
+        match self.unit() {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}", self.0),
         }
     }
 }
@@ -156,9 +164,9 @@ impl Serialize for HumanDuration {
 
 impl Serialize for ByteSize {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            bytes if bytes.is_multiple_of(1_000) || bytes.is_multiple_of(1_024) => serializer.collect_str(self),
-            bytes => serializer.serialize_u64(bytes),
+        match self.unit() {
+            Some(_) => serializer.collect_str(self),
+            None => serializer.serialize_u64(self.0),
         }
     }
 }

@@ -3,15 +3,32 @@
 use bytes::{Bytes, BytesMut};
 use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, ToConsumer, TraceContext};
 
-use crate::limits::{EVENTS_PER_FRAME_MAX, violation};
+use crate::limits::{EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX, FRAME_OVERHEAD_BYTES, violation};
 use crate::v1;
 
 const TRACE_BYTES: usize = size_of::<TraceContext>();
 
+/// Cuts deliveries into runs whose frames keep to [`EVENTS_PER_FRAME_MAX`] and, encoded, to `frame_bytes_max`. An event
+/// that is too large for any frame stands alone.
+pub fn frames(deliveries: &[Delivery], frame_bytes_max: usize) -> impl Iterator<Item = &[Delivery]> {
+    let room = frame_bytes_max.saturating_sub(FRAME_OVERHEAD_BYTES - EVENT_COLUMNS_BYTES_MAX);
+    let mut rest = deliveries;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take(EVENTS_PER_FRAME_MAX).take_while(|delivery| {
+            bytes += delivery.event.payload.len() + EVENT_COLUMNS_BYTES_MAX;
+            bytes <= room
+        });
+        let count = fits.count().max(1).min(rest.len());
+        let (frame, after) = rest.split_at(count);
+        rest = after;
+        (!frame.is_empty()).then_some(frame)
+    })
+}
+
 /// A frame of deliveries that are numbered without a gap. Copies each payload once.
 ///
-/// The caller keeps to [`EVENTS_PER_FRAME_MAX`] events and the consumer's `frame_bytes_max`: a peer takes more as a
-/// violation.
+/// The caller keeps to the consumer's limits, with [`frames`]: a peer takes more as a violation.
 pub fn encode_events(deliveries: &[Delivery], backlog: u64, pressure: bool) -> v1::Events {
     let length = deliveries.iter().map(|delivery| delivery.event.payload.len()).sum();
     let mut payloads = BytesMut::with_capacity(length);

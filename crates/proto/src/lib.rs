@@ -20,11 +20,11 @@ pub mod v1 {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/jaiminho.bin"));
 
 pub use consumer::{FromConsumer, common_version, decode_consumer, encode_subscribe, encode_to_producer};
-pub use frame::{decode_events, encode_events};
+pub use frame::{decode_events, encode_events, frames};
 pub use limits::{
-    CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX,
-    FRAME_OVERHEAD_BYTES, FRAME_TARGET, NAME_BYTES_MAX, PARTITIONS_MAX, STATUS_TEXT_BYTES_MAX, TEXT_BYTES_MAX,
-    VERSION_MAX, VERSION_MIN,
+    CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX,
+    FRAME_BYTES_MAX, FRAME_OVERHEAD_BYTES, FRAME_TARGET, NAME_BYTES_MAX, PARTITIONS_MAX, STATUS_TEXT_BYTES_MAX,
+    TEXT_BYTES_MAX, VERSION_MAX, VERSION_MIN,
 };
 pub use producer::{FromProducer, decode_producer, encode_subscribed, encode_to_consumer};
 pub use status::{ERROR_KEY, link_error, status_of};

@@ -14,8 +14,11 @@ pub const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Frames are filled with what is ready, up to about this many payload bytes.
 pub const FRAME_TARGET: usize = 128 << 10;
 
-/// Most that a frame has beside its payloads, if it holds one event.
+/// Most that a frame of one event has beside its payload.
 pub const FRAME_OVERHEAD_BYTES: usize = 256;
+
+/// Most that the columns take for one event.
+pub const EVENT_COLUMNS_BYTES_MAX: usize = 80;
 
 /// Most events of a frame.
 pub const EVENTS_PER_FRAME_MAX: usize = 16_384;

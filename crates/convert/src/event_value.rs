@@ -54,11 +54,8 @@ pub(crate) fn into_event(mut fields: ObjectMap, partition_key: Option<&str>) -> 
     fields.remove("partitionkey");
     let data = fields.remove("data");
     let data_base64 = fields.remove("data_base64");
-    let mut event = CloudEvent::new(
-        required(&mut fields, "id")?,
-        required(&mut fields, "source")?,
-        required(&mut fields, "type")?,
-    );
+    let mut event =
+        CloudEvent::new(required(&mut fields, "id")?, required(&mut fields, "source")?, required(&mut fields, "type")?);
     for (name, value) in fields {
         if let Some(attribute) = into_attribute(&name, value)? {
             event.set(&name, attribute).map_err(|e| e.to_string())?;

@@ -175,10 +175,8 @@ impl Suite {
             let schema_path = path.parent().unwrap_or(Path::new(".")).join(schema_path);
             let named = |e: String| format!("schema {}: {e}", schema_path.display());
             let schema: Value = read(&schema_path).map_err(named)?;
-            let validator = jsonschema::options()
-                .should_validate_formats(true)
-                .build(&schema)
-                .map_err(|e| named(e.to_string()))?;
+            let validator =
+                jsonschema::options().should_validate_formats(true).build(&schema).map_err(|e| named(e.to_string()))?;
             schemas.insert(uri.clone(), validator);
         }
         Ok(Self { path: path.to_owned(), file, schemas })
@@ -213,7 +211,8 @@ impl Suite {
         let mut input = self.file.defaults.clone();
         input.extend(case.input.clone());
         input.entry("specversion").or_insert_with(|| "1.0".into());
-        let input = CloudEvent::from_json(&Value::Object(input)).map_err(|e| format!("`input` is no CloudEvent: {e}"))?;
+        let input =
+            CloudEvent::from_json(&Value::Object(input)).map_err(|e| format!("`input` is no CloudEvent: {e}"))?;
         let actual = outcome(program, &input)?;
         if outcome(program, &input)? != actual {
             return Err("a second run gives another result; an event that is delivered again must not".to_owned());

@@ -169,9 +169,9 @@ impl Program {
         let mut bytes = 0;
         let many = values.len() > 1;
         for (index, value) in values.into_iter().enumerate() {
-            let payload = event_value::into_event(value, key)
-                .map(|event: CloudEvent| event.encode())
-                .map_err(|e| Rejected::invalid(if many { format!("output {index}: {e}") } else { format!("output: {e}") }))?;
+            let payload = event_value::into_event(value, key).map(|event: CloudEvent| event.encode()).map_err(|e| {
+                Rejected::invalid(if many { format!("output {index}: {e}") } else { format!("output: {e}") })
+            })?;
             bytes += payload.len();
             if bytes > self.limits.output_bytes_max {
                 let text = format!("its outputs are more than {} bytes", self.limits.output_bytes_max);
@@ -307,19 +307,14 @@ impl Parent {
 
     /// Takes the program's result apart into events.
     fn adopt(&self, result: Value, outputs: &mut Vec<ObjectMap>) -> Result<(), Rejected> {
-        match result {
-            Value::Null => {}
-            Value::Object(event) => outputs.push(self.complete(event, None)),
-            Value::Array(events) => {
-                for (index, event) in events.into_iter().enumerate() {
-                    match event {
-                        Value::Object(event) => outputs.push(self.complete(event, Some(index))),
-                        Value::Null => {}
-                        other => return Err(not_an_event(&format!("output {index}"), &other)),
-                    }
-                }
-            }
-            other => return Err(not_an_event("`.` after the program", &other)),
+        let Value::Array(events) = result else {
+            let event = object(result).map_err(|kind| not_an_event("`.` after the program", &kind))?;
+            outputs.extend(event.map(|event| self.complete(event, None)));
+            return Ok(());
+        };
+        for (index, event) in events.into_iter().enumerate() {
+            let event = object(event).map_err(|kind| not_an_event(&format!("output {index}"), &kind))?;
+            outputs.extend(event.map(|event| self.complete(event, Some(index))));
         }
         Ok(())
     }
@@ -337,8 +332,19 @@ impl Parent {
     }
 }
 
-fn not_an_event(what: &str, value: &Value) -> Rejected {
-    Rejected::invalid(format!("{what} is of type {}, not an event (an object)", value.kind_str()))
+/// None for `null`; for what is neither, its type.
+fn object(value: Value) -> Result<Option<ObjectMap>, String> {
+    if let Value::Object(event) = value {
+        Ok(Some(event))
+    } else if value == Value::Null {
+        Ok(None)
+    } else {
+        Err(value.kind_str().to_owned())
+    }
+}
+
+fn not_an_event(what: &str, kind: &str) -> Rejected {
+    Rejected::invalid(format!("{what} is of type {kind}, not an event (an object)"))
 }
 
 #[cfg(test)]
@@ -390,7 +396,8 @@ mod tests {
         assert_eq!((one[0]["id"].as_str(), one[0]["source"].as_str()), (Some("7"), Some("/dev")));
         assert_eq!(one[0]["partitionkey"], "k");
 
-        let many = run(&vrl(r#". = [., null, {"type": "u", "partitionkey": "other"}, {"id": "own", "type": "u"}]"#), INPUT);
+        let many =
+            run(&vrl(r#". = [., null, {"type": "u", "partitionkey": "other"}, {"id": "own", "type": "u"}]"#), INPUT);
         let many = many.unwrap();
         let ids: Vec<_> = many.iter().map(|e| e["id"].as_str().unwrap()).collect();
         assert_eq!(ids, ["7/0", "7/2", "own"]);
@@ -476,14 +483,16 @@ mod tests {
     #[test]
     fn a_loop_that_takes_too_long_is_rejected() {
         let source = "x = array!(.data)\nfor_each(x) -> |_i, _a| { for_each(x) -> |_j, _b| { y = 1 } }";
-        let input = serde_json::json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": vec![0; 2000]});
+        let input =
+            serde_json::json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": vec![0; 2000]});
         let error = run(&vrl(source), &input.to_string()).unwrap_err();
         assert!(error.contains("the program takes more than"), "{error}");
     }
 
     #[test]
     fn text_and_bytes_pass() {
-        let text = r#"{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"text/plain","data":"{a"}"#;
+        let text =
+            r#"{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"text/plain","data":"{a"}"#;
         assert_eq!(run(&vrl(". = ."), text).unwrap()[0]["data"], "{a");
         let binary = r#"{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"image/png","data_base64":"AAH/"}"#;
         assert_eq!(run(&vrl(". = ."), binary).unwrap()[0]["data_base64"], "AAH/");
@@ -491,8 +500,10 @@ mod tests {
 
     #[test]
     fn compile_errors_of_all_steps_are_reported() {
-        let config = serde_json::from_str(r#"[{"vrl": ".a = ("}, {"filter": ".a"}, {"filter": ".data = true"},
-            {"vrl": {"file": "no/such.vrl"}}]"#);
+        let config = serde_json::from_str(
+            r#"[{"vrl": ".a = ("}, {"filter": ".a"}, {"filter": ".data = true"},
+            {"vrl": {"file": "no/such.vrl"}}]"#,
+        );
         let errors = Program::compile(&config.unwrap(), Path::new("/base")).unwrap_err();
         let steps: Vec<_> = errors.iter().map(|e| e.step).collect();
         assert_eq!(steps, [0, 1, 2, 3], "{errors:#?}");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use jaiminho_convert::{Program, Source, SourceLong, Step, TransformConfig, mapping_tests};
 use jaiminho_core::{Event, Origin, Reason};
 use jaiminho_event::CloudEvent;
@@ -31,27 +32,37 @@ fn its_mapping_tests_pass() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-fn run(program: &Program, data: &Value) -> Verdict {
+fn event(payload: Bytes) -> Event {
+    let origin = Origin::default();
+    Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms: None, origin, trace: None }
+}
+
+fn payload(data: &Value) -> Bytes {
     let event = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": data});
-    let payload = CloudEvent::from_json(&event).unwrap().encode();
-    let event = Event {
-        payload,
-        key: None,
-        attempt: 1,
-        arrived_ms: 0,
-        deadline_ms: None,
-        origin: Origin::default(),
-        trace: None,
-    };
-    program.run(&event)
+    CloudEvent::from_json(&event).expect("an event").encode()
+}
+
+#[test]
+fn the_filter_of_its_readme_keeps_what_it_says() {
+    let readme = std::fs::read_to_string(folder().join("README.md")).unwrap();
+    let line = readme.lines().find_map(|line| line.trim().strip_prefix("transform: ")).unwrap();
+    let config: TransformConfig = serde_saphyr::from_str(line).unwrap();
+    let filter = Program::compile(&config, &folder()).unwrap();
+    for (device, kept) in [("eug-0042", 1), ("test-1", 0)] {
+        let Verdict::Emit(outputs) = filter.run(&event(payload(&json!({"deviceId": device})))) else { panic!() };
+        assert_eq!(outputs.len(), kept, "{device}");
+    }
 }
 
 /// Valid outputs or a reason: never a run-time error of the program, which would be a case that it forgot.
 fn check(program: &Program, schema: &jsonschema::Validator, data: &Value) -> Result<(), TestCaseError> {
-    match run(program, data) {
+    match program.run(&event(payload(data))) {
         Verdict::Emit(outputs) => {
             for output in outputs {
-                let data = CloudEvent::decode(&output.payload).unwrap().to_json()["data"].take();
+                let data = CloudEvent::decode(&output.payload)
+                    .map_err(|e| TestCaseError::fail(e.to_string()))?
+                    .to_json()["data"]
+                    .take();
                 prop_assert!(schema.is_valid(&data), "{data}");
             }
         }
@@ -75,8 +86,18 @@ fn any_json() -> impl Strategy<Value = Value> {
         (900_000_000_000_i64..4_200_000_000_000).prop_map(Value::from),
     ];
     let name = prop_oneof![
-        Just("deviceId"), Just("ts"), Just("readings"), Just("metric"), Just("unit"), Just("value"),
-        Just("device"), Just("sensor"), Just("reading"), Just("uom"), Just("at"), Just("other"),
+        Just("deviceId"),
+        Just("ts"),
+        Just("readings"),
+        Just("metric"),
+        Just("unit"),
+        Just("value"),
+        Just("device"),
+        Just("sensor"),
+        Just("reading"),
+        Just("uom"),
+        Just("at"),
+        Just("other"),
     ];
     leaf.prop_recursive(4, 24, 6, move |inner| {
         prop_oneof![
@@ -92,8 +113,23 @@ fn mutated() -> impl Strategy<Value = Value> {
     let telemetry = json!({"deviceId": "d", "ts": 1_772_366_400_000_i64, "site": 1, "readings": [
         {"metric": "a", "unit": "C", "value": 1, "ts": 1_772_366_400_000_i64}, {"metric": "b", "unit": "psi", "value": 2.5}]});
     let webhook = json!({"device": "d", "sensor": "a", "reading": "1.5", "uom": "bar", "at": "1772366400", "x": 1});
-    let places = ["/deviceId", "/ts", "/readings", "/readings/0", "/readings/1/metric", "/readings/1/unit", "/readings/1/value",
-        "/readings/0/ts", "/device", "/sensor", "/reading", "/uom", "/at", "/x", "/site"];
+    let places = [
+        "/deviceId",
+        "/ts",
+        "/readings",
+        "/readings/0",
+        "/readings/1/metric",
+        "/readings/1/unit",
+        "/readings/1/value",
+        "/readings/0/ts",
+        "/device",
+        "/sensor",
+        "/reading",
+        "/uom",
+        "/at",
+        "/x",
+        "/site",
+    ];
     (prop_oneof![Just(telemetry), Just(webhook)], prop::sample::select(places.to_vec()), any_json()).prop_map(
         |(mut message, place, value)| {
             if let Some(found) = message.pointer_mut(place) {
@@ -118,17 +154,17 @@ proptest! {
         }
         PROGRAM.with(|(program, schema)| check(program, schema, &data))?;
     }
-}
 
-#[test]
-#[ignore]
-fn speed() {
-    let program = program();
-    for n in [1, 10, 100] {
-        let readings: Vec<Value> = (0..n).map(|i| json!({"metric": "a", "unit": "psi", "value": i, "ts": 1_772_366_400_000_i64})).collect();
-        let data = json!({"deviceId": "d", "readings": readings});
-        let t = std::time::Instant::now();
-        for _ in 0..1000 { run(&program, &data); }
-        println!("{n}: {:?}", t.elapsed() / 1000);
+    #[test]
+    fn bytes_that_are_no_event_are_rejected(mut bytes in prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..200),
+        mutated().prop_map(|data| payload(&data).to_vec()),
+    ], place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        thread_local!(static PROGRAM: Program = program());
+        if !bytes.is_empty() {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        PROGRAM.with(|program| program.run(&event(bytes.into())));
     }
 }

@@ -40,7 +40,8 @@ fn overlay(expected: &Value, actual: &Value, exact: bool) -> Value {
         }
         (Value::Array(expected), Value::Array(actual)) => {
             let mut actual = actual.iter();
-            let pair = |value: &Value| actual.next().map_or_else(|| value.clone(), |found| overlay(value, found, exact));
+            let pair =
+                |value: &Value| actual.next().map_or_else(|| value.clone(), |found| overlay(value, found, exact));
             Value::Array(expected.iter().map(pair).collect())
         }
         (Value::Number(a), Value::Number(b)) if same(a.as_f64(), b.as_f64()) => actual.clone(),

@@ -144,9 +144,7 @@ fn host_in(connection_string: &str) -> Result<String, ConfigError> {
         .find_map(|part| part.trim().strip_prefix("Endpoint=sb://"))
         .map(|host| host.trim_end_matches('/').to_owned())
         .filter(|host| !host.is_empty())
-        .ok_or_else(|| {
-            ConfigError::Fields("event_hubs.connection_string has no part Endpoint=sb://HOST/".into())
-        })
+        .ok_or_else(|| ConfigError::Fields("event_hubs.connection_string has no part Endpoint=sb://HOST/".into()))
 }
 
 fn check_compression(properties: &BTreeMap<String, Scalar>) -> Result<(), ConfigError> {

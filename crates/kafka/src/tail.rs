@@ -118,7 +118,8 @@ impl Tail {
             properties.insert(name.into(), value.into());
         }
         properties.insert("auto.offset.reset".into(), "earliest".into());
-        let consumer = BaseConsumer::from_config_and_context(&native(&properties), TailContext).map_err(config_error)?;
+        let consumer =
+            BaseConsumer::from_config_and_context(&native(&properties), TailContext).map_err(config_error)?;
         let mut tail = Self {
             consumer,
             topics: config.topics,

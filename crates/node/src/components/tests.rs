@@ -13,15 +13,7 @@ use jaiminho_runtime::{Answer, Receipt, Refusal, Settler, SourceHandle};
 use super::*;
 
 fn event(payload: Bytes) -> Event {
-    Event {
-        payload,
-        key: None,
-        attempt: 1,
-        arrived_ms: 0,
-        deadline_ms: None,
-        origin: Default::default(),
-        trace: None,
-    }
+    Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms: None, origin: Default::default(), trace: None }
 }
 
 fn cloud(id: &str) -> CloudEvent {
@@ -73,7 +65,8 @@ async fn bytes_that_are_no_event_get_no_line() {
 
 #[test]
 fn a_file_that_cannot_be_is_named() {
-    let Err(error) = file(&FileConfig { path: "no/where".into() }, Path::new("/nonexistent"), Settler::default()) else {
+    let Err(error) = file(&FileConfig { path: "no/where".into() }, Path::new("/nonexistent"), Settler::default())
+    else {
         panic!("opened")
     };
     assert!(error.to_string().starts_with("can't open /nonexistent/no/where to append: "), "{error}");

@@ -1,5 +1,8 @@
 //! The sink and the tail against the embedded broker.
 
+mod config;
+mod outbox;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -387,12 +390,7 @@ async fn a_topic_that_comes_back_within_the_grace_time_gets_all_its_records_in_o
     bench.send(&keyed(0, 50)).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     bench.send(&keyed(50, 100)).await;
-    bench
-        .broker
-        .cluster()
-        .unwrap()
-        .topic_error("readings", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
-        .unwrap();
+    bench.broker.cluster().unwrap().topic_error("readings", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
     bench.all_settled().await;
     assert!(bench.outcomes.values().all(|outcome| *outcome == Outcome::Accepted));
     assert_in_order(&bench.read(&["readings"], 100), 100);

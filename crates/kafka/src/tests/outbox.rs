@@ -1,0 +1,195 @@
+//! The outbox against a made-up client that fails at random, as a gapless idempotent producer does: once a record
+//! of a topic fails, nothing after it in any queue gets through until a new client is made.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use jaiminho_core::Outcome;
+use jaiminho_event::EventView;
+use jaiminho_runtime::Receipt;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::{event, reading};
+use crate::SinkConfig;
+use crate::outbox::{Outbox, Produce, Pumped};
+use crate::record::Shape;
+
+struct Random(u64);
+
+impl Random {
+    /// SplitMix64
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.next().is_multiple_of(n)
+    }
+}
+
+#[derive(Default)]
+struct Client {
+    /// In flight, by topic: sequence number and event id.
+    queues: BTreeMap<String, VecDeque<(u64, u64)>>,
+    /// What the broker has, by topic.
+    stored: BTreeMap<String, Vec<u64>>,
+    away: BTreeMap<String, bool>,
+    full: bool,
+}
+
+impl Produce for Client {
+    fn produce(&mut self, seq: u64, topic: &str, _: &Shape, event: &EventView<'_>) -> Result<(), Code> {
+        if self.full {
+            return Err(Code::QueueFull);
+        }
+        if self.away.get(topic).copied().unwrap_or(false) {
+            return Err(Code::TopicAuthorizationFailed);
+        }
+        self.queues.entry(topic.to_owned()).or_default().push_back((seq, event.id().parse().unwrap()));
+        Ok(())
+    }
+
+    fn refresh(&mut self, _: &str) {}
+}
+
+impl Client {
+    /// The broker answers the oldest record of one topic. True: the client is finished.
+    fn answer(&mut self, now: Instant, random: &mut Random, outbox: &mut Outbox) -> bool {
+        let topics: Vec<String> =
+            self.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(topic, _)| topic.clone()).collect();
+        let Some(topic) = topics.get(random.next() as usize % topics.len().max(1)) else { return false };
+        let queue = self.queues.get_mut(topic).unwrap();
+        let (seq, id) = *queue.front().unwrap();
+        if random.one_in(12) {
+            let code = [Code::PolicyViolation, Code::MessageSizeTooLarge, Code::TopicAuthorizationFailed]
+                [random.next() as usize % 3];
+            // A batch fails as one.
+            for (seq, _) in queue.drain(..) {
+                outbox.delivered(now, seq, Err(code));
+            }
+            return true;
+        }
+        queue.pop_front();
+        self.stored.entry(topic.clone()).or_default().push(id);
+        outbox.delivered(now, seq, Ok(()))
+    }
+}
+
+fn history(seed: u64) {
+    let mut random = Random(seed);
+    let mut config = SinkConfig::new("none:1", "{{type}}");
+    config.topics_max = 3;
+    let never = Duration::from_secs(1_000_000);
+    let mut outbox = Outbox::new(Shape::new(&config).unwrap(), 3, never, Duration::from_millis(50));
+    let mut client = Client::default();
+    let mut now = Instant::now();
+    let mut outcomes: HashMap<Receipt, Outcome> = HashMap::new();
+    let (mut id, total) = (0, 300);
+    for step in 0..200_000 {
+        let calm = step > 3_000;
+        now += Duration::from_millis(random.next() % 20);
+        if id < total && random.one_in(2) {
+            let mut cloud = reading(id, "k");
+            cloud.ty = format!("topic-{}", random.next() % 3);
+            outbox.push(now, Receipt::for_test(id), event(&cloud));
+            id += 1;
+        }
+        client.full = !calm && random.one_in(8);
+        let away = !calm && random.one_in(6);
+        client.away.insert(format!("topic-{}", random.next() % 3), away);
+        let mut broken = matches!(outbox.pump(now, 10, &mut client), Pumped::Broken(_));
+        broken |= if calm {
+            answer_well(&mut client, now, &mut outbox)
+        } else {
+            client.answer(now, &mut random, &mut outbox)
+        };
+        if broken || (!calm && random.one_in(100)) {
+            // What was in flight may or may not have been stored before the client went: here it was not.
+            client.queues.clear();
+            outbox.restart();
+        }
+        for (receipt, outcome) in outbox.take_settled() {
+            assert!(outcomes.insert(receipt, outcome).is_none(), "settled twice");
+        }
+        if id == total && outbox.len() == 0 {
+            break;
+        }
+    }
+    assert_eq!((outbox.len(), outbox.in_flight()), (0, 0), "seed {seed}: something is stuck");
+    assert_eq!(outcomes.len() as u64, total);
+    for (topic, ids) in &client.stored {
+        assert!(ids.is_sorted(), "seed {seed}: {topic} is out of order: {ids:?}");
+    }
+    let accepted = outcomes.values().filter(|outcome| **outcome == Outcome::Accepted).count();
+    let stored: usize = client.stored.values().map(Vec::len).sum();
+    assert_eq!(accepted, stored, "seed {seed}");
+}
+
+fn answer_well(client: &mut Client, now: Instant, outbox: &mut Outbox) -> bool {
+    client.away.clear();
+    for (topic, queue) in &mut client.queues {
+        for (seq, id) in queue.drain(..) {
+            client.stored.entry(topic.clone()).or_default().push(id);
+            outbox.delivered(now, seq, Ok(()));
+        }
+    }
+    false
+}
+
+#[test]
+fn whatever_fails_each_topic_gets_its_records_in_order_and_each_is_settled_once() {
+    for seed in 0..200 {
+        history(seed);
+    }
+}
+
+#[test]
+fn a_topic_that_stays_away_is_given_up_and_others_are_not() {
+    let mut config = SinkConfig::new("none:1", "{{type}}");
+    config.topics_max = 2;
+    let mut outbox = Outbox::new(Shape::new(&config).unwrap(), 2, Duration::from_secs(60), Duration::from_secs(5));
+    let mut client = Client::default();
+    client.away.insert("bad".to_owned(), true);
+    let began = Instant::now();
+    let push = |outbox: &mut Outbox, now: Instant, id: u64, topic: &str| {
+        let mut cloud = reading(id, "k");
+        cloud.ty = topic.to_owned();
+        outbox.push(now, Receipt::for_test(id), event(&cloud));
+    };
+    for (id, topic) in ["bad", "good", "bad", "good"].into_iter().enumerate() {
+        push(&mut outbox, began, id as u64, topic);
+    }
+    let mut rejected_at = None;
+    for second in 0..70 {
+        let now = began + Duration::from_secs(second);
+        outbox.pump(now, 100, &mut client);
+        answer_all(&mut client, now, &mut outbox);
+        for (receipt, outcome) in outbox.take_settled() {
+            let is_bad = [Receipt::for_test(0), Receipt::for_test(2)].contains(&receipt);
+            assert_eq!(is_bad, outcome != Outcome::Accepted, "{receipt:?}");
+            if is_bad {
+                rejected_at.get_or_insert(second);
+            }
+        }
+    }
+    assert_eq!(outbox.len(), 0);
+    assert!((60..=66).contains(&rejected_at.unwrap()), "{rejected_at:?}");
+    // The name that was never good makes room for another.
+    let now = began + Duration::from_secs(100);
+    push(&mut outbox, now, 9, "new");
+    outbox.pump(now, 100, &mut client);
+    answer_all(&mut client, now, &mut outbox);
+    assert_eq!(outbox.take_settled(), [(Receipt::for_test(9), Outcome::Accepted)]);
+}
+
+fn answer_all(client: &mut Client, now: Instant, outbox: &mut Outbox) {
+    for queue in client.queues.values_mut() {
+        for (seq, _) in queue.drain(..) {
+            outbox.delivered(now, seq, Ok(()));
+        }
+    }
+}

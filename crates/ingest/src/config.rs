@@ -1,0 +1,408 @@
+//! The source's part of the pipeline file, and what it must satisfy.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use http::header::HeaderName;
+use jaiminho_event::units::{ByteSize, HumanDuration};
+use jaiminho_runtime::Acknowledge;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Overhead of one event between its text and the log: its drafts' columns, id and attributes, in bytes.
+pub(crate) const DRAFT_OVERHEAD_BYTES: u64 = 256;
+
+/// Most that a zstd decoder keeps of what it has written (RFC 9659 lets no sender ask for more).
+pub(crate) const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
+
+/// Bytes that a connection costs beside its bodies: read and write buffers, headers, state.
+const CONNECTION_BYTES: u64 = 64 << 10;
+
+/// Takes events in over HTTP, WebSocket, or both.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// When a client is told that its event is done.
+    pub acknowledge: AcknowledgeWhen,
+    /// The HTTP endpoint.
+    pub http: Option<HttpConfig>,
+    /// The WebSocket endpoint.
+    pub websocket: Option<WebSocketConfig>,
+    /// `type` of events that come as plain JSON; default `PIPELINE.STAGE`.
+    #[serde(rename = "type")]
+    pub ty: Option<String>,
+    /// `source` of events that come as plain JSON; default `/PIPELINE/STAGE`.
+    pub source: Option<String>,
+    /// Request headers that become attributes of each event of the request: header name to attribute name. A header
+    /// wins over the event's own attribute.
+    pub headers: BTreeMap<String, String>,
+    /// A file of bearer tokens, one a line, `#` begins a comment. Re-read when it changes. None: no token is asked for.
+    pub tokens_file: Option<PathBuf>,
+    /// Cross-origin requests of browsers; none: not answered.
+    pub cors: Option<CorsConfig>,
+    /// CloudEvents' web-hook handshake.
+    pub webhook: WebhookConfig,
+    /// Limits.
+    pub limits: LimitsConfig,
+    /// How long a draining source serves on, so that load balancers take notice.
+    pub drain_delay: HumanDuration,
+}
+
+/// See [`Config::acknowledge`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AcknowledgeWhen {
+    /// The broker has confirmed it.
+    #[default]
+    Published,
+    /// It is in this process's memory: a crash, or a drain past its deadline, loses it.
+    Accepted,
+}
+
+impl From<AcknowledgeWhen> for Acknowledge {
+    fn from(when: AcknowledgeWhen) -> Self {
+        match when {
+            AcknowledgeWhen::Published => Self::Published,
+            AcknowledgeWhen::Accepted => Self::Accepted,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            acknowledge: AcknowledgeWhen::default(),
+            http: None,
+            websocket: None,
+            ty: None,
+            source: None,
+            headers: BTreeMap::new(),
+            tokens_file: None,
+            cors: None,
+            webhook: WebhookConfig::default(),
+            limits: LimitsConfig::default(),
+            drain_delay: HumanDuration::from_secs(5),
+        }
+    }
+}
+
+/// The HTTP endpoint.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port.
+    pub listen: String,
+    /// Path of `POST` requests.
+    pub path: String,
+    /// Longest wait for the outcome of a request's events (`acknowledge: published`).
+    pub deadline: HumanDuration,
+    /// Longest wait for a request's head; also how long an idle HTTP/1 connection is kept.
+    pub header_timeout: HumanDuration,
+    /// Longest time for a whole body to arrive, waiting for reading room included.
+    pub body_timeout: HumanDuration,
+    /// Connections are closed gracefully at this age (less up to a tenth), so that load spreads over new instances.
+    pub connection_age_max: HumanDuration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:8080".to_owned(),
+            path: "/events".to_owned(),
+            deadline: HumanDuration::from_secs(30),
+            header_timeout: HumanDuration::from_secs(30),
+            body_timeout: HumanDuration::from_secs(30),
+            connection_age_max: HumanDuration::from_secs(600),
+        }
+    }
+}
+
+/// The WebSocket endpoint. Subprotocols: `cloudevents.json`, `jaiminho.v1`, none.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebSocketConfig {
+    /// Path of the upgrade request.
+    pub path: String,
+    /// An address and port of its own; default: http's.
+    pub listen: Option<String>,
+    /// Most events of one socket that have no outcome yet.
+    pub in_flight_max: u32,
+    /// Longest that a client without credit (plain, or `cloudevents.json`) is held back before it is closed with 1013.
+    pub hold_max: HumanDuration,
+    /// Between pings.
+    pub ping_interval: HumanDuration,
+    /// A socket from which nothing came for so long, not even a pong, is closed.
+    pub idle_timeout: HumanDuration,
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> Self {
+        Self {
+            path: "/ws".to_owned(),
+            listen: None,
+            in_flight_max: 256,
+            hold_max: HumanDuration::from_secs(30),
+            ping_interval: HumanDuration::from_secs(20),
+            idle_timeout: HumanDuration::from_secs(60),
+        }
+    }
+}
+
+/// Cross-origin requests.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsConfig {
+    /// Origins (`https://app.example`), or `*` alone.
+    pub origins: Vec<String>,
+    /// Request headers that scripts may set beside the safe ones; `*` alone: any.
+    pub headers: Vec<String>,
+    /// How long a browser may keep the preflight's answer.
+    pub age_max: Option<HumanDuration>,
+}
+
+/// CloudEvents' web-hook handshake (`OPTIONS` with `WebHook-Request-Origin`).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookConfig {
+    /// Origins that may deliver (`eventgrid.azure.net`), or `*` alone. It is the tokens that keep others out.
+    pub origins: Vec<String>,
+    /// Requests a minute that a sender is granted; none: what it asks for, else without limit.
+    pub rate: Option<u32>,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self { origins: vec!["*".to_owned()], rate: None }
+    }
+}
+
+/// Limits of the edge. `reading_bytes`, `connections` and `sockets` bound its memory.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// A body as it is sent, compressed or not.
+    pub body_bytes: ByteSize,
+    /// A body after decompression.
+    pub expanded_bytes: ByteSize,
+    /// One event, in CloudEvents' protobuf format; also a WebSocket message.
+    pub event_bytes: ByteSize,
+    /// Events of one body.
+    pub events: u32,
+    /// A request's headers together.
+    pub header_bytes: ByteSize,
+    /// Memory for bodies and messages that are being read, all together.
+    pub reading_bytes: ByteSize,
+    /// `POST` requests at once; more are answered with 503.
+    pub requests: u32,
+    /// Connections at once; more wait to be accepted.
+    pub connections: u32,
+    /// WebSockets at once; more are answered with 503.
+    pub sockets: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            body_bytes: ByteSize(1 << 20),
+            expanded_bytes: ByteSize(4 << 20),
+            event_bytes: ByteSize(512 << 10),
+            events: 10_000,
+            header_bytes: ByteSize(32 << 10),
+            reading_bytes: ByteSize(64 << 20),
+            requests: 2_048,
+            connections: 1_024,
+            sockets: 256,
+        }
+    }
+}
+
+/// A setting that can't be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct ConfigError {
+    /// Dotted path of the setting, inside the source.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+impl ConfigError {
+    fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
+    }
+}
+
+impl LimitsConfig {
+    /// Bytes to reserve before a body is read that has at most `expanded` bytes: the body, the events made of it, and
+    /// what each of them costs besides.
+    pub(crate) fn reservation(&self, expanded: u64) -> u64 {
+        let events = (expanded / 2 + 1).min(u64::from(self.events));
+        expanded.saturating_mul(2).saturating_add(events * DRAFT_OVERHEAD_BYTES)
+    }
+}
+
+impl Config {
+    /// The terms that the edge adds to the instance's memory, each with its name.
+    pub fn memory(&self) -> Vec<(&'static str, u64)> {
+        let limits = &self.limits;
+        let mut terms = vec![
+            ("bodies being read", limits.reading_bytes.0),
+            ("connections", u64::from(limits.connections) * (CONNECTION_BYTES + limits.header_bytes.0)),
+        ];
+        if self.websocket.is_some() {
+            terms.push(("websockets", u64::from(limits.sockets) * (CONNECTION_BYTES + 2 * limits.event_bytes.0)));
+        }
+        terms
+    }
+
+    /// Every setting that can't be, at once.
+    pub fn check(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        self.check_endpoints(&mut errors);
+        self.check_limits(&mut errors);
+        for (header, attribute) in &self.headers {
+            let path = || format!("headers.{header}");
+            if header.parse::<HeaderName>().is_err() {
+                errors.push(ConfigError::new(path(), "is no header name"));
+            }
+            let legal = attribute.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+            if !legal || attribute.is_empty() || attribute.len() > jaiminho_event::NAME_BYTES_MAX {
+                errors.push(ConfigError::new(path(), format!("`{attribute}` is no attribute name: 1 to 64 of a-z and 0-9")));
+            }
+            if matches!(attribute.as_str(), "id" | "source" | "type" | "specversion" | "data" | "datacontenttype" | "time") {
+                errors.push(ConfigError::new(path(), format!("`{attribute}` can't be set from a header")));
+            }
+        }
+        if let Some(cors) = &self.cors {
+            check_cors(cors, &mut errors);
+        }
+        errors
+    }
+
+    fn check_endpoints(&self, errors: &mut Vec<ConfigError>) {
+        if self.http.is_none() && self.websocket.as_ref().is_none_or(|socket| socket.listen.is_none()) {
+            errors.push(ConfigError::new("http", "is missing: a source has `http`, or `websocket` with `listen`, or both"));
+        }
+        if let Some(http) = &self.http {
+            check_path("http.path", &http.path, errors);
+            for (name, duration) in [
+                ("http.deadline", http.deadline),
+                ("http.header_timeout", http.header_timeout),
+                ("http.body_timeout", http.body_timeout),
+                ("http.connection_age_max", http.connection_age_max),
+            ] {
+                check_duration(name, duration, errors);
+            }
+        }
+        if let Some(socket) = &self.websocket {
+            check_path("websocket.path", &socket.path, errors);
+            check_duration("websocket.hold_max", socket.hold_max, errors);
+            check_duration("websocket.ping_interval", socket.ping_interval, errors);
+            if socket.idle_timeout <= socket.ping_interval {
+                errors.push(ConfigError::new("websocket.idle_timeout", "must be greater than `ping_interval`"));
+            }
+            if socket.in_flight_max == 0 {
+                errors.push(ConfigError::new("websocket.in_flight_max", "must be at least 1"));
+            }
+        }
+    }
+
+    fn check_limits(&self, errors: &mut Vec<ConfigError>) {
+        let limits = &self.limits;
+        for (name, value) in [
+            ("limits.body_bytes", limits.body_bytes.0),
+            ("limits.event_bytes", limits.event_bytes.0),
+            ("limits.events", u64::from(limits.events)),
+            ("limits.requests", u64::from(limits.requests)),
+            ("limits.connections", u64::from(limits.connections)),
+            ("limits.sockets", u64::from(limits.sockets)),
+        ] {
+            if value == 0 {
+                errors.push(ConfigError::new(name, "must be at least 1"));
+            }
+        }
+        if limits.expanded_bytes < limits.body_bytes {
+            errors.push(ConfigError::new("limits.expanded_bytes", "must be at least `body_bytes`"));
+        }
+        if limits.header_bytes.0 < 8 << 10 || limits.header_bytes.0 > 1 << 20 {
+            errors.push(ConfigError::new("limits.header_bytes", "must be from 8KiB to 1MiB"));
+        }
+        let one = limits.reservation(limits.expanded_bytes.0.max(limits.event_bytes.0)).saturating_add(ZSTD_WINDOW_BYTES);
+        if limits.reading_bytes.0 < one {
+            let problem = format!("must be at least {one} (one body of `expanded_bytes`, its events, and a zstd window)");
+            errors.push(ConfigError::new("limits.reading_bytes", problem));
+        }
+        if limits.reading_bytes.0 > u64::from(u32::MAX) {
+            errors.push(ConfigError::new("limits.reading_bytes", "must be less than 4GiB"));
+        }
+    }
+}
+
+fn check_path(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
+    let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}' | b'?' | b'#' | b'*' | b':');
+    if !path.starts_with('/') || !path.bytes().all(legal) {
+        errors.push(ConfigError::new(name, format!("`{path}` is no path: it begins with `/`, without `{{`, `*`, `:`, `?`, `#`")));
+    }
+}
+
+fn check_duration(name: &str, duration: HumanDuration, errors: &mut Vec<ConfigError>) {
+    if duration.0.is_zero() || duration > HumanDuration::from_secs(7 * 86_400) {
+        errors.push(ConfigError::new(name, "must be over 0 and at most 7d"));
+    }
+}
+
+fn check_cors(cors: &CorsConfig, errors: &mut Vec<ConfigError>) {
+    if cors.origins.is_empty() {
+        errors.push(ConfigError::new("cors.origins", "is empty: name origins, or `*`"));
+    }
+    if cors.origins.len() > 1 && cors.origins.iter().any(|origin| origin == "*") {
+        errors.push(ConfigError::new("cors.origins", "`*` stands alone"));
+    }
+    for origin in &cors.origins {
+        if http::HeaderValue::from_str(origin).is_err() {
+            errors.push(ConfigError::new("cors.origins", format!("`{}` is no origin", origin.escape_debug())));
+        }
+    }
+    for header in cors.headers.iter().filter(|header| *header != "*") {
+        if header.parse::<HeaderName>().is_err() {
+            errors.push(ConfigError::new("cors.headers", format!("`{}` is no header name", header.escape_debug())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(json: serde_json::Value) -> Vec<String> {
+        let config: Config = serde_json::from_value(json).unwrap();
+        config.check().into_iter().map(|error| error.path).collect()
+    }
+
+    #[test]
+    fn defaults_with_http_are_sound() {
+        assert_eq!(errors(serde_json::json!({ "http": {} })), Vec::<String>::new());
+        assert_eq!(errors(serde_json::json!({ "websocket": { "listen": "127.0.0.1:0" } })), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named_at_once() {
+        let found = errors(serde_json::json!({
+            "websocket": { "path": "ws", "idle_timeout": "1s", "in_flight_max": 0 },
+            "headers": { "bad header": "Tenant", "x-id": "id" },
+            "limits": { "events": 0, "expanded_bytes": 5, "reading_bytes": "1MiB", "header_bytes": 1 },
+            "cors": { "origins": ["*", "https://a"], "headers": ["no good"] },
+        }));
+        for path in [
+            "http", "websocket.path", "websocket.idle_timeout", "websocket.in_flight_max", "headers.bad header", "headers.x-id",
+            "limits.events", "limits.expanded_bytes", "limits.reading_bytes", "limits.header_bytes", "cors.origins", "cors.headers",
+        ] {
+            assert!(found.iter().any(|found| found == path), "{path} in {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error() {
+        assert!(serde_json::from_value::<Config>(serde_json::json!({ "http": { "lisen": "x" } })).is_err());
+    }
+}

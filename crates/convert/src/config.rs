@@ -12,7 +12,7 @@ pub enum TransformConfig {
     /// One step.
     Step(Step),
     /// Steps in order.
-    Steps(Vec<Step>),
+    Steps(#[schemars(length(min = 1))] Vec<Step>),
 }
 
 /// One step: a map with exactly one key.
@@ -164,6 +164,26 @@ mod tests {
         let many = parse(r#"[{"vrl": ".x = 1"}, {"vrl": {"inline": ".y = 1"}}, {"filter": "true"}]"#).unwrap();
         assert_eq!(many.steps().len(), 3);
         assert_eq!(many.steps()[0], Step::Vrl(Source::Short(".x = 1".into())));
+    }
+
+    #[test]
+    fn the_schema_allows_what_is_read_and_nothing_else() {
+        let schema = serde_json::to_value(schemars::schema_for!(TransformConfig)).unwrap();
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for (text, allowed) in [
+            (r#"{"vrl": {"file": "a.vrl"}}"#, true),
+            (r#"{"vrl": ".x = 1"}"#, true),
+            (r#"[{"vrl": {"inline": ".y = 1"}}, {"filter": "true"}]"#, true),
+            (r#"{"lua": "x"}"#, false),
+            (r#"{"vrl": {"file": "x", "inline": "y"}}"#, false),
+            (r#"{"vrl": "x", "filter": "y"}"#, false),
+            (r#"{"vrl": 7}"#, false),
+            ("[]", false),
+            ("{}", false),
+        ] {
+            assert_eq!(parse(text).is_ok(), allowed, "{text}");
+            assert_eq!(validator.is_valid(&serde_json::from_str(text).unwrap()), allowed, "{text}");
+        }
     }
 
     #[test]

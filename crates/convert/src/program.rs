@@ -32,6 +32,9 @@ const STEPS_PER_BYTE: u64 = 100;
 static UTC: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::parse("UTC").unwrap_or_default());
 
 /// Limits of one transform; an event that exceeds one is rejected, except for memory, for which it waits.
+///
+/// They bound an event's tree and its encoded outputs. What a program itself makes in between is the program's: VRL
+/// counts no memory, so one that copies a large field into each of many outputs should bound both.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Share one among all transforms of a process.
@@ -57,7 +60,7 @@ impl Default for Limits {
 /// What the program leaves in `.`: an object is one event, an array many, `null` none. What it lacks is added:
 /// `specversion`; `source`, the input's; `id`: for an object the input's, for the elements of an array the input's with
 /// `/0`, `/1` … by position (`null` elements are left out). An `id` that the program sets itself is kept.
-/// `partitionkey` is always the input's: it decides order.
+/// `partitionkey` is always the input's: it decides order. VRL's integers have 64 bits, signed; a greater one is a float.
 ///
 /// # Rejections
 ///
@@ -487,6 +490,18 @@ mod tests {
             serde_json::json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": vec![0; 2000]});
         let error = run(&vrl(source), &input.to_string()).unwrap_err();
         assert!(error.contains("the program takes more than"), "{error}");
+    }
+
+    #[test]
+    fn numbers_pass_as_they_are() {
+        let numbers = "[2.638344616030823e-256,7120190517612959703,99973.980680936010,-9223372036854775808,0.1,1e-7]";
+        let input = format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","data":{numbers}}}"#);
+        let output = run(&vrl(". = ."), &input).unwrap();
+        let parsed: Vec<f64> = serde_json::from_str(numbers).unwrap();
+        let passed: Vec<f64> = serde_json::from_value(output[0]["data"].clone()).unwrap();
+        assert_eq!(passed, parsed);
+        assert_eq!(passed[0].to_string().parse::<f64>().unwrap(), "2.638344616030823e-256".parse::<f64>().unwrap());
+        assert_eq!(output[0]["data"][1], 7_120_190_517_612_959_703_i64);
     }
 
     #[test]

@@ -54,6 +54,22 @@ fn the_filter_of_its_readme_keeps_what_it_says() {
     }
 }
 
+#[test]
+fn a_small_message_can_not_become_a_huge_one() {
+    let program = program();
+    let reason = |readings: usize, extra: usize| {
+        let reading = json!({"metric": "a", "unit": "V", "value": 1});
+        let data = json!({"deviceId": "d", "ts": 1_772_366_400_000_i64, "readings": vec![reading; readings], "x": vec![0; extra]});
+        match program.run(&event(payload(&data))) {
+            Verdict::Emit(outputs) => outputs.len().to_string(),
+            Verdict::Reject { text, .. } => text,
+        }
+    };
+    assert_eq!(reason(1000, 100), "1000");
+    assert!(reason(1001, 0).starts_with("`readings` has more than 1000 readings"));
+    assert!(reason(1000, 1000).starts_with("the fields beside `readings`, once for each reading"));
+}
+
 /// Valid outputs or a reason: never a run-time error of the program, which would be a case that it forgot.
 fn check(program: &Program, schema: &jsonschema::Validator, data: &Value) -> Result<(), TestCaseError> {
     match program.run(&event(payload(data))) {

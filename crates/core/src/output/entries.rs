@@ -158,7 +158,7 @@ impl List {
     }
 
     /// All of them, first to last.
-    pub(crate) fn iter<'a>(&self, entries: &'a Entries) -> impl Iterator<Item = u64> + 'a {
+    pub(crate) fn iter<'a>(&self, entries: &'a Entries) -> impl Iterator<Item = u64> + 'a + use<'a> {
         std::iter::successors(self.first(), |&offset| {
             let next = entries.at(offset).next;
             (next > 0).then(|| offset + u64::from(next))

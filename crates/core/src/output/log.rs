@@ -164,9 +164,10 @@ impl Log {
         self.settlements.pop_front()
     }
 
-    /// An entry that some group has not settled.
+    /// The event of an entry that some group has not settled.
     pub(crate) fn event(&self, offset: u64) -> Option<&Event> {
-        self.slots.get((offset - self.base) as usize).and_then(|slot| slot.event.as_ref())
+        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
+        self.slots.get(index).and_then(|slot| slot.event.as_ref())
     }
 
     /// Size in bytes of a held entry.

@@ -222,6 +222,11 @@ impl Output {
         self.shared.links.iter().map(|(_, link)| link.id).collect()
     }
 
+    /// All groups, required ones first.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupKind, &str)> {
+        self.groups.iter().map(|(_, group)| (group.kind, group.name.as_str()))
+    }
+
     /// Events dropped because there is no group ([`OutputConfig::drops_without_group`]).
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -19,6 +19,7 @@ pub(crate) enum Fate {
 /// The fate of a record that librdkafka took and that failed later.
 ///
 /// A policy violation is what Event Hubs calls throttling: it is retried.
+#[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka's codes are not ours to list")]
 pub(crate) fn of_delivery(code: Code) -> Fate {
     match code {
         Code::MessageSizeTooLarge | Code::InvalidMessageSize => Fate::Suspect(Reason::TooLarge),
@@ -29,7 +30,6 @@ pub(crate) fn of_delivery(code: Code) -> Fate {
         | Code::UnknownTopicId
         | Code::UnknownPartition
         | Code::TopicAuthorizationFailed => Fate::TopicAway,
-        // librdkafka's codes are not ours to list.
         _ => Fate::Retry,
     }
 }

@@ -144,11 +144,7 @@ pub(crate) fn native(properties: &BTreeMap<String, String>) -> ClientConfig {
 
 /// Without the value, which may be a secret.
 pub(crate) fn config_error(error: KafkaError) -> ConfigError {
-    match error {
-        KafkaError::ClientConfig(_, text, name, value) => {
-            let text = if value.is_empty() { text } else { text.replace(&value, "[value]") };
-            ConfigError::Property { name, text }
-        }
-        other => ConfigError::Client(other.to_string()),
-    }
+    let KafkaError::ClientConfig(_, text, name, value) = error else { return ConfigError::Client(error.to_string()) };
+    let text = if value.is_empty() { text } else { text.replace(&value, "[value]") };
+    ConfigError::Property { name, text }
 }

@@ -150,7 +150,7 @@ impl Tail {
                     self.at_end.remove(&(message.topic().to_owned(), message.partition()));
                     return Ok(Some(decode(&message)));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => self.note_ends()?,
+                Some(Err(KafkaError::PartitionEOF(partition))) => self.note_ends(partition)?,
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(TailError::Kafka(code.to_string())),
                 Some(Err(error)) => tracing::debug!(%error, "reading; trying again"),
                 None => {}
@@ -172,13 +172,16 @@ impl Tail {
     }
 
     /// rdkafka's end-of-partition error doesn't name its topic: positions tell.
-    fn note_ends(&mut self) -> Result<(), TailError> {
-        for element in self.consumer.position()?.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
+    fn note_ends(&mut self, partition: i32) -> Result<(), TailError> {
+        for element in self.consumer.position()?.elements().iter().filter(|each| each.partition() == partition) {
+            let topic = element.topic();
+            if self.at_end.contains(&(topic.to_owned(), partition)) {
+                continue;
+            }
             let (low, high) = self.consumer.fetch_watermarks(topic, partition, METADATA_TIMEOUT)?;
             let is_end = match element.offset() {
                 Offset::Offset(offset) => offset >= high,
-                Offset::Invalid => low == high || self.start == Start::End,
+                Offset::Invalid => low == high || matches!(self.start, Start::End | Start::Last(0)),
                 Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => false,
             };
             if is_end {

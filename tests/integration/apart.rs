@@ -82,18 +82,16 @@ async fn a_websocket_client_is_told_when_the_broker_has_its_events() {
         while socket.credit() > 0
             && let Some(event) = unsent.next()
         {
-            socket.send(&event.cloud_event().to_string()).await.expect("room for a message");
+            socket.send(&event.cloud_event()).await.expect("room for a message");
             sent.push(event);
         }
         match socket.reply(Duration::from_secs(20)).await.expect("a reply") {
             Reply::Credit => {}
-            Reply::Settled { numbers, answer } => {
-                assert_eq!(answer, None);
-                for number in numbers {
-                    let index = usize::try_from(number).expect("a number") - 1;
-                    ledger.acknowledge(&sent[index..=index]);
-                }
+            Reply::Published(number) => {
+                let index = usize::try_from(number).expect("a number") - 1;
+                ledger.acknowledge(&sent[index..=index]);
             }
+            Reply::Rejected(number, answer) => panic!("{number}: {answer}"),
         }
     }
     socket.close().await;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use jaiminho_tests::{Client, Directory, Jaiminho, Reply, WebSocket, free_port, jaiminho};
 use serde_json::Value;
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A pipeline that runs, found by other commands through the test's directory.
 struct Running {
     directory: Directory,
@@ -76,19 +78,9 @@ async fn what_is_posted_is_published_and_tail_shows_it() {
 async fn a_websocket_client_is_told_of_each_event() {
     let running = Running::start().await;
     let mut socket = WebSocket::connect(running.port, Some("jaiminho.v1")).await.expect("a connection");
-    let mut settled = Vec::new();
-    while settled.is_empty() {
-        match socket.reply(Duration::from_secs(20)).await.expect("a reply") {
-            Reply::Credit => {
-                socket.send(&telemetry("w-1").to_string()).await.expect("room for a message");
-            }
-            Reply::Settled { numbers, answer } => {
-                assert_eq!(answer, None);
-                settled = numbers;
-            }
-        }
-    }
-    assert_eq!(settled, [1]);
+    assert_eq!(socket.reply(PATIENCE).await, Ok(Reply::Credit));
+    socket.send(&telemetry("w-1")).await.expect("room for a message");
+    assert_eq!(socket.reply(PATIENCE).await, Ok(Reply::Published(1)));
     assert_eq!(running.records().await.len(), 2);
 }
 

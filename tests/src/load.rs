@@ -235,7 +235,7 @@ impl Worker {
             while socket.credit() > 0
                 && let Some(event) = unsent.pop_front()
             {
-                let number = socket.send(&event.cloud_event().to_string()).await;
+                let number = socket.send(&event.cloud_event()).await;
                 match number {
                     Ok(number) => sent.push_back((number, event)),
                     Err(error) => {
@@ -246,14 +246,14 @@ impl Worker {
             }
             match socket.reply(Duration::from_secs(60)).await? {
                 Reply::Credit => {}
-                Reply::Settled { numbers, answer } => {
-                    for number in numbers {
-                        let Some(at) = sent.iter().position(|(sent, _)| *sent == number) else { continue };
-                        let Some((_, event)) = sent.remove(at) else { continue };
-                        match &answer {
-                            None => self.ledger.acknowledge(&[event]),
-                            Some(answer) => self.ledger.reject(event, answer.clone()),
-                        }
+                Reply::Published(number) => {
+                    if let Some(event) = take(sent, number) {
+                        self.ledger.acknowledge(&[event]);
+                    }
+                }
+                Reply::Rejected(number, answer) => {
+                    if let Some(event) = take(sent, number) {
+                        self.ledger.reject(event, answer);
                     }
                 }
             }
@@ -272,4 +272,9 @@ impl Worker {
     fn next_key(&mut self) {
         self.cursor += 1;
     }
+}
+
+fn take(sent: &mut VecDeque<(u64, Numbered)>, number: u64) -> Option<Numbered> {
+    let at = sent.iter().position(|(sent, _)| *sent == number)?;
+    sent.remove(at).map(|(_, event)| event)
 }

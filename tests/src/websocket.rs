@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -27,8 +27,10 @@ pub struct WebSocket {
 pub enum Reply {
     /// More may be sent.
     Credit,
-    /// These are done; an answer says why they were refused.
-    Settled { numbers: Vec<u64>, answer: Option<String> },
+    /// One is published.
+    Published(u64),
+    /// One is not, and never will be; why.
+    Rejected(u64, String),
 }
 
 impl WebSocket {
@@ -55,12 +57,17 @@ impl WebSocket {
         self.limit.saturating_sub(self.sent)
     }
 
-    /// Sends one event, and gives its number on this connection.
-    pub async fn send(&mut self, text: &str) -> Result<u64, String> {
-        let sending = self.stream.send(Message::text(text));
-        timeout(PATIENCE, sending).await.map_err(|_| "not taken")?.map_err(|error| error.to_string())?;
+    /// Sends one event over `jaiminho.v1`, and gives its number on this connection.
+    pub async fn send(&mut self, event: &Value) -> Result<u64, String> {
+        self.send_text(&json!({ "event": event }).to_string()).await?;
         self.sent += 1;
         Ok(self.sent)
+    }
+
+    /// Sends a message as it is.
+    pub async fn send_text(&mut self, text: &str) -> Result<(), String> {
+        let sending = self.stream.send(Message::text(text));
+        timeout(PATIENCE, sending).await.map_err(|_| "not taken")?.map_err(|error| error.to_string())
     }
 
     /// The next text message as JSON; the close frame is an error.
@@ -90,7 +97,13 @@ impl WebSocket {
             self.limit = limit;
             return Ok(Reply::Credit);
         }
-        Err(format!("not a message of jaiminho.v1: {message}"))
+        let ack = &message["ack"];
+        match (ack["n"].as_u64(), ack["status"].as_str()) {
+            (Some(number), Some("published")) => Ok(Reply::Published(number)),
+            (Some(number), Some("rejected")) => Ok(Reply::Rejected(number, message.to_string())),
+            (Some(_), Some("unknown")) => Err("outcome unknown".to_owned()),
+            _ => Err(format!("not a message of jaiminho.v1: {message}")),
+        }
     }
 }
 

@@ -1,5 +1,58 @@
 //! The `jaiminho` program: command line, pipeline file, wiring.
-#![allow(dead_code)]
-mod config;
 
-fn main() {}
+mod admin;
+mod cli;
+mod commands;
+mod components;
+mod config;
+mod dead_letter;
+mod exit;
+mod output;
+mod running;
+mod signals;
+mod wire;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use jaiminho_telemetry::{Format, init_logging};
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is all that could go wrong here.
+            let _closed = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(Exit::Usage as u8) };
+        }
+    };
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}", failure.text);
+            failure.code()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    init_logging(&cli.global.log_level, Format::Auto).map_err(Failure::usage)?;
+    let global = &cli.global;
+    match &cli.command {
+        Command::Up(up) => commands::up::run(global, up),
+        Command::Stage(stage) => commands::stage::run(global, stage),
+        Command::Validate(validate) => commands::validate::run(global, validate),
+        Command::Test(test) => commands::test::run(global, test),
+        Command::Send(send) => commands::send::run(global, send),
+        Command::Tail(tail) => commands::tail::run(global, tail),
+        Command::Schema => commands::schema::run(),
+        Command::Init(init) => commands::init::run(init),
+        Command::List(list) => commands::list::run(global, list),
+        Command::Completions { shell } => commands::completions::run(*shell),
+    }
+}

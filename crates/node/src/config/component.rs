@@ -1,9 +1,12 @@
 //! Which sources, transforms and sinks a stage may have.
 
+pub(crate) use jaiminho_convert::TransformConfig as Steps;
+pub(crate) use jaiminho_ingest::Config as IngestConfig;
+pub(crate) use jaiminho_kafka::SinkConfig as KafkaConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(crate) use super::standin::{BlackholeConfig, FileConfig, GenerateConfig, IngestConfig, KafkaConfig, StdoutConfig, TransformConfig as Steps};
+use crate::components::{BlackholeConfig, FileConfig, GenerateConfig, StdoutConfig};
 
 /// A source: `generate`, or HTTP and WebSocket.
 #[derive(Debug, Deserialize, JsonSchema)]

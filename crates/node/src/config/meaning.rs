@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use jaiminho_event::Template;
+use jaiminho_ingest::AcknowledgeWhen;
 
 use super::Setting;
 use super::component::{Sink, Source};
-use super::model::{At, Group, Pipeline, Stage, Subscription};
+use super::model::{Group, Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem};
 use super::tree::Node;
 
@@ -30,6 +31,7 @@ pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<P
         check.at(name, stage);
         check.embedded(name, stage);
         check.tls(name, stage);
+        check.components(name, stage);
     }
     check.cycles();
     check.outputs();
@@ -158,7 +160,6 @@ impl Check<'_> {
             ("log", "bytes", stage.log.bytes.0),
             ("dead_letter_log", "bytes", stage.dead_letter_log.bytes.0),
             ("limits", "event_bytes", stage.limits.event_bytes.0),
-            ("limits", "reading_bytes", stage.limits.reading_bytes.0),
             ("limits", "parse_bytes", stage.limits.parse_bytes.0),
             ("limits", "outputs_bytes", stage.limits.outputs_bytes.0),
         ];
@@ -173,17 +174,6 @@ impl Check<'_> {
     }
 
     fn at(&mut self, name: &str, stage: &Stage) {
-        let addresses: Vec<(Vec<&str>, &str)> = match &stage.at {
-            Some(At::Dns(address)) => vec![(vec!["stages", name, "at", "dns"], address)],
-            Some(At::List(list)) => list.iter().map(|address| (vec!["stages", name, "at", "list"], address.as_str())).collect(),
-            Some(At::Srv(_)) | None => Vec::new(),
-        };
-        for (path, address) in addresses {
-            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-            if port.is_none_or(|port| port == 0) {
-                self.error(&path, format!("`{address}` is not HOST:PORT"));
-            }
-        }
         let consumer = self.pipeline.stages.iter().find(|(_, other)| other.subscribe_to.iter().any(|wanted| wanted.stage() == name));
         let (None, Some((consumer, _))) = (&stage.at, consumer) else { return };
         let what = format!("stage `{consumer}` subscribes to `{name}`, which has no `at`: as separate processes it can't be found");
@@ -196,7 +186,7 @@ impl Check<'_> {
 
     fn embedded(&mut self, name: &str, stage: &Stage) {
         let Some(Sink::Kafka(kafka)) = &stage.sink else { return };
-        if kafka.bootstrap_servers != "embedded" {
+        if !kafka.is_embedded() {
             return;
         }
         let path = ["stages", name, "sink", "kafka", "bootstrap_servers"];
@@ -210,8 +200,24 @@ impl Check<'_> {
 
     fn tls(&mut self, name: &str, stage: &Stage) {
         let Some(tls) = &stage.tls else { return };
-        if tls.certificate.is_some() != tls.key.is_some() {
-            self.error(&["stages", name, "tls"], "`certificate` and `key` go together");
+        if tls.cert.is_some() != tls.key.is_some() {
+            self.error(&["stages", name, "tls"], "`cert` and `key` go together");
+        }
+    }
+
+    /// What the components themselves say about their settings.
+    fn components(&mut self, name: &str, stage: &Stage) {
+        if let Some(Source::Ingest(ingest)) = &stage.source {
+            for error in ingest.check() {
+                let path = ["stages", name, "source"].into_iter().chain(error.path.split('.'));
+                let place = self.tree.find(path);
+                self.problems.push(Problem::error(place, format!("`{}` {}", error.path, error.problem)));
+            }
+        }
+        if let Some(Sink::Kafka(kafka)) = &stage.sink
+            && let Err(error) = kafka.check()
+        {
+            self.error(&["stages", name, "sink", "kafka"], error.to_string());
         }
     }
 
@@ -286,7 +292,7 @@ impl Check<'_> {
         while let Some(stage) = seen.get(at).and_then(|name| self.pipeline.stages.get_key_value(*name)) {
             at += 1;
             if let Some(Source::Ingest(ingest)) = &stage.1.source
-                && ingest.answers_early()
+                && ingest.acknowledge == AcknowledgeWhen::Accepted
             {
                 return Some(stage.0.clone());
             }

@@ -3,15 +3,13 @@
 use jaiminho_core::EVENT_OVERHEAD_BYTES;
 
 use super::Config;
-use super::component::Source;
+use super::component::{Sink, Source};
 use super::model::{Log, Stage};
 
 /// What a frame is filled to; one event may overshoot it.
 pub(crate) const FRAME_BYTES: u64 = 128 * 1024;
 /// Offsets that a log spans, as a multiple of its capacity in events.
 pub(crate) const SPAN_FACTOR: u64 = 16;
-/// Buffers and state of one connection.
-const CONNECTION_BYTES: u64 = 64 * 1024;
 
 /// One term of a stage's sum.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,8 +26,9 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
     let links = stage.limits.links;
     let event = stage.limits.event_bytes.0;
     if config.has_main_output(name) {
-        let (body, what) = match stage.source {
-            Some(_) => (stage.limits.reading_bytes.0, "one body"),
+        let (body, what) = match &stage.source {
+            Some(Source::Ingest(ingest)) => (ingest.limits.expanded_bytes.0, "one body"),
+            Some(Source::Generate(_)) => (event, "one event"),
             None => (stage.limits.outputs_bytes.0, "one input's outputs"),
         };
         terms.push(log_term("log", &stage.log, body, what));
@@ -54,23 +53,20 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
     }
     if stage.transform.is_some() {
         let (parse, outputs) = (stage.limits.parse_bytes.0, stage.limits.outputs_bytes.0);
+        let concurrency = u64::from(stage.concurrency);
         terms.push(Term { name: "parsing", bytes: parse, from: "limits.parse_bytes".into() });
-        terms.push(Term { name: "outputs in work", bytes: outputs, from: "limits.outputs_bytes".into() });
-    }
-    if let Some(Source::Ingest(_)) = &stage.source {
-        let connections = stage.limits.connections;
-        terms.push(Term { name: "bodies", bytes: stage.limits.reading_bytes.0, from: "limits.reading_bytes".into() });
         terms.push(Term {
-            name: "connections",
-            bytes: mul(connections, CONNECTION_BYTES),
-            from: format!("{connections} connections x {}", human(CONNECTION_BYTES)),
+            name: "outputs in work",
+            bytes: mul(concurrency, outputs),
+            from: format!("concurrency {concurrency} x {}", human(outputs)),
         });
     }
-    if stage.sink.is_some() {
-        // A sink holds what its links delivered, once more as the client library's own copy.
-        let window = stage.window.bytes.0;
-        let bytes = mul(links, window.saturating_add(event));
-        terms.push(Term { name: "sink's queue", bytes, from: format!("{links} links x (window {} + event {})", human(window), human(event)) });
+    if let Some(Source::Ingest(ingest)) = &stage.source {
+        terms.extend(ingest.memory().into_iter().map(|(name, bytes)| Term { name, bytes, from: "source.limits".into() }));
+    }
+    if let Some(Sink::Kafka(kafka)) = &stage.sink {
+        let from = "queue_bytes + queue_events x 256".into();
+        terms.push(Term { name: "sink's queue", bytes: kafka.memory_bytes_max(), from });
     }
     terms
 }

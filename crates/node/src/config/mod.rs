@@ -3,13 +3,13 @@
 
 pub(crate) mod component;
 mod expand;
+mod files;
 mod meaning;
 pub(crate) mod memory;
 pub(crate) mod model;
 mod overlay;
 mod problem;
 mod schema;
-mod standin;
 mod tree;
 
 #[cfg(test)]
@@ -19,9 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::{Pipeline, Stage};
-pub(crate) use problem::{Problem, Problems};
+pub(crate) use problem::{Problem, Problems, nearest};
 use problem::Place;
-pub(crate) use schema::pipeline_schema;
+pub(crate) use schema::{inlined_schema, pipeline_schema};
 use tree::{Entry, Node, Value};
 
 /// What the command line says about the file.
@@ -130,7 +130,8 @@ fn parse(
         return Err(finished(problems));
     }
     let json = tree.to_json();
-    let pipeline = deserialize(&json, &tree).map_err(|problem| Problems(vec![*problem]))?;
+    let mut pipeline = deserialize(&json, &tree).map_err(|problem| Problems(vec![*problem]))?;
+    files::resolve(&mut pipeline, &base_dir);
     let mut problems = finished(meaning::check(&pipeline, &tree, place));
     if problems.has_errors() {
         return Err(problems);

@@ -2,9 +2,10 @@
 //! `jaiminho list` prints: a field's doc is what its user reads.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
+use jaiminho_discovery::At;
 use jaiminho_event::units::{ByteSize, HumanDuration};
+use jaiminho_link::Tls;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -79,18 +80,6 @@ pub(crate) struct Stage {
     pub(crate) drain: HumanDuration,
     /// Encryption of the links: of this stage's port, and of its own connections.
     pub(crate) tls: Option<Tls>,
-}
-
-/// Where instances are found: by exactly one of `dns`, `srv` and `list`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub(crate) enum At {
-    /// `HOST:PORT`; each A and AAAA record of the host is an instance.
-    Dns(String),
-    /// Name of an SRV record; each of its targets is an instance.
-    Srv(String),
-    /// A fixed list of `HOST:PORT`.
-    List(#[schemars(length(min = 1, max = 1000))] Vec<String>),
 }
 
 /// What is consumed, and how.
@@ -221,16 +210,14 @@ pub(crate) struct Limits {
     /// Links to upstream instances, and links from downstream instances.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) links: u64,
-    /// Connections to a source.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub(crate) connections: u64,
     /// Largest event that this stage takes.
     pub(crate) event_bytes: ByteSize,
-    /// Bodies that a source reads at once, at their expanded size.
-    pub(crate) reading_bytes: ByteSize,
     /// What parsing may take at once: a JSON tree can need 100 times its text.
     pub(crate) parse_bytes: ByteSize,
-    /// Outputs of the events in work, before they are in the log.
+    /// Most events that a transform makes of one.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) outputs: u32,
+    /// Most bytes that a transform makes of one event.
     pub(crate) outputs_bytes: ByteSize,
 }
 
@@ -238,27 +225,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             links: 64,
-            connections: 1000,
             event_bytes: ByteSize(1 << 20),
-            reading_bytes: ByteSize(32 << 20),
             parse_bytes: ByteSize(64 << 20),
-            outputs_bytes: ByteSize(16 << 20),
+            outputs: 10_000,
+            outputs_bytes: ByteSize(4 << 20),
         }
     }
-}
-
-/// Encryption with certificates. All files are PEM, read at start.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Tls {
-    /// Authority that the peer's certificate must come from.
-    pub(crate) ca: Option<PathBuf>,
-    /// This side's certificate chain.
-    pub(crate) certificate: Option<PathBuf>,
-    /// Its private key.
-    pub(crate) key: Option<PathBuf>,
-    /// Name that the peer's certificate must have, when it isn't its address.
-    pub(crate) server_name: Option<String>,
 }
 
 fn concurrency() -> u32 {

@@ -18,7 +18,7 @@ pub(crate) fn pipeline_schema() -> Json {
 }
 
 /// The same without references: a schema path leads to its place without looking anything up.
-fn inlined_schema() -> Json {
+pub(crate) fn inlined_schema() -> Json {
     let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
 }
@@ -67,7 +67,7 @@ fn wrong_types(error: &ValidationError<'_>, depth: usize, paths: &mut Vec<String
     }
 }
 
-fn alternatives<'a>(kind: &'a ValidationErrorKind) -> Option<&'a [Vec<ValidationError<'static>>]> {
+fn alternatives(kind: &ValidationErrorKind) -> Option<&[Vec<ValidationError<'static>>]> {
     if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } = kind {
         return Some(context);
     }
@@ -75,6 +75,7 @@ fn alternatives<'a>(kind: &'a ValidationErrorKind) -> Option<&'a [Vec<Validation
 }
 
 /// Turns one validation error into problems.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are another crate's, and it adds to them")]
 fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize, problems: &mut Vec<Problem>) {
     let path = segments(error.instance_path().as_str());
     let place = tree.find(path.iter().map(String::as_str));

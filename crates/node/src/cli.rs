@@ -1,0 +1,277 @@
+//! The command line's shape and its help texts, written for somebody who has never seen the program.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::Overrides;
+
+/// Version and commit.
+pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("JAIMINHO_COMMIT"), ")");
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold());
+
+/// Takes events in over HTTP and WebSocket, converts them, and publishes them to Kafka; a sender is told "done" only
+/// when the broker has confirmed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "jaiminho",
+    version = VERSION,
+    styles = STYLES,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = "A first try, in two terminals:\n  \
+        jaiminho init demo && cd demo && jaiminho up\n  \
+        jaiminho send --count 10 && jaiminho tail\n\n\
+        Exit codes: 0 done, 64 wrong usage, 65 bad data, 69 a service is not available, 70 internal error, 78 bad pipeline file."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that stand before or after any command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// The pipeline file.
+    #[arg(short, long, global = true, env = "JAIMINHO_FILE", default_value = "pipeline.yaml", value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A profile of the file to lay over it.
+    #[arg(long, global = true, env = "JAIMINHO_PROFILE", value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Changes one value of the file, as --set stages.publish.concurrency=4. Can be repeated.
+    #[arg(long, global = true, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Output for programs: JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// error, warn, info, debug or trace; or a filter, as info,jaiminho_link=debug.
+    #[arg(long, global = true, env = "JAIMINHO_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub(crate) log_level: String,
+}
+
+impl Global {
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides { profile: self.profile.clone(), set: self.set.clone() }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs the whole pipeline in this process, with a broker of its own where the file says `embedded`.
+    #[command(after_help = "Example:\n  jaiminho up\n  jaiminho up -f deploy/pipelines/eugenio/pipeline.yaml")]
+    Up(Up),
+    /// Runs one stage as a gRPC service: what a container does.
+    #[command(after_help = "Example, one pipeline as three processes:\n  jaiminho stage ingest\n  \
+        jaiminho stage convert --listen 0.0.0.0:7401 --admin 0.0.0.0:9465\n  \
+        jaiminho stage publish --listen 0.0.0.0:7402 --admin 0.0.0.0:9466")]
+    Stage(StageArgs),
+    /// Checks the pipeline file, and prints how much memory each stage can take.
+    #[command(after_help = "Example:\n  jaiminho validate --profile prod\n  jaiminho validate --json")]
+    Validate(Validate),
+    /// Runs the tests that lie beside the mappings.
+    #[command(after_help = "Example:\n  jaiminho test\n  jaiminho test -f deploy/pipelines/eugenio/pipeline.yaml")]
+    Test(Test),
+    /// Posts events over HTTP: from a file, from standard input, or made up.
+    #[command(after_help = "Examples:\n  jaiminho send readings.ndjson\n  \
+        echo '{\"deviceId\": \"a-1\", \"temp\": 20.5}' | jaiminho send -\n  \
+        jaiminho send --count 10000 --rate 500 --keys 100\n\n\
+        A refused body (429, 503) is sent again after the time that the answer asks for. Events without an id get one\n\
+        at the server, so a repeat after an unknown outcome (504, a lost connection) can make duplicates of them; events in\n\
+        CloudEvents' format, and made-up ones, keep their ids.")]
+    Send(Send),
+    /// Shows what is in Kafka: of the running `jaiminho up`, or of the brokers that the pipeline file names.
+    #[command(after_help = "Examples:\n  jaiminho tail\n  jaiminho tail --topic 'eugenio.*' --from beginning --no-follow\n  \
+        jaiminho tail --bootstrap-servers kafka:9092 --json | jq .event")]
+    Tail(Tail),
+    /// Prints the JSON Schema of the pipeline file, for editors.
+    #[command(after_help = "Example, for editors with the YAML language server:\n  jaiminho schema > pipeline.schema.json\n  \
+        and as first line of pipeline.yaml:\n  # yaml-language-server: $schema=pipeline.schema.json")]
+    Schema,
+    /// Writes a small pipeline to begin with.
+    #[command(after_help = "Example:\n  jaiminho init demo && cd demo && jaiminho up")]
+    Init(Init),
+    /// Lists sources, transforms and sinks, and the options of one.
+    #[command(after_help = "Examples:\n  jaiminho list\n  jaiminho list sink.kafka\n  jaiminho list stage")]
+    List(List),
+    /// Prints a script that completes commands and options in a shell.
+    #[command(after_help = "Example:\n  jaiminho completions bash > ~/.local/share/bash-completion/completions/jaiminho")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    /// Address of probes and metrics: /livez, /readyz, /metrics.
+    #[arg(long, default_value = "127.0.0.1:9464", value_name = "HOST:PORT")]
+    pub(crate) admin: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StageArgs {
+    /// The stage's name in the pipeline file.
+    #[arg(value_name = "NAME")]
+    pub(crate) stage: String,
+    /// This instance's name: stable over restarts, and different from the other instances'. Default: --advertise.
+    #[arg(long, env = "JAIMINHO_NAME", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Address of the gRPC service.
+    #[arg(long, env = "JAIMINHO_LISTEN", default_value = "0.0.0.0:7400", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+    /// How others reach this instance. Default: the machine's name and the port of --listen.
+    #[arg(long, env = "JAIMINHO_ADVERTISE", value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// Address of probes and metrics: /livez, /readyz, /metrics.
+    #[arg(long, env = "JAIMINHO_ADMIN", default_value = "0.0.0.0:9464", value_name = "HOST:PORT")]
+    pub(crate) admin: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Validate {
+    /// Also refuse what only `jaiminho up` can run: stages without an address, the embedded broker.
+    #[arg(long)]
+    pub(crate) apart: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Test {
+    /// A folder of tests. Default: `tests` beside the pipeline file.
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Send {
+    /// JSON values: one a line, one after another, or in lists. `-` is standard input.
+    #[arg(value_name = "INPUT", conflicts_with = "count", required_unless_present = "count")]
+    pub(crate) input: Option<PathBuf>,
+    /// Makes up this many events instead.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Where to: default, the running `jaiminho up`, else the pipeline file's first HTTP source on this machine.
+    #[arg(long, env = "JAIMINHO_URL")]
+    pub(crate) url: Option<String>,
+    /// Events a second, at most.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) rate: Option<f64>,
+    /// Events a request.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: u32,
+    /// Requests at once; with more than one, events of a key can overtake each other.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) parallel: u32,
+    /// Tries of a request after refusals and failures, before giving up.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) retries: u32,
+    /// A file with a bearer token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Made-up events: how many different keys.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keys: u64,
+    /// Made-up events: their `type`.
+    #[arg(long = "type", value_name = "TYPE", default_value = "jaiminho.sample.v1")]
+    pub(crate) ty: String,
+    /// Made-up events: bytes of filling in each.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(crate) size: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Tail {
+    /// Only these topics; `*` stands for any characters. Can be repeated.
+    #[arg(long, short, value_name = "TOPIC")]
+    pub(crate) topic: Vec<String>,
+    /// Where to begin. Default: with the last 10 records of each partition.
+    #[arg(long, value_enum, conflicts_with = "last")]
+    pub(crate) from: Option<From>,
+    /// Begin with the last N records of each partition.
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<u32>,
+    /// Stop after N records.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Stop at the end of what is there.
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// Kafka's address, instead of the pipeline's.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) bootstrap_servers: Option<String>,
+}
+
+/// Where a tail begins.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum From {
+    /// With the oldest record.
+    Beginning,
+    /// With the next one.
+    End,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// A folder that is new or empty.
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// `stage`, or one component: source, source.http, transform.vrl, sink.kafka …
+    #[arg(value_name = "WHAT")]
+    pub(crate) what: Option<String>,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        Ok(_) | Err(_) => Err("must be a number above 0".into()),
+    }
+}
+
+/// Longest that a drain takes when the pipeline says nothing.
+pub(crate) const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{}", sub.get_name());
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        let before = Cli::parse_from(["jaiminho", "-f", "a.yaml", "--set", "a.b=1", "validate"]);
+        let after = Cli::parse_from(["jaiminho", "validate", "--file", "a.yaml", "--set", "a.b=1"]);
+        assert_eq!(before.global.file, after.global.file);
+        assert_eq!(before.global.set, after.global.set);
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for arguments in [vec!["send"], vec!["send", "x", "--count", "3"], vec!["send", "--count", "3", "--rate", "0"], vec!["stage"]] {
+            assert!(Cli::try_parse_from(std::iter::once("jaiminho").chain(arguments.iter().copied())).is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! One module for each command.
+
+pub(crate) mod completions;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod schema;
+pub(crate) mod send;
+pub(crate) mod stage;
+pub(crate) mod tail;
+pub(crate) mod test;
+pub(crate) mod up;
+pub(crate) mod validate;
+
+use std::future::Future;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jaiminho_core::Instance;
+
+use crate::config::{Config, Setting, load};
+use crate::cli::Global;
+use crate::exit::Failure;
+
+/// Loads the pipeline file and logs its warnings.
+pub(crate) fn load_logged(global: &Global, setting: Setting) -> Result<Config, Failure> {
+    let config = load(&global.file, &global.overrides(), setting)?;
+    for warning in &config.warnings.0 {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// Runs `future` on a runtime of this process's own.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::software(format!("no runtime: {error}")))?.block_on(future)
+}
+
+/// This replica: the time in ms, so that a later start is greater, and 20 random bits, so that no two are equal.
+pub(crate) fn instance(name: String) -> Instance {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let random = RandomState::new().build_hasher().finish() & 0xf_ffff;
+    Instance { name, incarnation: u64::try_from(now_ms).unwrap_or_default() << 20 | random }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_start_has_the_greater_incarnation() {
+        let first = instance("a".into());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(instance("a".into()).incarnation > first.incarnation);
+    }
+}

@@ -1,0 +1,123 @@
+//! `jaiminho stage NAME`: one stage as a gRPC service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jaiminho_link::{Server, ServerConfig};
+use jaiminho_runtime::StageEnd;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{block_on, instance, load_logged};
+use crate::admin::{self, Readiness};
+use crate::cli::{Global, StageArgs};
+use crate::config::model::Stage;
+use crate::config::{Config, Setting};
+use crate::exit::Failure;
+use crate::signals::Signals;
+use crate::wire::{Links, Wiring};
+
+/// Time for connections to close once the stage has ended.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure> {
+    let config = load_logged(global, Setting::Apart)?;
+    let Some(stage) = config.pipeline.stages.get(&arguments.stage) else {
+        let known: Vec<&str> = config.pipeline.stages.keys().map(String::as_str).collect();
+        return Err(Failure::usage(format!("the pipeline has no stage `{}`; it has: {}", arguments.stage, known.join(", "))));
+    };
+    block_on(serve(&config, stage, arguments))
+}
+
+async fn serve(config: &Config, stage: &Stage, arguments: &StageArgs) -> Result<(), Failure> {
+    let name = arguments.stage.as_str();
+    let metrics = jaiminho_telemetry::install_metrics().map_err(Failure::software)?;
+    describe(&config.pipeline.pipeline, name);
+    let mut signals = Signals::listen()?;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (listener, listening) = admin::bind(&arguments.listen, "--listen").await?;
+    let (admin_listener, admin_address) = admin::bind(&arguments.admin, "--admin").await?;
+    let advertised = arguments.advertise.clone().unwrap_or_else(|| format!("{}:{}", hostname(), listening.port()));
+    let instance = instance(arguments.name.clone().unwrap_or(advertised));
+
+    let wiring = Wiring { config, links: Links::Apart(tasks.clone()), embedded: None };
+    let wired = wiring.stage(name, stage, instance.clone())?;
+    let handle = jaiminho_runtime::spawn(wired.stage);
+    let server_config = ServerConfig {
+        connections_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX).saturating_mul(2),
+        tls: stage.tls.clone().filter(|tls| tls.cert.is_some()),
+        ..ServerConfig::default()
+    };
+    let server = Server::new(Arc::new(handle.clone()), server_config).await.map_err(Failure::config)?;
+    let (health, readiness) = (server.health(), Readiness::default());
+    let serving = tokio::spawn(server.run(listener, stop.clone()));
+    admin::serve(admin_listener, readiness.clone(), vec![handle.clone()], metrics, &tasks, stop.clone());
+    readiness.set(true);
+    health.set_ready(true).await;
+    let http = wired.http.map(|address| address.to_string());
+    tracing::info!(stage = name, instance = instance.name, %listening, admin = %admin_address, http, "stage runs");
+
+    let end = tokio::select! {
+        end = handle.ended() => end,
+        number = signals.next() => {
+            tracing::info!(signal = number, deadline_ms = millis(stage.drain.0), "draining");
+            readiness.set(false);
+            health.set_ready(false).await;
+            signals.abort_on_next();
+            handle.drain(stage.drain.0).await
+        }
+    };
+    readiness.set(false);
+    stop.cancel();
+    tasks.close();
+    let closed = async {
+        let served = serving.await;
+        tasks.wait().await;
+        served
+    };
+    match tokio::time::timeout(CLOSE_DEADLINE + CLOSE_DEADLINE, closed).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => return Err(Failure::unavailable(error)),
+        Ok(Err(error)) => return Err(Failure::software(error)),
+        Err(_) => tracing::warn!("connections that did not close are cut"),
+    }
+    ended(name, end)
+}
+
+/// What the end of a stage means for the process.
+pub(crate) fn ended(stage: &str, end: StageEnd) -> Result<(), Failure> {
+    match end {
+        StageEnd::Drained { unsettled: 0 } => {
+            tracing::info!(stage, "drained");
+            Ok(())
+        }
+        StageEnd::Drained { unsettled } => {
+            tracing::warn!(stage, unsettled, "drained, but not everything was settled by the deadline");
+            Ok(())
+        }
+        StageEnd::Fenced(name) => {
+            Err(Failure::unavailable(format!("stage `{stage}`: a newer process has the name {name}; give each instance its own --name")))
+        }
+        StageEnd::SourceFailed(text) => Err(Failure::unavailable(format!("stage `{stage}`: its source failed: {text}"))),
+    }
+}
+
+/// Says in the metrics what runs.
+pub(crate) fn describe(pipeline: &str, stage: &str) {
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", env!("JAIMINHO_COMMIT").to_owned()),
+        ("pipeline", pipeline.to_owned()),
+        ("stage", stage.to_owned()),
+    ];
+    metrics::gauge!(jaiminho_telemetry::names::INFO, &labels).set(1.0);
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn hostname() -> String {
+    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    from_kernel.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
+}

@@ -1,0 +1,107 @@
+//! `jaiminho tail`: what is in Kafka.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jaiminho_kafka::{Start, Tail, TailConfig, TailRecord, client_config};
+use serde_json::json;
+
+use crate::cli::{From, Global, Tail as Arguments};
+use crate::config::component::{KafkaConfig, Sink};
+use crate::config::{Setting, load};
+use crate::exit::Failure;
+use crate::output::line;
+use crate::running::Running;
+
+/// Records of each partition that are shown at first.
+const LAST_DEFAULT: u32 = 10;
+/// How long to wait for one record before looking whether the end is reached.
+const WAIT: Duration = Duration::from_millis(250);
+
+pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure> {
+    let (bootstrap_servers, properties) = cluster(global, arguments)?;
+    let start = match (arguments.from, arguments.last) {
+        (Some(From::Beginning), _) => Start::Beginning,
+        (Some(From::End), _) => Start::End,
+        (None, last) => Start::Last(last.unwrap_or(LAST_DEFAULT)),
+    };
+    let config = TailConfig { bootstrap_servers: bootstrap_servers.clone(), properties, topics: arguments.topic.clone(), start };
+    let unavailable = |error: jaiminho_kafka::TailError| Failure::unavailable(format!("{bootstrap_servers}: {error}"));
+    let mut tail = Tail::open(config).map_err(unavailable)?;
+    let mut left = arguments.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        match tail.next(WAIT).map_err(unavailable)? {
+            Some(record) => {
+                line(if global.json { as_json(&record).to_string() } else { text(&record) })?;
+                left -= 1;
+            }
+            None if arguments.no_follow && tail.is_at_end() => break,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where the records are: named, or of the running `up`, or of the pipeline's sinks.
+fn cluster(global: &Global, arguments: &Arguments) -> Result<(String, BTreeMap<String, String>), Failure> {
+    if let Some(named) = &arguments.bootstrap_servers {
+        return Ok((named.clone(), BTreeMap::new()));
+    }
+    let config = load(&global.file, &global.overrides(), Setting::Together)?;
+    let pipeline = &config.pipeline.pipeline;
+    let sinks: Vec<&KafkaConfig> = config
+        .pipeline
+        .stages
+        .values()
+        .filter_map(|stage| match stage.sink.as_ref()? {
+            Sink::Kafka(kafka) => Some(&**kafka),
+            Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_) => None,
+        })
+        .collect();
+    if let Some(embedded) = Running::find(pipeline).and_then(|running| running.bootstrap_servers) {
+        return Ok((embedded, BTreeMap::new()));
+    }
+    let Some(sink) = sinks.iter().find(|sink| !sink.is_embedded()) else {
+        return Err(Failure::unavailable(match sinks.is_empty() {
+            true => format!("pipeline `{pipeline}` has no Kafka sink; --bootstrap-servers names a broker"),
+            false => format!("the broker of pipeline `{pipeline}` is inside `jaiminho up`, which does not run; start it, or name a broker by --bootstrap-servers"),
+        }));
+    };
+    let mut properties = client_config(sink).map_err(Failure::config)?;
+    let servers = properties.remove("bootstrap.servers").unwrap_or_default();
+    Ok((servers, properties))
+}
+
+fn as_json(record: &TailRecord) -> serde_json::Value {
+    let headers: serde_json::Map<String, serde_json::Value> =
+        record.headers.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    json!({
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp_ms,
+        "key": record.key.as_deref().map(String::from_utf8_lossy),
+        "headers": headers,
+        "event": record.event.as_ref().map(jaiminho_event::CloudEvent::to_json),
+        "value": record.value.as_deref().map(String::from_utf8_lossy),
+    })
+}
+
+fn text(record: &TailRecord) -> String {
+    let key = record.key.as_deref().map_or("none".into(), |key| printable(&String::from_utf8_lossy(key)));
+    let mut text = format!("{} [{}] @{}  key {key}\n", record.topic, record.partition, record.offset);
+    for (name, value) in &record.headers {
+        text.push_str(&format!("  {}: {}\n", printable(name), printable(value)));
+    }
+    match (&record.event, &record.value) {
+        (Some(event), _) => text.push_str(&format!("{:#}\n", event.to_json())),
+        (None, Some(value)) => text.push_str(&format!("{}\n", printable(&String::from_utf8_lossy(value)))),
+        (None, None) => text.push_str("(empty)\n"),
+    }
+    text
+}
+
+/// What strangers wrote may not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|next| if next.is_control() { '\u{fffd}' } else { next }).collect()
+}

@@ -1,0 +1,199 @@
+//! `jaiminho up`: all stages in one process, with the embedded broker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::select_all;
+use jaiminho_kafka::EmbeddedBroker;
+use jaiminho_link::InProcess;
+use jaiminho_runtime::{StageEnd, StageHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::stage::{describe, ended, millis};
+use super::{block_on, instance, load_logged};
+use crate::admin::{self, Readiness};
+use crate::cli::{DRAIN_DEFAULT, Global, Up};
+use crate::config::component::Sink;
+use crate::config::{Config, Setting};
+use crate::exit::Failure;
+use crate::output;
+use crate::running::Running;
+use crate::signals::Signals;
+use crate::wire::{Links, Wiring};
+
+/// Even when the deadline has passed, a stage has so long to say that it ends.
+const DRAIN_MIN: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(global: &Global, up: &Up) -> Result<(), Failure> {
+    let config = load_logged(global, Setting::Together)?;
+    block_on(serve(&config, global, up))
+}
+
+/// A stage that runs, in pipeline order.
+struct Started {
+    name: String,
+    is_source: bool,
+    handle: StageHandle,
+}
+
+#[derive(Default)]
+struct Edges {
+    http: Option<String>,
+    websocket: Option<String>,
+}
+
+async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure> {
+    let metrics = jaiminho_telemetry::install_metrics().map_err(Failure::software)?;
+    let mut signals = Signals::listen()?;
+    let (tasks, stop, readiness) = (TaskTracker::new(), CancellationToken::new(), Readiness::default());
+    let (admin_listener, admin_address) = admin::bind(&up.admin, "--admin").await?;
+    let broker = embedded(config)?;
+    let bootstrap_servers = broker.as_ref().map(EmbeddedBroker::bootstrap_servers);
+    let (started, edges) = start(config, bootstrap_servers.clone())?;
+    let handles = started.iter().map(|stage| stage.handle.clone()).collect();
+    admin::serve(admin_listener, readiness.clone(), handles, metrics, &tasks, stop.clone());
+
+    let pipeline = config.pipeline.pipeline.clone();
+    let running = Running {
+        pid: std::process::id(),
+        pipeline,
+        bootstrap_servers,
+        http: edges.http,
+        websocket: edges.websocket,
+        admin: admin_address,
+    };
+    let announced = running.announce();
+    if let Err(error) = &announced {
+        tracing::warn!(%error, "other commands won't find this process");
+    }
+    readiness.set(true);
+    greet(&running, global)?;
+
+    let result = tokio::select! {
+        first = first_end(&started) => first,
+        number = signals.next() => {
+            tracing::info!(signal = number, "draining");
+            readiness.set(false);
+            signals.abort_on_next();
+            Ok(())
+        }
+    };
+    readiness.set(false);
+    let drained = drain(config, &started).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    result.and(drained)
+}
+
+/// The embedded broker, where a sink wants it.
+fn embedded(config: &Config) -> Result<Option<EmbeddedBroker>, Failure> {
+    let wants = |sink: &Sink| match sink {
+        Sink::Kafka(kafka) => kafka.is_embedded(),
+        Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_) => false,
+    };
+    if !config.pipeline.stages.values().any(|stage| stage.sink.as_ref().is_some_and(wants)) {
+        return Ok(None);
+    }
+    EmbeddedBroker::start(&[]).map(Some).map_err(|error| Failure::unavailable(format!("embedded broker: {error}")))
+}
+
+/// Starts all stages, consumers first: none is there without those that take its events.
+fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edges), Failure> {
+    let links = InProcess::new();
+    let wiring = Wiring { config, links: Links::Together(links.clone()), embedded };
+    let mut edges = Edges::default();
+    let mut wired = Vec::new();
+    for (name, stage) in config.in_order() {
+        let made = wiring.stage(name, stage, instance(name.to_owned()))?;
+        let path = |default: &str, path: Option<&str>| path.unwrap_or(default).to_owned();
+        if let Some(crate::config::component::Source::Ingest(ingest)) = &stage.source {
+            let http = ingest.http.as_ref().map(|http| http.path.as_str());
+            let socket = ingest.websocket.as_ref().map(|socket| socket.path.as_str());
+            edges.http = edges.http.or_else(|| made.http.map(|at| format!("http://{}{}", local(at), path("/", http))));
+            edges.websocket = edges.websocket.or_else(|| made.websocket.map(|at| format!("ws://{}{}", local(at), path("/", socket))));
+        }
+        wired.push((name, stage, made));
+    }
+    let mut started = Vec::new();
+    for (name, stage, made) in wired.into_iter().rev() {
+        describe(&config.pipeline.pipeline, name);
+        let handle = jaiminho_runtime::spawn(made.stage);
+        links.register(name, Arc::new(handle.clone()));
+        started.push(Started { name: name.to_owned(), is_source: stage.source.is_some(), handle });
+    }
+    started.reverse();
+    Ok((started, edges))
+}
+
+/// An address that a person on this machine can type.
+fn local(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
+}
+
+/// Resolves when a stage fails, or when every source has come to its end.
+async fn first_end(started: &[Started]) -> Result<(), Failure> {
+    let mut waiting: Vec<_> = started.iter().map(|stage| Box::pin(async move { (stage, stage.handle.ended().await) })).collect();
+    let mut sources = started.iter().filter(|stage| stage.is_source).count();
+    while !waiting.is_empty() {
+        let ((stage, end), _, rest) = select_all(waiting).await;
+        waiting = rest;
+        match end {
+            StageEnd::Drained { .. } if stage.is_source => {
+                sources -= 1;
+                if sources == 0 {
+                    return Ok(());
+                }
+            }
+            StageEnd::Drained { .. } => {}
+            StageEnd::Fenced(_) | StageEnd::SourceFailed(_) => return ended(&stage.name, end),
+        }
+    }
+    Ok(())
+}
+
+/// In pipeline order, the sources first, all within one deadline.
+async fn drain(config: &Config, started: &[Started]) -> Result<(), Failure> {
+    let longest = config.pipeline.stages.values().map(|stage| stage.drain.0).max().unwrap_or(DRAIN_DEFAULT);
+    let deadline = Instant::now() + longest;
+    let mut result = Ok(());
+    for stage in started {
+        let left = deadline.saturating_duration_since(Instant::now()).max(DRAIN_MIN);
+        tracing::debug!(stage = stage.name, deadline_ms = millis(left), "draining");
+        let end = stage.handle.drain(left).await;
+        result = result.and(ended(&stage.name, end));
+    }
+    result
+}
+
+/// What runs, and what to type next.
+fn greet(running: &Running, global: &Global) -> Result<(), Failure> {
+    if global.json {
+        return output::line(serde_json::to_string(running).map_err(Failure::software)?);
+    }
+    let file = if global.file.as_os_str() == "pipeline.yaml" { String::new() } else { format!(" -f {}", global.file.display()) };
+    let mut text = format!("Pipeline {} runs.\n\n", running.pipeline);
+    let mut say = |what: &str, value: &str| text.push_str(&format!("  {what:<10}{value}\n"));
+    if let Some(http) = &running.http {
+        say("HTTP", http);
+    }
+    if let Some(websocket) = &running.websocket {
+        say("WebSocket", websocket);
+    }
+    if let Some(broker) = &running.bootstrap_servers {
+        say("broker", &format!("{broker} (embedded: in memory, keeps at most 5 MiB or 100,000 records a partition)"));
+    }
+    say("metrics", &format!("http://{}/metrics", local(running.admin)));
+    text.push_str("\nTry, in another terminal:\n\n");
+    if let Some(http) = &running.http {
+        text.push_str(&format!("  curl -i {http} -H 'content-type: application/json' -d '{{\"hello\": \"world\"}}'\n"));
+        text.push_str(&format!("  jaiminho send{file} --count 100\n"));
+    }
+    if running.bootstrap_servers.is_some() {
+        text.push_str(&format!("  jaiminho tail{file}\n"));
+    }
+    text.push_str("\nCtrl-C drains and stops.");
+    output::line(text)
+}

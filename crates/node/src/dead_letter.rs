@@ -1,0 +1,99 @@
+//! A dead letter: a CloudEvent that carries the rejected event, and says who rejected it and why.
+
+use bytes::Bytes;
+use jaiminho_core::{Event, Reason, Rejection};
+use jaiminho_event::{CloudEvent, Data, EventView, Value, format_timestamp, identity};
+
+/// `type` of every dead letter.
+pub(crate) const TYPE: &str = "jaiminho.dead_letter.v1";
+/// Most bytes of the rejected event in it: what a broker takes, less room for the attributes.
+const DATA_BYTES_MAX: usize = 900 * 1024;
+
+/// Makes it. The same for each redelivery, but for `attempt`: its id follows from the rejected event's.
+///
+/// Data: the rejected event in CloudEvents' JSON format; its bytes where it is no CloudEvent, or (cut, with
+/// `truncated`) where it is too large.
+pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection: &Rejection) -> Bytes {
+    let view = EventView::parse(&event.payload).ok();
+    let id = match &view {
+        Some(view) => identity(view.source(), view.id()),
+        None => xxhash_rust::xxh3::xxh3_128(&event.payload),
+    };
+    let mut letter = CloudEvent::new(format!("{id:032x}"), format!("/{pipeline}/{stage}"), TYPE);
+    let mut set = |name: &str, value: Value| {
+        letter.attributes.insert(name.to_owned(), value);
+    };
+    set("stage", stage.into());
+    set("reason", reason(rejection.reason).into());
+    set("reasontext", rejection.text.chars().filter(|next| !next.is_control()).collect::<String>().into());
+    set("attempt", Value::Integer(i32::try_from(event.attempt).unwrap_or(i32::MAX)));
+    let nanos = u32::try_from(event.arrived_ms % 1000).unwrap_or_default() * 1_000_000;
+    if let Some(time) = format_timestamp(i64::try_from(event.arrived_ms / 1000).unwrap_or_default(), nanos) {
+        set("time", Value::Timestamp(time));
+    }
+    if let Some(key) = view.as_ref().and_then(|view| view.attribute("partitionkey")) {
+        set("partitionkey", key.into_owned().into());
+    }
+    let text = view.map(|view| view.to_event().to_json().to_string()).filter(|text| text.len() <= DATA_BYTES_MAX);
+    match text {
+        Some(text) => {
+            set("datacontenttype", "application/cloudevents+json".into());
+            letter.data = Data::Text(text);
+        }
+        None => {
+            set("datacontenttype", "application/cloudevents+protobuf".into());
+            let length = event.payload.len().min(DATA_BYTES_MAX);
+            if length < event.payload.len() {
+                set("truncated", Value::Boolean(true));
+            }
+            letter.data = Data::Binary(Bytes::copy_from_slice(&event.payload[..length]));
+        }
+    }
+    letter.encode()
+}
+
+fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Malformed => "malformed",
+        Reason::Invalid => "invalid",
+        Reason::TooLarge => "too_large",
+        Reason::Exhausted => "exhausted",
+        Reason::Refused => "refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jaiminho_core::Origin;
+
+    use super::*;
+
+    fn rejected(payload: Bytes) -> CloudEvent {
+        let event = Event { payload, key: None, attempt: 2, arrived_ms: 1_500, deadline_ms: None, origin: Origin::default(), trace: None };
+        let rejection = Rejection { reason: Reason::Invalid, text: "no unit\n".into(), stored: false };
+        CloudEvent::decode(&dead_letter("p", "convert", &event, &rejection)).unwrap()
+    }
+
+    #[test]
+    fn it_shows_the_event_and_why_it_was_rejected() {
+        let mut event = CloudEvent::new("1", "/s", "t");
+        event.set("partitionkey", "k".into()).unwrap();
+        event.data = Data::Text("{\"temp\":1}".into());
+        let letter = rejected(event.encode());
+        letter.validate().unwrap();
+        let json = letter.to_json();
+        assert_eq!(json["data"]["data"]["temp"], 1);
+        assert_eq!((&json["reason"], &json["reasontext"], &json["stage"]), (&"invalid".into(), &"no unit".into(), &"convert".into()));
+        assert_eq!((&json["partitionkey"], &json["time"]), (&"k".into(), &"1970-01-01T00:00:01.5Z".into()));
+        assert_eq!(json["id"], format!("{:032x}", identity("/s", "1")));
+    }
+
+    #[test]
+    fn what_is_no_event_or_too_large_is_kept_as_bytes() {
+        let letter = rejected(Bytes::from_static(b"\xff\xff garbage"));
+        assert_eq!(letter.data, Data::Binary(Bytes::from_static(b"\xff\xff garbage")));
+        let letter = rejected(Bytes::from(vec![0xff; 2 << 20]));
+        assert_eq!(letter.attribute("truncated").unwrap(), "true");
+        assert!(letter.encode().len() < 1 << 20);
+    }
+}

@@ -1,0 +1,74 @@
+//! What a running `jaiminho up` tells other commands: a small file in the user's run-time folder.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a running pipeline is reached.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    pub(crate) pipeline: String,
+    /// Of the embedded broker.
+    pub(crate) bootstrap_servers: Option<String>,
+    pub(crate) http: Option<String>,
+    pub(crate) websocket: Option<String>,
+    pub(crate) admin: SocketAddr,
+}
+
+/// The file; removed when dropped.
+pub(crate) struct Announced(PathBuf);
+
+impl Running {
+    /// Writes the file of this pipeline, in place of an older one.
+    pub(crate) fn announce(&self) -> io::Result<Announced> {
+        let folder = folder()?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        if fs::metadata(&folder)?.uid() != uid()? {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} belongs to somebody else", folder.display())));
+        }
+        let path = folder.join(format!("{}.json", self.pipeline));
+        let temporary = folder.join(format!("{}.{}", self.pipeline, self.pid));
+        fs::write(&temporary, serde_json::to_vec(self).map_err(io::Error::other)?)?;
+        fs::rename(&temporary, &path)?;
+        Ok(Announced(path))
+    }
+
+    /// The running process of `pipeline`, if there is one.
+    pub(crate) fn find(pipeline: &str) -> Option<Self> {
+        let folder = folder().ok()?;
+        if fs::metadata(&folder).ok()?.uid() != uid().ok()? {
+            return None;
+        }
+        let running: Self = serde_json::from_slice(&fs::read(folder.join(format!("{pipeline}.json"))).ok()?).ok()?;
+        // A file that a killed process left behind means nothing.
+        PathBuf::from(format!("/proc/{}", running.pid)).exists().then_some(running)
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let own = fs::read(&self.0).ok().and_then(|json| serde_json::from_slice::<Running>(&json).ok());
+        // A newer process may have put its own file in place of this one.
+        if own.is_some_and(|running| running.pid == std::process::id())
+            && let Err(error) = fs::remove_file(&self.0)
+        {
+            tracing::debug!(%error, "the run-time file stays");
+        }
+    }
+}
+
+fn folder() -> io::Result<PathBuf> {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty()) {
+        Some(folder) => Ok(PathBuf::from(folder).join("jaiminho")),
+        None => Ok(std::env::temp_dir().join(format!("jaiminho-{}", uid()?))),
+    }
+}
+
+fn uid() -> io::Result<u32> {
+    Ok(fs::metadata("/proc/self")?.uid())
+}

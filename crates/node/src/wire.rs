@@ -1,0 +1,213 @@
+//! From a checked pipeline to a stage that can be spawned: logs, groups, upstreams, role.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jaiminho_convert::{Limits as ConvertLimits, ParseMemory, Program};
+use jaiminho_core::{GroupKind, Instance, OutputConfig, RequiredGroup, Window};
+use jaiminho_discovery::Fixed;
+use jaiminho_event::Template;
+use jaiminho_ingest::{BindError, HttpSource};
+use jaiminho_kafka::KafkaSink;
+use jaiminho_link::{Connector, ConnectorConfig, InProcess};
+use jaiminho_runtime::{
+    Connect, DeadLetterSpec, Discover, OutputSpec, Role, Settler, Sink as RuntimeSink, StageConfig, StageLimits, UpstreamSpec,
+};
+use tokio_util::task::TaskTracker;
+
+use crate::components;
+use crate::config::Config;
+use crate::config::component::{Sink, Source};
+use crate::config::memory::SPAN_FACTOR;
+use crate::config::model::{Dispatch, Group, Log, Stage, Subscription};
+use crate::dead_letter::dead_letter;
+use crate::exit::Failure;
+
+/// How long an old owner may keep deliveries of a revoked partition.
+const HANDOVER_MS: u64 = 10_000;
+/// How long an attached group outlives its last member.
+const ATTACHED_TTL_MS: u64 = 30_000;
+
+/// What stages are connected by.
+#[derive(Clone)]
+pub(crate) enum Links {
+    /// All stages are in this process.
+    Together(InProcess),
+    /// gRPC; the links' tasks are spawned here.
+    Apart(TaskTracker),
+}
+
+/// A stage before it is spawned: everything that can fail has been done, ports of its source are bound.
+pub(crate) struct Wired {
+    pub(crate) stage: StageConfig,
+    /// Where its source listens.
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) websocket: Option<SocketAddr>,
+}
+
+/// Who a producer's instances are, and how to connect to one.
+type Reach = (Box<dyn Discover>, Arc<dyn Connect>);
+
+/// Makes stages of one pipeline.
+pub(crate) struct Wiring<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) links: Links,
+    /// What `embedded` stands for.
+    pub(crate) embedded: Option<String>,
+}
+
+impl Wiring<'_> {
+    /// The stage `name` as `instance`.
+    pub(crate) fn stage(&self, name: &str, stage: &Stage, instance: Instance) -> Result<Wired, Failure> {
+        let (role, http, websocket) = self.role(name, stage)?;
+        let pipeline = self.config.pipeline.pipeline.clone();
+        let outputs = self.config.has_main_output(name).then(|| self.output(name.to_owned(), stage, &stage.log, false));
+        let letters = self.config.has_dead_letters(name).then(|| {
+            let output = self.output(format!("{name}.dead_letter"), stage, &stage.dead_letter_log, true);
+            let (pipeline, name) = (pipeline.clone(), name.to_owned());
+            DeadLetterSpec { output, make: Arc::new(move |event, rejection| dead_letter(&pipeline, &name, event, rejection)) }
+        });
+        let upstreams = stage.subscribe_to.iter().map(|subscription| self.upstream(stage, subscription));
+        let stage = StageConfig {
+            pipeline,
+            stage: name.to_owned(),
+            instance,
+            outputs: outputs.into_iter().collect(),
+            dead_letter: letters,
+            upstreams: upstreams.collect::<Result<_, _>>()?,
+            role,
+            limits: StageLimits {
+                concurrency: stage.concurrency as usize,
+                timeout: stage.timeout.0,
+                max_failures: stage.max_failures,
+                event_bytes_max: stage.limits.event_bytes.0,
+                ..StageLimits::default()
+            },
+        };
+        Ok(Wired { stage, http, websocket })
+    }
+
+    fn output(&self, name: String, stage: &Stage, log: &Log, drops_without_group: bool) -> OutputSpec {
+        let required = self.config.subscriptions().filter(|(_, wanted)| wanted.output == name && wanted.group == Group::Required);
+        let groups = required.map(|(consumer, wanted)| RequiredGroup {
+            name: consumer.to_owned(),
+            dispatch: match wanted.dispatch {
+                Dispatch::Keyed => jaiminho_core::Dispatch::Keyed,
+                Dispatch::Demand => jaiminho_core::Dispatch::Demand,
+            },
+        });
+        let config = OutputConfig {
+            capacity_events: log.events,
+            capacity_bytes: log.bytes.0,
+            span: log.events.saturating_mul(SPAN_FACTOR),
+            links_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX),
+            handover_ms: HANDOVER_MS,
+            attached_ttl_ms: ATTACHED_TTL_MS,
+            drops_without_group,
+            groups: groups.collect(),
+        };
+        OutputSpec { name, config }
+    }
+
+    fn upstream(&self, stage: &Stage, subscription: &Subscription) -> Result<UpstreamSpec, Failure> {
+        let (discover, connect) = self.reach(stage, subscription.stage())?;
+        Ok(UpstreamSpec {
+            output: subscription.output.clone(),
+            kind: match subscription.group {
+                Group::Required => GroupKind::Required,
+                Group::Attached => GroupKind::Attached,
+                Group::Tap => GroupKind::Tap,
+            },
+            window: Window { events: stage.window.max_demand, bytes: stage.window.bytes.0 },
+            min_demand: stage.window.min_demand(),
+            discover,
+            connect,
+        })
+    }
+
+    /// Where a producer's instances are, and how to connect to them.
+    fn reach(&self, stage: &Stage, producer: &str) -> Result<Reach, Failure> {
+        match &self.links {
+            Links::Together(links) => Ok((Box::new(Fixed::new([InProcess::address(producer)])), Arc::new(links.clone()))),
+            Links::Apart(tasks) => {
+                let at = self.config.pipeline.stages.get(producer).and_then(|producer| producer.at.as_ref());
+                let at = at.ok_or_else(|| Failure::config(format!("stage `{producer}` has no `at`")))?;
+                // Addresses that DNS gave are bare: certificates are checked for the name that was asked for.
+                let tls = stage.tls.clone().map(|mut tls| {
+                    tls.server_name = tls.server_name.or_else(|| at.host().map(str::to_owned));
+                    tls
+                });
+                let config = ConnectorConfig { tls, ..ConnectorConfig::default() };
+                Ok((at.discover(), Arc::new(Connector::new(config, tasks.clone()))))
+            }
+        }
+    }
+
+    fn role(&self, name: &str, stage: &Stage) -> Result<(Role, Option<SocketAddr>, Option<SocketAddr>), Failure> {
+        if let Some(source) = &stage.source {
+            return self.source(name, stage, source);
+        }
+        if let Some(steps) = &stage.transform {
+            let program = Program::compile(steps, &self.config.base_dir).map_err(|errors| compile_failure(name, &errors))?;
+            for warning in program.warnings() {
+                tracing::warn!(stage = name, %warning, "transform");
+            }
+            let limits = ConvertLimits {
+                parse_memory: ParseMemory::new(stage.limits.parse_bytes.0),
+                outputs_max: stage.limits.outputs as usize,
+                output_bytes_max: usize::try_from(stage.limits.outputs_bytes.0).unwrap_or(usize::MAX),
+            };
+            return Ok((Role::Transform(Arc::new(program.with_limits(limits))), None, None));
+        }
+        let Some(sink) = &stage.sink else {
+            return Err(Failure::software(format!("stage `{name}` has no role")));
+        };
+        let settler = Settler::default();
+        Ok((Role::Sink(self.sink(name, sink, settler.clone())?, settler), None, None))
+    }
+
+    fn source(&self, name: &str, stage: &Stage, source: &Source) -> Result<(Role, Option<SocketAddr>, Option<SocketAddr>), Failure> {
+        let key = stage.key.as_deref().map(Template::parse).transpose();
+        let key = key.map_err(|error| Failure::config(format!("stage `{name}`: key: {error}")))?;
+        let pipeline = &self.config.pipeline.pipeline;
+        match source {
+            Source::Ingest(ingest) => {
+                let source = HttpSource::bind((**ingest).clone(), key, pipeline, name).map_err(|error| {
+                    let text = format!("stage `{name}`: {error}");
+                    match error {
+                        BindError::Config(_) | BindError::Tokens { .. } => Failure::config(text),
+                        BindError::Listen { .. } => Failure::unavailable(text),
+                    }
+                })?;
+                let (http, websocket) = (ingest.http.is_some().then(|| source.local_addr()), source.websocket_addr());
+                Ok((Role::Source(Box::new(source)), http, websocket))
+            }
+            Source::Generate(made) => {
+                let source = components::generate(&made.generate, key, pipeline, name);
+                Ok((Role::Source(source.map_err(|error| Failure::config(format!("stage `{name}`: {error}")))?), None, None))
+            }
+        }
+    }
+
+    fn sink(&self, name: &str, sink: &Sink, settler: Settler) -> Result<Box<dyn RuntimeSink>, Failure> {
+        let failure = |error: &dyn std::fmt::Display| Failure::config(format!("stage `{name}`: {error}"));
+        Ok(match sink {
+            Sink::Kafka(kafka) => {
+                let mut kafka = (**kafka).clone();
+                if kafka.is_embedded() {
+                    kafka.bootstrap_servers = self.embedded.clone();
+                }
+                Box::new(KafkaSink::new(&kafka, settler).map_err(|error| failure(&error))?)
+            }
+            Sink::Stdout(stdout) => components::stdout(stdout, settler),
+            Sink::File(file) => components::file(file, &self.config.base_dir, settler).map_err(|error| failure(&error))?,
+            Sink::Blackhole(blackhole) => components::blackhole(blackhole, settler),
+        })
+    }
+}
+
+/// Every mistake of a stage's programs.
+pub(crate) fn compile_failure(stage: &str, errors: &[jaiminho_convert::CompileError]) -> Failure {
+    let lines: Vec<String> = errors.iter().map(|error| format!("stage `{stage}`: {error}")).collect();
+    Failure::config(lines.join("\n"))
+}

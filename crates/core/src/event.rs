@@ -52,4 +52,4 @@ impl Event {
 }
 
 /// Bytes that an event costs beside its payload: columns, slot, cursor state of four groups.
-pub const EVENT_OVERHEAD_BYTES: u64 = 128;
+pub const EVENT_OVERHEAD_BYTES: u64 = 256;

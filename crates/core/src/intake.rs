@@ -66,7 +66,8 @@ impl Intake {
             }
             if received.events >= self.granted.events || received.bytes >= self.granted.bytes {
                 let Credit { events, bytes } = self.granted;
-                let what = format!("delivery {} is beyond the credit of {events} events, {bytes} bytes", delivery.number);
+                let what =
+                    format!("delivery {} is beyond the credit of {events} events, {bytes} bytes", delivery.number);
                 return Err(LinkError::Violation(what));
             }
             received.events += 1;
@@ -167,8 +168,15 @@ mod tests {
 
     fn delivery(number: u64, size: usize) -> Delivery {
         let payload = Bytes::from(vec![0; size]);
-        let event =
-            Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms: None, origin: Origin::default(), trace: None };
+        let event = Event {
+            payload,
+            key: None,
+            attempt: 1,
+            arrived_ms: 0,
+            deadline_ms: None,
+            origin: Origin::default(),
+            trace: None,
+        };
         Delivery { number, event }
     }
 

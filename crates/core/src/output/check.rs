@@ -19,7 +19,9 @@ impl Output {
         self.check_links()?;
         for (_, group) in self.groups.iter().filter(|(_, group)| group.kind != GroupKind::Tap) {
             let check = self.check_places(group).and_then(|()| self.check_queues(group));
-            check.and_then(|()| self.check_partitions(group)).map_err(|what| format!("group {}: {what}", group.name))?;
+            check
+                .and_then(|()| self.check_partitions(group))
+                .map_err(|what| format!("group {}: {what}", group.name))?;
             if is_dispatched {
                 self.check_causes(group).map_err(|what| format!("group {}: {what}", group.name))?;
             }
@@ -72,18 +74,23 @@ impl Output {
             ensure(assigned.events <= granted.events, || format!("link {key}: more events than credit"))?;
             let largest = link.assigned.iter().map(|&offset| log.size(offset)).max().unwrap_or(0);
             let over = assigned.bytes.saturating_sub(granted.bytes);
-            ensure(over == 0 || link.assigned.is_empty() || over < largest.max(1), || format!("link {key}: over by {over}"))?;
+            ensure(over == 0 || link.assigned.is_empty() || over < largest.max(1), || {
+                format!("link {key}: over by {over}")
+            })?;
             let waiting = link.assigned.len() + link.tapped.len();
             ensure(assigned.events - sent.events == waiting as u64, || format!("link {key}: demand lost or made"))?;
             let tapped: u64 = link.tapped.iter().map(crate::Event::size).sum();
             let bytes = link.assigned.iter().map(|&offset| log.size(offset)).sum::<u64>() + tapped;
             ensure(assigned.bytes - sent.bytes == bytes, || format!("link {key}: bytes lost or made"))?;
-            ensure(link.sent.unsettled() == link.sent.iter().count() as u64, || format!("link {key}: unsettled miscounted"))?;
+            ensure(link.sent.unsettled() == link.sent.iter().count() as u64, || {
+                format!("link {key}: unsettled miscounted")
+            })?;
             let is_member = self.groups[link.group].members.contains(&key);
             ensure(is_member == (link.state == LinkState::Open), || format!("link {key}: wrongly (no) member"))?;
         }
         let left = self.groups.iter().flat_map(|(_, group)| group.entries.iter());
-        let left = left.filter(|(_, entry)| matches!(entry.place, Place::Waiting | Place::Parked) && entry.link != NONE);
+        let left =
+            left.filter(|(_, entry)| matches!(entry.place, Place::Waiting | Place::Parked) && entry.link != NONE);
         let mut leftovers: BTreeMap<u32, u64> = BTreeMap::new();
         for (_, entry) in left {
             *leftovers.entry(entry.link).or_default() += 1;
@@ -102,7 +109,9 @@ impl Output {
         assigned.sort_unstable();
         sent.sort_unstable();
         let on = |place| group.entries.iter().filter(move |(_, entry)| entry.place == place);
-        ensure(on(Place::Assigned).map(|(offset, entry)| (offset, entry.link)).eq(assigned), || "assigned entries differ".into())?;
+        ensure(on(Place::Assigned).map(|(offset, entry)| (offset, entry.link)).eq(assigned), || {
+            "assigned entries differ".into()
+        })?;
         ensure(on(Place::Sent).map(|(offset, entry)| (offset, entry.link)).eq(sent), || "sent entries differ".into())?;
         let mut waiting: Vec<u64> = group.keyless.returned.iter().copied().collect();
         waiting.extend(group.keyless.queued.iter(&group.entries));
@@ -114,8 +123,12 @@ impl Output {
         }
         waiting.sort_unstable();
         parked.sort_unstable();
-        ensure(on(Place::Waiting).map(|(offset, _)| offset).eq(waiting.iter().copied()), || "waiting entries differ".into())?;
-        ensure(on(Place::Parked).map(|(offset, _)| offset).eq(parked.iter().copied()), || "parked entries differ".into())?;
+        ensure(on(Place::Waiting).map(|(offset, _)| offset).eq(waiting.iter().copied()), || {
+            "waiting entries differ".into()
+        })?;
+        ensure(on(Place::Parked).map(|(offset, _)| offset).eq(parked.iter().copied()), || {
+            "parked entries differ".into()
+        })?;
         let fresh: Vec<u64> = on(Place::Fresh).map(|(offset, _)| offset).collect();
         ensure(fresh.first().is_none_or(|&first| first >= group.cursor), || "fresh before the cursor".into())?;
         for (offset, entry) in group.entries.iter() {
@@ -125,7 +138,9 @@ impl Output {
         let undispatched = waiting.len() + parked.len() + fresh.len();
         ensure(undispatched as u64 == group.undispatched, || "undispatched entries are miscounted".into())?;
         let base = group.entries.base();
-        ensure(group.entries.end() == self.shared.log.end() && base >= self.shared.log.base(), || "ring and log differ".into())
+        ensure(group.entries.end() == self.shared.log.end() && base >= self.shared.log.base(), || {
+            "ring and log differ".into()
+        })
     }
 
     /// Partitions that may have anything; now and then all, to find what should have nothing.
@@ -134,7 +149,8 @@ impl Output {
             return (0..PARTITIONS as u16).collect();
         }
         let ready = group.members.iter().flat_map(|&link| self.shared.links.at(link).ready.iter());
-        let mut busy: BTreeSet<u16> = ready.map(|(_, partition)| partition).chain(keyed.parked.keys().copied()).collect();
+        let mut busy: BTreeSet<u16> =
+            ready.map(|(_, partition)| partition).chain(keyed.parked.keys().copied()).collect();
         busy.extend(group.entries.iter().filter_map(|(offset, _)| self.shared.log.partition(offset)));
         busy
     }
@@ -142,7 +158,8 @@ impl Output {
     /// Lists ascend, and what was released comes before what is newer.
     fn check_queues(&self, group: &Group) -> Result<(), String> {
         let ascends = |list: &[u64]| list.is_sorted_by(|a, b| a < b);
-        let keyless: Vec<u64> = group.keyless.returned.iter().copied().chain(group.keyless.queued.iter(&group.entries)).collect();
+        let keyless: Vec<u64> =
+            group.keyless.returned.iter().copied().chain(group.keyless.queued.iter(&group.entries)).collect();
         ensure(ascends(&keyless), || format!("keyless entries out of order {keyless:?}"))?;
         let Some(keyed) = &group.keyed else { return Ok(()) };
         for partition in self.busy(group, keyed) {
@@ -158,7 +175,9 @@ impl Output {
     fn check_partitions(&self, group: &Group) -> Result<(), String> {
         let Some(keyed) = &group.keyed else { return Ok(()) };
         let mut held: BTreeMap<u16, (u32, u32)> = BTreeMap::new();
-        for (offset, entry) in group.entries.iter().filter(|(_, entry)| matches!(entry.place, Place::Assigned | Place::Sent)) {
+        for (offset, entry) in
+            group.entries.iter().filter(|(_, entry)| matches!(entry.place, Place::Assigned | Place::Sent))
+        {
             if let Some(partition) = self.shared.log.partition(offset) {
                 let at = held.entry(partition).or_insert((entry.link, 0));
                 ensure(at.0 == entry.link, || format!("partition {partition} on two links"))?;
@@ -173,13 +192,19 @@ impl Output {
             ensure(at.owner == keyed.owners.owner(partition), || format!("partition {partition}: not its owner's"))?;
             let settled = at.moving == Move::No;
             ensure(count > 0 || settled, || format!("partition {partition} moves though nothing holds it"))?;
-            ensure(count == 0 || !settled || holder == at.owner, || format!("partition {partition} is not moving, but should"))?;
-            ensure(!settled || !keyed.parked.contains_key(&partition), || format!("partition {partition}: parked for ever"))?;
+            ensure(count == 0 || !settled || holder == at.owner, || {
+                format!("partition {partition} is not moving, but should")
+            })?;
+            ensure(!settled || !keyed.parked.contains_key(&partition), || {
+                format!("partition {partition}: parked for ever")
+            })?;
             if let (Some(first), true, true) = (at.waiting.first(), settled, at.owner != NONE) {
                 ready.push((at.owner, first, partition));
             }
         }
-        let of = |&link: &u32| self.shared.links.at(link).ready.iter().map(move |(first, partition)| (link, first, partition));
+        let of = |&link: &u32| {
+            self.shared.links.at(link).ready.iter().map(move |(first, partition)| (link, first, partition))
+        };
         let mut found: Vec<_> = group.members.iter().flat_map(of).collect();
         found.sort_unstable();
         ready.sort_unstable();

@@ -21,8 +21,8 @@ use super::entries::{Entries, List, NONE};
 use super::link::Links;
 use super::owners::Owners;
 use super::ready::Positions;
-use crate::time::Time;
 use crate::PARTITIONS;
+use crate::time::Time;
 
 /// Whether a partition is on its way to another owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

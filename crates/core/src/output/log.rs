@@ -222,3 +222,16 @@ impl Log {
         (self.base..).zip(&self.slots).map(|(offset, slot)| (offset, slot, slot.holders, slot.unsettled))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Slot;
+    use crate::event::EVENT_OVERHEAD_BYTES;
+    use crate::output::entries::Entry;
+
+    #[test]
+    fn the_stated_overhead_covers_a_slot_and_its_place_in_four_groups() {
+        let bytes = size_of::<Slot>() + 4 * size_of::<Entry>();
+        assert!(bytes as u64 <= EVENT_OVERHEAD_BYTES, "{bytes}");
+    }
+}

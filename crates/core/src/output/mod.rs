@@ -29,8 +29,8 @@ mod subscribe;
 use slab::Slab;
 
 pub use api::{
-    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, RequiredGroup, Settlement,
-    Signal, Waiting,
+    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, RequiredGroup,
+    Settlement, Signal, Waiting,
 };
 use group::{Group, Shared};
 use link::Links;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::Output;
+use super::api::GroupWaiting;
 use super::api::{LinkId, Offset};
 use super::entries::Place;
 use super::group::{Group, Shared};
@@ -11,7 +12,6 @@ use super::link::Links;
 use crate::event::Event;
 use crate::message::{Delivery, Disposition, LinkError, Settled};
 use crate::time::Time;
-use super::api::GroupWaiting;
 
 impl Output {
     /// Settles deliveries. What is settled already stays as it was.
@@ -24,7 +24,9 @@ impl Output {
         let Disposition { first, last, state } = disposition;
         let sent = self.shared.links.at(key).allowance.last_sent();
         if *first == 0 || first > last || *last > sent {
-            return Err(LinkError::Violation(format!("disposition of {first}-{last}, but the last delivery is {sent}")));
+            return Err(LinkError::Violation(format!(
+                "disposition of {first}-{last}, but the last delivery is {sent}"
+            )));
         }
         let Some(group) = self.groups.get_mut(self.shared.links.at(key).group) else { return Ok(()) };
         for number in self.shared.links.at(key).sent.clip(*first, *last) {
@@ -98,7 +100,9 @@ impl Group {
         let (mut deliveries, mut bytes) = (Vec::with_capacity(to.assigned.len().min(1024)), 0);
         loop {
             let tapped = to.tapped.front().map(Event::size);
-            let Some(size) = tapped.or_else(|| to.assigned.front().map(|&offset| shared.log.size(offset))) else { break };
+            let Some(size) = tapped.or_else(|| to.assigned.front().map(|&offset| shared.log.size(offset))) else {
+                break;
+            };
             if !deliveries.is_empty() && bytes + size > bytes_max {
                 break;
             }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jaiminho_core::{
-    Credit, Dispatch, Disposition, Event, GroupKind, Inputs, Instance, Intake, KeyHash, LinkError, Offset, Origin, Outcome, Output,
-    OutputConfig, Reason, Rejection, RequiredGroup, Settled, Signal, Subscribe, Time, Window,
+    Credit, Dispatch, Disposition, Event, GroupKind, Inputs, Instance, Intake, KeyHash, LinkError, Offset, Origin,
+    Outcome, Output, OutputConfig, Reason, Rejection, RequiredGroup, Settled, Signal, Subscribe, Time, Window,
 };
 
 use crate::model::{Body, Group, LARGE, Model, Peer, PeerState};
@@ -59,7 +59,8 @@ impl History {
         }
         let capacity_events = random.between(4, 64);
         let required = groups.iter().filter(|(_, kind, _)| *kind == GroupKind::Required);
-        let required = required.map(|(name, _, dispatch)| RequiredGroup { name: name.clone(), dispatch: *dispatch }).collect();
+        let required =
+            required.map(|(name, _, dispatch)| RequiredGroup { name: name.clone(), dispatch: *dispatch }).collect();
         let config = OutputConfig {
             capacity_events,
             capacity_bytes: random.between(500, 20_000),
@@ -179,7 +180,9 @@ impl History {
     }
 
     fn signal(&mut self, id: jaiminho_core::LinkId, signal: Signal) {
-        let Some(peer) = self.model.peers.iter().position(|peer| peer.id == id && peer.state != PeerState::Gone) else { return };
+        let Some(peer) = self.model.peers.iter().position(|peer| peer.id == id && peer.state != PeerState::Gone) else {
+            return;
+        };
         match signal {
             Signal::Revoke(partitions) => {
                 self.reached.moving = true;
@@ -222,8 +225,12 @@ impl History {
                 origin: Origin { incarnation: 1, offset },
                 trace: None,
             };
-            let lives: Vec<(GroupKind, String)> = self.output.groups().map(|(kind, name)| (kind, name.into())).collect();
-            let lives = |group: &Group| group.kind != GroupKind::Tap && lives.iter().any(|(kind, name)| *kind == group.kind && *name == group.name);
+            let lives: Vec<(GroupKind, String)> =
+                self.output.groups().map(|(kind, name)| (kind, name.into())).collect();
+            let lives = |group: &Group| {
+                group.kind != GroupKind::Tap
+                    && lives.iter().any(|(kind, name)| *kind == group.kind && *name == group.name)
+            };
             self.model.push(event.clone(), body, lives);
             self.inputs.output_added(input);
             assert_eq!(self.output.push(Time(self.now), input, event), Offset(offset));
@@ -280,7 +287,9 @@ impl History {
         let id = match self.output.subscribe(Time(self.now), &subscribe) {
             Ok(id) => id,
             Err(LinkError::Fenced(_)) => return assert!(rival.is_some_and(|rival| rival.0 > incarnation)),
-            Err(LinkError::Replaced) => return assert!(rival.is_some_and(|rival| rival.0 == incarnation && rival.1 >= counter)),
+            Err(LinkError::Replaced) => {
+                return assert!(rival.is_some_and(|rival| rival.0 == incarnation && rival.1 >= counter));
+            }
             Err(LinkError::Limit(_)) => return,
             Err(error) => panic!("{error}"),
         };
@@ -289,8 +298,19 @@ impl History {
         let intake = Intake::new(window, min_demand);
         let (received, revoked) = (Vec::new(), BTreeMap::new());
         let state = PeerState::Open;
-        let peer =
-            Peer { id, group, name, incarnation, counter, event_bytes_max, intake, received, processed: 0, state, revoked };
+        let peer = Peer {
+            id,
+            group,
+            name,
+            incarnation,
+            counter,
+            event_bytes_max,
+            intake,
+            received,
+            processed: 0,
+            state,
+            revoked,
+        };
         self.model.peers.push(peer);
     }
 
@@ -315,7 +335,11 @@ impl History {
         if !self.model.peers[index].revoked.is_empty() && self.random.percent(60) {
             return self.hand_over(index);
         }
-        let first = if self.random.percent(80) { sent - self.random.between(0, sent.min(20) - 1) } else { self.random.between(1, sent) };
+        let first = if self.random.percent(80) {
+            sent - self.random.between(0, sent.min(20) - 1)
+        } else {
+            self.random.between(1, sent)
+        };
         let last = (first + self.random.between(0, 9)).min(sent);
         let outcome = if self.random.percent(8) {
             let stored = self.random.percent(50);
@@ -333,7 +357,8 @@ impl History {
     /// The answer to `Revoke`: some of the partition's deliveries are settled, some released.
     fn hand_over(&mut self, index: usize) {
         for (number, offset) in self.model.unsettled(index) {
-            let revoked = self.model.partition(offset).is_some_and(|of| self.model.peers[index].revoked.contains_key(&of));
+            let revoked =
+                self.model.partition(offset).is_some_and(|of| self.model.peers[index].revoked.contains_key(&of));
             let keyed = self.model.groups[self.model.peers[index].group].dispatch == Dispatch::Keyed;
             if !revoked || !keyed || self.random.percent(30) {
                 continue;
@@ -368,7 +393,8 @@ impl History {
     }
 
     fn withdraw(&mut self) {
-        let open: Vec<usize> = (0..self.model.bodies.len()).rev().take(12).filter(|&body| !self.model.bodies[body].done).collect();
+        let open: Vec<usize> =
+            (0..self.model.bodies.len()).rev().take(12).filter(|&body| !self.model.bodies[body].done).collect();
         let Some(body) = self.random.pick(&open) else { return };
         let offsets = self.model.bodies[body].offsets.clone();
         let can = self.model.can_withdraw(offsets.clone());

@@ -152,7 +152,9 @@ impl Model {
     pub(crate) fn settle(&mut self, peer: usize, number: u64, outcome: Option<&Outcome>) -> bool {
         let offset = self.peers[peer].received[number as usize - 1];
         let group = &mut self.groups[self.peers[peer].group];
-        let Some(copy) = group.copies.get_mut(&offset).filter(|copy| copy.on == Some((peer, number))) else { return false };
+        let Some(copy) = group.copies.get_mut(&offset).filter(|copy| copy.on == Some((peer, number))) else {
+            return false;
+        };
         copy.on = None;
         copy.settled = outcome.cloned();
         if outcome.is_some() {
@@ -173,7 +175,9 @@ impl Model {
     /// Numbers and offsets of a peer's unsettled deliveries.
     pub(crate) fn unsettled(&self, peer: usize) -> Vec<(u64, u64)> {
         let group = &self.groups[self.peers[peer].group];
-        let on = |&(number, offset): &(u64, u64)| group.copies.get(&offset).is_some_and(|copy| copy.on == Some((peer, number)));
+        let on = |&(number, offset): &(u64, u64)| {
+            group.copies.get(&offset).is_some_and(|copy| copy.on == Some((peer, number)))
+        };
         (1_u64..).zip(self.peers[peer].received.iter().copied()).filter(on).collect()
     }
 
@@ -182,7 +186,8 @@ impl Model {
         if self.peers[peer].revoked.is_empty() {
             return;
         }
-        let held: BTreeSet<u16> = self.unsettled(peer).iter().filter_map(|&(_, offset)| self.partition(offset)).collect();
+        let held: BTreeSet<u16> =
+            self.unsettled(peer).iter().filter_map(|&(_, offset)| self.partition(offset)).collect();
         self.peers[peer].revoked.retain(|partition, _| held.contains(partition));
     }
 
@@ -239,7 +244,11 @@ impl Model {
             }
             let copy = &group.copies[&offset];
             let outcome = copy.settled.clone().unwrap_or_else(|| {
-                assert!(size > LARGE && copy.on.is_none(), "{offset} is reported, but {} has not settled it", group.name);
+                assert!(
+                    size > LARGE && copy.on.is_none(),
+                    "{offset} is reported, but {} has not settled it",
+                    group.name
+                );
                 too_large()
             });
             worst = worst.worst(outcome);
@@ -253,7 +262,10 @@ impl Model {
     pub(crate) fn check_reported(&self, offsets: &[u64]) {
         for &offset in offsets.iter().filter(|offset| self.entries[**offset as usize].state == State::Live) {
             let mut required = self.groups.iter().filter(|group| group.kind == GroupKind::Required);
-            assert!(required.any(|group| group.copies[&offset].settled.is_none()), "{offset} is settled, but not reported");
+            assert!(
+                required.any(|group| group.copies[&offset].settled.is_none()),
+                "{offset} is settled, but not reported"
+            );
         }
     }
 }

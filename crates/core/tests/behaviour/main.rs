@@ -1,0 +1,8 @@
+//! What an output does, one sentence at a time.
+
+mod bench;
+mod delivery;
+mod groups;
+mod handover;
+mod links;
+mod withdrawal;

@@ -1,5 +1,7 @@
 //! The protobuf format: there and back, against prost's own reading of the published definition, and mutated.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;

@@ -1,5 +1,7 @@
 //! The JSON format: there and back, its rules, and bad input.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use jaiminho_event::{CloudEvent, DATA_DEPTH_MAX, Data, Value, check_json};
 use proptest::prelude::*;

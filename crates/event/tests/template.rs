@@ -1,5 +1,7 @@
 //! Templates over events.
 
+#![allow(clippy::unwrap_used)]
+
 use jaiminho_event::{CloudEvent, Data, EventView, Template, Value};
 use proptest::prelude::*;
 

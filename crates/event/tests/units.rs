@@ -1,5 +1,7 @@
 //! Durations and sizes.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use jaiminho_event::units::{ByteSize, HumanDuration};

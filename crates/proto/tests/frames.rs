@@ -1,5 +1,7 @@
 //! Frames of events: there and back, and whatever a bad peer makes of them.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, ToConsumer};
 use jaiminho_proto::v1::{self, Events};

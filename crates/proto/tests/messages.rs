@@ -1,5 +1,7 @@
 //! The other messages and the statuses: there and back, limits, and unknown values.
 
+#![allow(clippy::unwrap_used)]
+
 use jaiminho_core::{
     Credit, Disposition, EndReason, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled, Subscribe,
     Subscribed, ToConsumer, ToProducer, Window,

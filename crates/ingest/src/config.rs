@@ -16,7 +16,7 @@ pub(crate) const DRAFT_OVERHEAD_BYTES: u64 = 256;
 pub(crate) const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
 
 /// Bytes that a connection costs beside its bodies: read and write buffers, headers, state.
-const CONNECTION_BYTES: u64 = 64 << 10;
+const CONNECTION_BYTES: u64 = 96 << 10;
 
 /// Takes events in over HTTP, WebSocket, or both.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
@@ -205,9 +205,9 @@ impl Default for LimitsConfig {
         Self {
             body_bytes: ByteSize(1 << 20),
             expanded_bytes: ByteSize(4 << 20),
-            event_bytes: ByteSize(512 << 10),
+            event_bytes: ByteSize(256 << 10),
             events: 10_000,
-            header_bytes: ByteSize(32 << 10),
+            header_bytes: ByteSize(16 << 10),
             reading_bytes: ByteSize(64 << 20),
             requests: 2_048,
             connections: 1_024,
@@ -233,6 +233,11 @@ impl ConfigError {
 }
 
 impl LimitsConfig {
+    /// The largest WebSocket message that is read at all. One between this and `event_bytes` still gets a clean answer.
+    pub(crate) fn message_bytes(&self) -> u64 {
+        self.event_bytes.0.saturating_add((self.event_bytes.0 / 4).max(64))
+    }
+
     /// Bytes to reserve before a body is read that has at most `expanded` bytes: the body, the events made of it, and
     /// what each of them costs besides.
     pub(crate) fn reservation(&self, expanded: u64) -> u64 {
@@ -250,7 +255,7 @@ impl Config {
             ("connections", u64::from(limits.connections) * (CONNECTION_BYTES + limits.header_bytes.0)),
         ];
         if self.websocket.is_some() {
-            terms.push(("websockets", u64::from(limits.sockets) * (CONNECTION_BYTES + 2 * limits.event_bytes.0)));
+            terms.push(("websockets", u64::from(limits.sockets) * (CONNECTION_BYTES + limits.message_bytes())));
         }
         terms
     }

@@ -31,7 +31,7 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) body: Bytes,
-    pub(crate) room: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Room {
@@ -97,7 +97,7 @@ impl Room {
         let body = body?;
         let needed = usize::try_from(limits.reservation(body.len() as u64)).unwrap_or(usize::MAX);
         drop(room.num_permits().checked_sub(needed).and_then(|surplus| room.split(surplus)));
-        Ok(Read { body, room })
+        Ok(Read { body, _room: room })
     }
 
     async fn plain(&self, body: Body) -> Result<Bytes, Problem> {

@@ -24,11 +24,11 @@ use crate::names;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Requests at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 128;
+const STREAMS_MAX: u32 = 32;
 
 /// Bytes that a client may have sent, unread, on one HTTP/2 stream and connection.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 10;
 
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -40,6 +40,16 @@ pub(crate) struct Rules {
     pub(crate) age_max: Duration,
     /// From the graceful end (age or drain) to the hard one.
     pub(crate) grace: Duration,
+}
+
+/// What connections do at the end of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    NotYet,
+    /// Finish what is being answered.
+    Graceful,
+    /// At once.
+    Cut,
 }
 
 /// Tasks of one source: hyper's own included, all awaited when it drains.
@@ -62,7 +72,7 @@ pub(crate) async fn accept(
     router: Router,
     rules: Rules,
     connections: Arc<Semaphore>,
-    end: watch::Receiver<bool>,
+    end: watch::Receiver<End>,
     tasks: Tasks,
 ) {
     loop {
@@ -86,12 +96,12 @@ pub(crate) async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, rules: Rules, mut end: watch::Receiver<bool>, tasks: Tasks) {
+async fn connection(stream: TcpStream, router: Router, rules: Rules, mut end: watch::Receiver<End>, tasks: Tasks) {
     // Answers are small: waiting to fill a segment only delays them.
     let _without = stream.set_nodelay(true);
     let begun = tokio::select! {
         begun = timeout(rules.header_timeout, Begun::read(stream)) => begun,
-        _ = end.wait_for(|end| *end) => return,
+        _ = end.wait_for(|end| *end > End::NotYet) => return,
     };
     let Ok(Ok(io)) = begun else { return };
     let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().call(request));
@@ -99,7 +109,7 @@ async fn connection(stream: TcpStream, router: Router, rules: Rules, mut end: wa
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let age = rules.age_max.mul_f64(1.0 - rand::random::<f64>() / 10.0);
     let mut limit = pin!(sleep(age));
-    let mut leaving = false;
+    let mut stage = End::NotYet;
     loop {
         tokio::select! {
             done = connection.as_mut() => {
@@ -108,10 +118,13 @@ async fn connection(stream: TcpStream, router: Router, rules: Rules, mut end: wa
                 }
                 return;
             }
-            () = limit.as_mut() => if leaving { return },
-            _ = end.wait_for(|end| *end), if !leaving => {}
+            () = limit.as_mut() => if stage > End::NotYet { return },
+            _ = end.wait_for(|end| *end > stage) => match stage {
+                End::NotYet => {}
+                End::Graceful | End::Cut => return,
+            },
         }
-        leaving = true;
+        stage = End::Graceful;
         limit.set(sleep_until(Instant::now() + rules.grace));
         connection.as_mut().graceful_shutdown();
     }

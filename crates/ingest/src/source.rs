@@ -21,7 +21,7 @@ use crate::config::{Config, ConfigError};
 use crate::draft::Drafter;
 use crate::edge::{Edge, Endpoints, Phase, router};
 use crate::reading::Room;
-use crate::serve::{Rules, Tasks, accept};
+use crate::serve::{End, Rules, Tasks, accept};
 use crate::tokens::{Tokens, TokensFile};
 
 /// Connections that wait to be accepted.
@@ -124,7 +124,7 @@ impl HttpSource {
 
     async fn serve(self, handle: SourceHandle) {
         let (phase, phases) = watch::channel(Phase::Serving);
-        let (end, ends) = watch::channel(false);
+        let (end, ends) = watch::channel(End::NotYet);
         let tasks = Tasks(TaskTracker::new());
         let in_flight = TaskTracker::new();
         let limits = Arc::new(self.config.limits.clone());
@@ -176,10 +176,12 @@ impl HttpSource {
             _ = accepting => {}
             () = following => {}
         }
-        end.send_replace(true);
+        end.send_replace(End::Graceful);
         tasks.0.close();
         if timeout(LINGER, tasks.0.wait()).await.is_err() {
             tracing::debug!(left = tasks.0.len(), "connections that clients keep open are cut");
+            end.send_replace(End::Cut);
+            tasks.0.wait().await;
         }
     }
 }

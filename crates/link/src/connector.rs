@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use hyper_util::rt::TokioIo;
 use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer};
-use jaiminho_proto::{FRAME_BYTES_MAX, link_error};
+use jaiminho_proto::FRAME_BYTES_MAX;
 use jaiminho_proto::v1::ProducerMessage;
 use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_runtime::{Address, Connect, LinkHalf};
@@ -148,7 +148,8 @@ async fn answer(
     mut client: StageClient<Channel>,
     outgoing: ToProducerStream,
 ) -> Result<(Subscribed, Streaming<ProducerMessage>), LinkError> {
-    let mut incoming = client.subscribe(outgoing).await.map_err(|status| link_error(&status))?.into_inner();
+    let mut incoming =
+        client.subscribe(outgoing).await.map_err(|status| incoming::status_from_producer(&status))?.into_inner();
     let subscribed = incoming::subscribed(&mut incoming).await?;
     Ok((subscribed, incoming))
 }
@@ -173,11 +174,11 @@ impl Pump {
             () = self.carry() => {}
             () = deadline_after(&sent, CLOSE_DEADLINE) => {}
         }
-        let Self { client, incoming, to_stage, end, sent, life } = self;
+        let Self { client, mut incoming, to_stage, end, sent: _, life } = self;
         drop(to_stage);
         end.cancel();
-        // What the consumer said last is sent, if the peer still reads. A deadline, since the peer may not.
-        let _ = timeout(CLOSE_DEADLINE, sent.cancelled()).await;
+        // A reset would overtake what the consumer said last: the producer answers the end of this direction with its own.
+        let _ = timeout(CLOSE_DEADLINE, discard(&mut incoming)).await;
         drop((client, incoming));
         let _ = timeout(CLOSE_DEADLINE, life.gone.cancelled()).await;
         drop(life.cut);
@@ -197,6 +198,10 @@ impl Pump {
             }
         }
     }
+}
+
+async fn discard(incoming: &mut Streaming<ProducerMessage>) {
+    while let Ok(Some(_)) = incoming.message().await {}
 }
 
 /// An error with its causes: tonic's own text is only "transport error".

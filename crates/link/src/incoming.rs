@@ -7,11 +7,14 @@ use jaiminho_proto::v1::{ConsumerMessage, ProducerMessage};
 use jaiminho_proto::{FromConsumer, FromProducer, decode_consumer, decode_producer, link_error};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
+
+use crate::connector::chain;
+use crate::outgoing::ConsumerEnd;
 
 /// The consumer's first message.
 pub(crate) async fn subscribe(incoming: &mut Streaming<ConsumerMessage>) -> Result<Subscribe, LinkError> {
-    match next(incoming).await?.map(decode_consumer).transpose()? {
+    match from_consumer(incoming).await? {
         Some(FromConsumer::Subscribe(subscribe)) => Ok(*subscribe),
         Some(FromConsumer::Message(_)) => Err(LinkError::Violation("the first message is not Subscribe".into())),
         None => Err(LinkError::Violation("the stream ends before Subscribe".into())),
@@ -20,7 +23,7 @@ pub(crate) async fn subscribe(incoming: &mut Streaming<ConsumerMessage>) -> Resu
 
 /// The producer's first message.
 pub(crate) async fn subscribed(incoming: &mut Streaming<ProducerMessage>) -> Result<Subscribed, LinkError> {
-    match next(incoming).await?.map(decode_producer).transpose()? {
+    match from_producer(incoming).await? {
         Some(FromProducer::Subscribed(subscribed)) => Ok(subscribed),
         Some(FromProducer::Message(_)) => Err(LinkError::Violation("the first message is not Subscribed".into())),
         None => Err(LinkError::Unavailable("the producer closed the link before Subscribed".into())),
@@ -29,7 +32,7 @@ pub(crate) async fn subscribed(incoming: &mut Streaming<ProducerMessage>) -> Res
 
 /// Any later message of a consumer; none when it has closed the stream.
 async fn to_producer(incoming: &mut Streaming<ConsumerMessage>) -> Result<Option<ToProducer>, LinkError> {
-    match next(incoming).await?.map(decode_consumer).transpose()? {
+    match from_consumer(incoming).await? {
         Some(FromConsumer::Message(message)) => Ok(Some(message)),
         Some(FromConsumer::Subscribe(_)) => Err(LinkError::Violation("a second Subscribe".into())),
         None => Ok(None),
@@ -38,37 +41,50 @@ async fn to_producer(incoming: &mut Streaming<ConsumerMessage>) -> Result<Option
 
 /// Any later message of a producer; none when it has closed the stream.
 pub(crate) async fn to_consumer(incoming: &mut Streaming<ProducerMessage>) -> Result<Option<ToConsumer>, LinkError> {
-    match next(incoming).await?.map(decode_producer).transpose()? {
+    match from_producer(incoming).await? {
         Some(FromProducer::Message(message)) => Ok(Some(message)),
         Some(FromProducer::Subscribed(_)) => Err(LinkError::Violation("a second Subscribed".into())),
         None => Ok(None),
     }
 }
 
-/// The next message, or how the stream broke.
-async fn next<M>(incoming: &mut Streaming<M>) -> Result<Option<M>, LinkError> {
-    incoming.message().await.map_err(|status| broken(&status))
+async fn from_consumer(incoming: &mut Streaming<ConsumerMessage>) -> Result<Option<FromConsumer>, LinkError> {
+    let message = incoming.message().await.map_err(|status| match status.source() {
+        Some(_) => unavailable(&status),
+        // There is no status from a consumer: this side could not read what it sent.
+        None => LinkError::Violation(format!("unreadable message: {}", status.message())),
+    })?;
+    message.map(decode_consumer).transpose()
 }
 
-/// What this side could not read is a violation; anything else is the peer's word, or the connection's end.
-fn broken(status: &Status) -> LinkError {
-    let is_ours = status.source().is_none() && status.details().is_empty();
-    match status.code() {
-        Code::Internal | Code::OutOfRange | Code::Unimplemented if is_ours => {
-            LinkError::Violation(format!("unreadable message: {}", status.message()))
-        }
-        _ => link_error(status),
-    }
+async fn from_producer(incoming: &mut Streaming<ProducerMessage>) -> Result<Option<FromProducer>, LinkError> {
+    let message = incoming.message().await.map_err(|status| status_from_producer(&status))?;
+    message.map(decode_producer).transpose()
+}
+
+/// What the producer says with a status, or the connection by breaking.
+pub(crate) fn status_from_producer(status: &Status) -> LinkError {
+    if status.source().is_some() { unavailable(status) } else { link_error(status) }
+}
+
+/// A status with a cause is the transport's, whatever its code.
+fn unavailable(status: &Status) -> LinkError {
+    LinkError::Unavailable(match status.source() {
+        Some(cause) => format!("{}: {}", status.message(), chain(cause)),
+        None => status.message().to_owned(),
+    })
 }
 
 /// Carries a consumer's messages to its stage until either goes, or one is a violation.
 ///
-/// `closed` says that nothing more can be told to the consumer; what has arrived before is still carried.
+/// `closed` says that nothing more can be told to the consumer; what has arrived before is still carried, unless the
+/// server is `cut` off.
 pub(crate) async fn to_stage(
     mut incoming: Streaming<ConsumerMessage>,
     to_stage: mpsc::Sender<ToProducer>,
-    violated: oneshot::Sender<LinkError>,
+    ended: oneshot::Sender<ConsumerEnd>,
     closed: CancellationToken,
+    cut: CancellationToken,
 ) {
     loop {
         let message = tokio::select! {
@@ -77,18 +93,19 @@ pub(crate) async fn to_stage(
             () = closed.cancelled() => return,
             () = to_stage.closed() => return,
         };
-        match message {
-            Ok(None) => return,
+        let end = match message {
             Ok(Some(message)) => {
-                if to_stage.send(message).await.is_err() {
-                    return;
+                tokio::select! {
+                    sent = to_stage.send(message) => if sent.is_err() { return },
+                    () = cut.cancelled() => return,
                 }
+                continue;
             }
-            Err(error) => {
-                // Nobody is there to be told once the link has ended.
-                let _ = violated.send(error);
-                return;
-            }
-        }
+            Ok(None) => ConsumerEnd::Closed,
+            Err(error) => ConsumerEnd::Broken(error),
+        };
+        // Nobody is there to be told once the link has ended.
+        let _ = ended.send(end);
+        return;
     }
 }

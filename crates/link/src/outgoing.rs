@@ -13,29 +13,36 @@ use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOw
 use tonic::Status;
 
 /// Producer to consumer: `Subscribed`, what the stage says, and its error or the consumer's violation as the status.
+/// A consumer that closes its direction has left, and is told nothing more.
 pub(crate) struct ToConsumerStream {
     subscribed: Option<Subscribed>,
     from_stage: mpsc::Receiver<Result<ToConsumer, LinkError>>,
-    /// None once its sender is gone.
-    violation: Option<oneshot::Receiver<LinkError>>,
+    /// How the consumer's direction ended; none once the stage stopped to read it.
+    consumer_end: Option<oneshot::Receiver<ConsumerEnd>>,
     /// Tells the reader of the same link; none once the stream has ended.
     open: Option<DropGuard>,
+}
+
+/// The consumer's direction is at its end.
+pub(crate) enum ConsumerEnd {
+    Closed,
+    Broken(LinkError),
 }
 
 impl ToConsumerStream {
     pub(crate) fn new(
         subscribed: Subscribed,
         from_stage: mpsc::Receiver<Result<ToConsumer, LinkError>>,
-        violation: oneshot::Receiver<LinkError>,
+        consumer_end: oneshot::Receiver<ConsumerEnd>,
         open: DropGuard,
     ) -> Self {
-        Self { subscribed: Some(subscribed), from_stage, violation: Some(violation), open: Some(open) }
+        Self { subscribed: Some(subscribed), from_stage, consumer_end: Some(consumer_end), open: Some(open) }
     }
 
-    fn end(&mut self, error: &LinkError) -> Poll<Option<Result<ProducerMessage, Status>>> {
+    fn end(&mut self, error: Option<&LinkError>) -> Poll<Option<Result<ProducerMessage, Status>>> {
         self.from_stage.close();
         self.open = None;
-        Poll::Ready(Some(Err(status_of(error))))
+        Poll::Ready(error.map(|error| Err(status_of(error))))
     }
 }
 
@@ -46,12 +53,14 @@ impl Stream for ToConsumerStream {
         if self.open.is_none() {
             return Poll::Ready(None);
         }
-        if let Some(violation) = &mut self.violation
-            && let Poll::Ready(violation) = Pin::new(violation).poll(context)
+        if let Some(end) = &mut self.consumer_end
+            && let Poll::Ready(end) = Pin::new(end).poll(context)
         {
-            self.violation = None;
-            if let Ok(error) = violation {
-                return self.end(&error);
+            self.consumer_end = None;
+            match end {
+                Ok(ConsumerEnd::Closed) => return self.end(None),
+                Ok(ConsumerEnd::Broken(error)) => return self.end(Some(&error)),
+                Err(_) => {}
             }
         }
         if let Some(subscribed) = self.subscribed.take() {
@@ -59,11 +68,8 @@ impl Stream for ToConsumerStream {
         }
         match ready!(self.from_stage.poll_recv(context)) {
             Some(Ok(message)) => Poll::Ready(Some(Ok(encode_to_consumer(&message)))),
-            Some(Err(error)) => self.end(&error),
-            None => {
-                self.open = None;
-                Poll::Ready(None)
-            }
+            Some(Err(error)) => self.end(Some(&error)),
+            None => self.end(None),
         }
     }
 }

@@ -14,6 +14,7 @@ use tonic::service::Routes;
 use tonic::transport::ServerTlsConfig;
 
 use crate::connection::Connection;
+use crate::connector::chain;
 use crate::health::Health;
 use crate::service::{self, StageService};
 use crate::tls::{Tls, TlsError};
@@ -82,6 +83,8 @@ pub struct Server {
     health: Health,
     /// The readers of links.
     tasks: TaskTracker,
+    /// Ends connections and tasks, whatever peers and stage do.
+    cut: CancellationToken,
 }
 
 impl Server {
@@ -92,12 +95,12 @@ impl Server {
         let health = Health::new(reporter);
         health.set_live(true).await;
         health.set_ready(false).await;
-        let tasks = TaskTracker::new();
-        let routes = Routes::new(StageService::server(stage, &config, tasks.clone()))
+        let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
+        let routes = Routes::new(StageService::server(stage, &config, tasks.clone(), cut.clone()))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self { config, tls, routes, health, tasks })
+        Ok(Self { config, tls, routes, health, tasks, cut })
     }
 
     /// What probes on this port are told.
@@ -114,25 +117,28 @@ impl Server {
     /// Serves until `stop`; then takes no new link, waits until the stage has ended its links (at most
     /// [`ServerConfig::stop_deadline`]), and returns when every connection and task is gone.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
-        let cut = CancellationToken::new();
-        let incoming = accept(listener, self.config.clone(), cut.clone());
+        let incoming = accept(listener, self.config.clone(), self.cut.clone());
         let mut builder = builder(&self.config);
         if let Some(tls) = self.tls {
-            builder = builder.tls_config(tls).map_err(|error| TlsError::Unusable(crate::connector::chain(&error)))?;
+            builder = builder.tls_config(tls).map_err(|error| TlsError::Unusable(chain(&error)))?;
         }
-        let mut served = std::pin::pin!(
-            builder.add_routes(self.routes).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned())
-        );
+        let tasks = self.tasks;
+        let served =
+            builder.add_routes(self.routes).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let mut served = std::pin::pin!(async move {
+            let result = served.await;
+            tasks.close();
+            tasks.wait().await;
+            result
+        });
         let result = tokio::select! {
             result = &mut served => result,
             () = deadline_after(&stop, self.config.stop_deadline) => {
-                cut.cancel();
+                self.cut.cancel();
                 served.await
             }
         };
-        self.tasks.close();
-        self.tasks.wait().await;
-        result.map_err(|error| ServeError::Transport(crate::connector::chain(&error)))
+        result.map_err(|error| ServeError::Transport(chain(&error)))
     }
 }
 

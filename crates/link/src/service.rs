@@ -27,15 +27,23 @@ pub(crate) struct StageService {
     subscribe_deadline: Duration,
     answer_deadline: Duration,
     tasks: TaskTracker,
+    cut: CancellationToken,
 }
 
 impl StageService {
-    pub(crate) fn server(stage: Arc<dyn Serve>, config: &ServerConfig, tasks: TaskTracker) -> StageServer<Self> {
+    /// Its tasks are spawned on `tasks`, and end when `cut` is cancelled.
+    pub(crate) fn server(
+        stage: Arc<dyn Serve>,
+        config: &ServerConfig,
+        tasks: TaskTracker,
+        cut: CancellationToken,
+    ) -> StageServer<Self> {
         let service = Self {
             stage,
             subscribe_deadline: config.subscribe_deadline,
             answer_deadline: config.answer_deadline,
             tasks,
+            cut,
         };
         StageServer::new(service).max_decoding_message_size(config.message_bytes_max)
     }
@@ -67,8 +75,8 @@ impl Stage for StageService {
         })?;
         let LinkHalf { subscribed, to_producer, from_producer } = half;
         let closed = CancellationToken::new();
-        let (violated, violation) = oneshot::channel();
-        self.tasks.spawn(incoming::to_stage(incoming, to_producer, violated, closed.clone()));
-        Ok(Response::new(ToConsumerStream::new(subscribed, from_producer, violation, closed.drop_guard())))
+        let (ended, consumer_end) = oneshot::channel();
+        self.tasks.spawn(incoming::to_stage(incoming, to_producer, ended, closed.clone(), self.cut.clone()));
+        Ok(Response::new(ToConsumerStream::new(subscribed, from_producer, consumer_end, closed.drop_guard())))
     }
 }

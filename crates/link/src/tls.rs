@@ -75,5 +75,6 @@ impl Tls {
 }
 
 fn read(field: &'static str, path: Option<&Path>) -> Result<Option<Vec<u8>>, TlsError> {
-    path.map(|path| std::fs::read(path).map_err(|error| TlsError::Read { field, path: path.to_owned(), error })).transpose()
+    path.map(|path| std::fs::read(path).map_err(|error| TlsError::Read { field, path: path.to_owned(), error }))
+        .transpose()
 }

@@ -20,17 +20,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What is to happen, happens within this time.
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The other end of a link, in the hands of the test.
-pub struct ProducerHalf {
-    pub subscribe: Subscribe,
-    pub from_consumer: mpsc::Receiver<ToProducer>,
-    pub to_consumer: mpsc::Sender<Result<ToConsumer, LinkError>>,
+pub(crate) struct ProducerHalf {
+    pub(crate) subscribe: Subscribe,
+    pub(crate) from_consumer: mpsc::Receiver<ToProducer>,
+    pub(crate) to_consumer: mpsc::Sender<Result<ToConsumer, LinkError>>,
 }
 
 /// Refuses with what it was told to, else opens a link and hands its other end to the test.
-pub struct Script {
+pub(crate) struct Script {
     refusals: Mutex<VecDeque<LinkError>>,
     opened: mpsc::UnboundedSender<ProducerHalf>,
 }
@@ -48,18 +48,18 @@ impl Serve for Script {
 }
 
 /// A stage behind a transport.
-pub struct Rig {
-    pub connect: Box<dyn Connect>,
-    pub address: Address,
-    pub script: Arc<Script>,
-    pub opened: mpsc::UnboundedReceiver<ProducerHalf>,
-    pub stop: CancellationToken,
-    pub server: Option<tokio::task::JoinHandle<()>>,
-    pub tasks: TaskTracker,
+pub(crate) struct Rig {
+    pub(crate) connect: Box<dyn Connect>,
+    pub(crate) address: Address,
+    pub(crate) script: Arc<Script>,
+    pub(crate) opened: mpsc::UnboundedReceiver<ProducerHalf>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) server: Option<tokio::task::JoinHandle<()>>,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Rig {
-    pub async fn in_process() -> Self {
+    pub(crate) async fn in_process() -> Self {
         let (script, opened) = script();
         let stages = InProcess::new();
         stages.register("ingest", script.clone());
@@ -68,11 +68,11 @@ impl Rig {
         Self { connect: Box::new(stages), address, script, opened, stop, server: None, tasks }
     }
 
-    pub async fn grpc() -> Self {
+    pub(crate) async fn grpc() -> Self {
         Self::with(ServerConfig::default(), ConnectorConfig::default()).await
     }
 
-    pub async fn with(server: ServerConfig, connector: ConnectorConfig) -> Self {
+    pub(crate) async fn with(server: ServerConfig, connector: ConnectorConfig) -> Self {
         let (script, opened) = script();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -85,12 +85,12 @@ impl Rig {
         Self { connect, address, script, opened, stop, server, tasks }
     }
 
-    pub fn refuse(&self, error: LinkError) {
+    pub(crate) fn refuse(&self, error: LinkError) {
         self.script.refusals.lock().unwrap().push_back(error);
     }
 
     /// A new link, both ends.
-    pub async fn link(&mut self) -> (LinkHalf, ProducerHalf) {
+    pub(crate) async fn link(&mut self) -> (LinkHalf, ProducerHalf) {
         let consumer = soon(self.connect.connect(&self.address, subscribe())).await.unwrap();
         (consumer, soon(self.opened.recv()).await.unwrap())
     }
@@ -102,12 +102,12 @@ fn script() -> (Arc<Script>, mpsc::UnboundedReceiver<ProducerHalf>) {
 }
 
 /// Fails the test when it takes too long.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future).await.expect("within 10 s")
 }
 
 /// Both directions of a link work.
-pub async fn check(consumer: &mut LinkHalf, producer: &mut ProducerHalf) {
+pub(crate) async fn check(consumer: &mut LinkHalf, producer: &mut ProducerHalf) {
     let credit = ToProducer::Credit(Credit { events: 7, bytes: 70 });
     consumer.to_producer.send(credit.clone()).await.unwrap();
     assert_eq!(soon(producer.from_consumer.recv()).await, Some(credit));
@@ -115,7 +115,7 @@ pub async fn check(consumer: &mut LinkHalf, producer: &mut ProducerHalf) {
     assert_eq!(soon(consumer.from_producer.recv()).await, Some(Ok(frame(1, 3))));
 }
 
-pub fn subscribe() -> Subscribe {
+pub(crate) fn subscribe() -> Subscribe {
     Subscribe {
         version_min: 1,
         version_max: 1,
@@ -131,7 +131,7 @@ pub fn subscribe() -> Subscribe {
     }
 }
 
-pub fn subscribed() -> Subscribed {
+pub(crate) fn subscribed() -> Subscribed {
     Subscribed {
         version: 1,
         window: Window { events: 1_000, bytes: 1 << 19 },
@@ -144,7 +144,7 @@ pub fn subscribed() -> Subscribed {
 }
 
 /// Every second has a key, every third a deadline, every fourth a trace context.
-pub fn event(number: u64, payload: Bytes) -> Event {
+pub(crate) fn event(number: u64, payload: Bytes) -> Event {
     Event {
         payload,
         key: number.is_multiple_of(2).then_some(KeyHash(number << 40)),
@@ -156,13 +156,13 @@ pub fn event(number: u64, payload: Bytes) -> Event {
     }
 }
 
-pub fn frame(first: u64, count: u64) -> ToConsumer {
+pub(crate) fn frame(first: u64, count: u64) -> ToConsumer {
     let delivery = |number: u64| Delivery { number, event: event(number, Bytes::from(format!("event {number}"))) };
     ToConsumer::Events { deliveries: (first..first + count).map(delivery).collect(), backlog: count, pressure: true }
 }
 
 /// About 128 KiB.
-pub fn usual_frame(number: u64) -> ToConsumer {
+pub(crate) fn usual_frame(number: u64) -> ToConsumer {
     let delivery = Delivery { number, event: event(number, Bytes::from(vec![b'x'; 128 << 10])) };
     ToConsumer::Events { deliveries: vec![delivery], backlog: 0, pressure: false }
 }

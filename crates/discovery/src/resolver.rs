@@ -85,6 +85,7 @@ fn read(records: &[Record], port: u16) -> Answer {
     if addresses.is_empty() { Answer::Empty } else { Answer::Found { addresses, ttl: Duration::from_secs(ttl.into()) } }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "every kind of record that there is")]
 fn address(data: &RData, port: u16) -> Option<Address> {
     match data {
         RData::A(a) => Some(host_port(&a.0.to_string(), port)),

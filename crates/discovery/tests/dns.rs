@@ -1,5 +1,7 @@
 //! Against a small DNS server on a local UDP socket.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};

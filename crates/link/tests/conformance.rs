@@ -1,5 +1,7 @@
 //! What every link does, whatever carries it. Each test runs in one process and over gRPC.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::time::Duration;

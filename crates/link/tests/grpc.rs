@@ -1,5 +1,7 @@
 //! What only the gRPC transport has: deadlines, hostile producers, probes, reflection, TLS, the end of a server.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Peers that break the protocol: each gets a status or is cut off, and another link on the same server never notices.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::time::Duration;
@@ -38,7 +40,7 @@ impl Town {
     }
 
     /// The honest link works, and so does a new one.
-    async fn is_well(mut self) {
+    async fn stays_well(mut self) {
         check(&mut self.consumer, &mut self.producer).await;
         while self.rig.opened.try_recv().is_ok() {}
         let (mut consumer, mut producer) = self.rig.link().await;
@@ -166,7 +168,7 @@ async fn each_wrong_message_is_a_violation() {
         assert_eq!(status.code(), Code::InvalidArgument, "{what}: {status:?}");
         assert!(matches!(link_error(&status), LinkError::Violation(_)), "{what}: {status:?}");
     }
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -174,7 +176,7 @@ async fn an_empty_subscribe_has_no_common_version() {
     let town = Town::new().await;
     let status = town.status_of(stream::iter([message(Message::Subscribe(v1::Subscribe::default()))])).await;
     assert_eq!(link_error(&status), LinkError::Version { peer_min: 0, peer_max: 0, min: 1, max: 1 });
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -182,7 +184,7 @@ async fn a_stream_without_subscribe_is_ended_at_the_deadline() {
     let town = Town::new().await;
     let status = town.status_of(stream::pending()).await;
     assert_eq!((status.code(), link_error(&status)), (Code::DeadlineExceeded, LinkError::Silent(300)));
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -204,7 +206,7 @@ async fn bytes_that_are_no_messages_are_a_violation() {
     }
     assert_eq!(town.status_of_bytes(&[], true).await, invalid, "an end before Subscribe");
     assert_eq!(town.status_of_bytes(&subscribed[..20], true).await, invalid, "an end within Subscribe");
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -219,7 +221,7 @@ async fn bytes_that_are_not_http2_close_the_connection() {
         stream.write_all(said).await.unwrap();
         until_closed(&mut stream).await;
     }
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -229,7 +231,7 @@ async fn garbage_after_the_http2_preface_closes_the_connection() {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     stream.write_all(&[0xff; 512]).await.unwrap();
     until_closed(&mut stream).await;
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -240,7 +242,7 @@ async fn a_connection_that_says_nothing_is_closed_at_the_deadline() {
     slow.write_all(b"PRI * HTTP").await.unwrap();
     until_closed(&mut silent).await;
     until_closed(&mut slow).await;
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -252,7 +254,7 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_their_places_come_b
     for stream in &mut held {
         until_closed(stream).await;
     }
-    town.is_well().await;
+    town.stays_well().await;
 }
 
 #[tokio::test]
@@ -264,5 +266,5 @@ async fn a_consumer_that_resets_its_stream_ends_the_link() {
     send.send_reset(h2::Reason::CANCEL);
     assert_eq!(soon(producer.from_consumer.recv()).await, None);
     soon(producer.to_consumer.closed()).await;
-    town.is_well().await;
+    town.stays_well().await;
 }

@@ -1,5 +1,6 @@
 //! A scripted stage, and the transports that the suites run on.
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::VecDeque;
 use std::future::Future;

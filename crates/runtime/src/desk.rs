@@ -26,27 +26,33 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Takes the offer whole, or refuses it whole.
+    /// Nothing taken yet.
+    pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>) -> Self {
+        let (bodies, admission) = (Bodies::default(), Admission::default());
+        Self { bodies, admission, incarnation, taken: 0, ended: false, room }
+    }
+
+    /// Takes the offer whole, or refuses it whole; whether it was taken.
     pub(crate) fn offer(
         &mut self,
         (offer, reply): OfferSlot,
         log: &mut Output,
         inputs: &mut Inputs<Tag>,
         clock: Clock,
-    ) {
+    ) -> bool {
         let answer = match self.refusal(&offer, log) {
             Some(refusal) => Err(refusal),
             None => Ok(self.take(offer, log, inputs, clock)),
         };
         // A client that left before its answer: what was taken goes on.
+        let taken = answer.is_ok();
         let _gone = reply.send(answer);
+        taken
     }
 
     fn refusal(&self, offer: &Offer, log: &Output) -> Option<Refusal> {
         let new = || offer.events.iter().filter(|event| !self.bodies.knows(event.identity));
-        if new().next().is_none() {
-            return None;
-        }
+        new().next()?;
         let (events, bytes) = new().fold((0, 0), |(n, bytes), event| (n + 1, bytes + event.payload.len() as u64));
         let fill = log.fill();
         if events > fill.capacity_events || bytes > fill.capacity_bytes {

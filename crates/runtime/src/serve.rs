@@ -3,6 +3,7 @@
 use jaiminho_core::{
     Delivery, EndReason, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
 };
+use jaiminho_telemetry::names;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +30,7 @@ impl Task {
                     return;
                 }
                 for message in messages {
-                    if let Err(error) = self.from_consumer(peer, message) {
+                    if let Err(error) = self.consumer_said(peer, message) {
                         tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link ends");
                         self.end_link(peer, error);
                         return;
@@ -95,7 +96,7 @@ impl Task {
         Ok(LinkHalf { subscribed, to_producer, from_producer })
     }
 
-    fn from_consumer(&mut self, peer: PeerId, message: ToProducer) -> Result<(), LinkError> {
+    fn consumer_said(&mut self, peer: PeerId, message: ToProducer) -> Result<(), LinkError> {
         let now = self.clock.now;
         let Some(log) = self.logs.get_mut(peer.output) else { return Ok(()) };
         match message {
@@ -165,7 +166,7 @@ impl Task {
                 }
             }
             UpstreamEvent::Message(message) if self.upstreams.is_open(link) => {
-                if let Err(error) = self.from_producer(link, message) {
+                if let Err(error) = self.producer_said(link, message) {
                     tracing::warn!(stage = self.stage, %error, "link to upstream ends");
                     self.upstreams.closed(link);
                 }
@@ -174,7 +175,7 @@ impl Task {
         }
     }
 
-    fn from_producer(&mut self, link: UpstreamLink, message: ToConsumer) -> Result<(), LinkError> {
+    fn producer_said(&mut self, link: UpstreamLink, message: ToConsumer) -> Result<(), LinkError> {
         match message {
             ToConsumer::Events { deliveries, pressure, backlog: _ } => {
                 self.upstreams.received(link, &deliveries, pressure)?;
@@ -305,19 +306,23 @@ impl Task {
     fn count(&self) {
         for log in &self.logs {
             let (fill, name) = (log.output.fill(), log.name.clone());
-            metrics::gauge!("jaiminho_log_events", "output" => name.clone()).set(fill.events as f64);
-            metrics::gauge!("jaiminho_log_bytes", "output" => name.clone()).set(fill.bytes as f64);
+            metrics::gauge!(names::LOG_EVENTS, "output" => name.clone()).set(fill.events as f64);
+            metrics::gauge!(names::LOG_BYTES, "output" => name.clone()).set(fill.bytes as f64);
             for group in log.output.waiting().groups {
                 let labels = [("output", name.clone()), ("group", group.name)];
-                metrics::counter!("jaiminho_deliveries_total", &labels).absolute(group.dispatched);
-                metrics::counter!("jaiminho_redeliveries_total", &labels).absolute(group.redispatched);
-                metrics::gauge!("jaiminho_group_members", &labels).set(group.members as f64);
+                metrics::counter!(names::DELIVERIES, &labels).absolute(group.dispatched);
+                metrics::counter!(names::REDELIVERIES, &labels).absolute(group.redispatched);
+                metrics::gauge!(names::GROUP_MEMBERS, &labels).set(group.members as f64);
             }
         }
         let stage = self.stage.clone();
-        metrics::gauge!("jaiminho_links_in", "stage" => stage.clone()).set(self.peers.len() as f64);
-        metrics::gauge!("jaiminho_links_out", "stage" => stage.clone()).set(self.upstreams.len() as f64);
-        metrics::gauge!("jaiminho_inputs_in_work", "stage" => stage).set(self.inputs.len() as f64);
+        metrics::gauge!(names::LINKS_IN, "stage" => stage.clone()).set(self.peers.len() as f64);
+        metrics::gauge!(names::LINKS_OUT, "stage" => stage.clone()).set(self.upstreams.len() as f64);
+        metrics::gauge!(names::INPUTS_IN_WORK, "stage" => stage.clone()).set(self.inputs.len() as f64);
+        metrics::counter!(names::EVENTS_IN, "stage" => stage.clone()).absolute(self.tally.events_in);
+        for (outcome, count) in [("accepted", self.tally.accepted), ("rejected", self.tally.rejected)] {
+            metrics::counter!(names::SETTLED, "stage" => stage.clone(), "outcome" => outcome).absolute(count);
+        }
     }
 }
 

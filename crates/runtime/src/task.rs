@@ -9,11 +9,12 @@ use std::{
 use jaiminho_core::{
     Event, GroupKind, InputId, Inputs, Instance, Outcome, Output, Reason, Rejection, Settled, Subscribe, Time,
 };
+use jaiminho_telemetry::names;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::{DeadLetter, Role, StageConfig, StageLimits, UpstreamSpec},
+    config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec},
     consumer::Upstreams,
     desk::Desk,
     handle::{Command, OfferSlot, StageEnd, StageHandle},
@@ -27,6 +28,9 @@ use crate::{
 
 /// This protocol's version.
 pub(crate) const VERSION: u32 = 1;
+
+/// What a sink has to flush itself when its stage has ended.
+const SINK_DRAIN: Duration = Duration::from_secs(5);
 
 /// Messages taken from a channel at once.
 const BATCH: usize = 128;
@@ -50,6 +54,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    fn start() -> Self {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        Self { now: Time(0), unix_ms_at_zero: unix_ms }
+    }
+
     /// Unix time in ms.
     pub(crate) fn wall(self, time: Time) -> u64 {
         self.unix_ms_at_zero + time.0
@@ -73,6 +82,14 @@ pub(crate) enum Doing {
     Sink(Outlet),
 }
 
+/// Counts since the start; written to the metrics at each tick.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) events_in: u64,
+    pub(crate) accepted: u64,
+    pub(crate) rejected: u64,
+}
+
 pub(crate) struct Task {
     pub(crate) pipeline: String,
     pub(crate) stage: String,
@@ -91,6 +108,7 @@ pub(crate) struct Task {
     pub(crate) doing: Doing,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) tally: Tally,
     /// When the drain must be over.
     pub(crate) leave: Option<tokio::time::Instant>,
     pub(crate) end: Option<StageEnd>,
@@ -106,8 +124,11 @@ struct Inbox {
     drain: watch::Receiver<Option<tokio::time::Instant>>,
     progress: Arc<Notify>,
     closing: CancellationToken,
-    _open: (mpsc::Sender<OfferSlot>, mpsc::Sender<(UpstreamLink, UpstreamEvent)>, mpsc::Sender<Vec<Done>>),
+    _open: Open,
 }
+
+/// A sender of each channel.
+type Open = (mpsc::Sender<OfferSlot>, mpsc::Sender<(UpstreamLink, UpstreamEvent)>, mpsc::Sender<Vec<Done>>);
 
 /// Starts a stage. Must be called within a tokio runtime.
 pub fn spawn(config: StageConfig) -> StageHandle {
@@ -123,12 +144,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
     let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
     let (tasks, progress) = (TaskTracker::new(), Arc::new(Notify::new()));
 
-    let mut logs: Vec<Log> =
-        outputs.into_iter().map(|spec| Log { name: spec.name, output: Output::new(spec.config) }).collect();
-    let dead_letter = dead_letter.map(|spec| {
-        logs.push(Log { name: spec.output.name, output: Output::new(spec.output.config) });
-        (logs.len() - 1, spec.make)
-    });
+    let (logs, dead_letter) = logs(outputs, dead_letter);
     let handle = StageHandle {
         commands: commands.clone(),
         offers: offers.clone(),
@@ -140,35 +156,26 @@ pub fn spawn(config: StageConfig) -> StageHandle {
     let doing = match role {
         Role::Source(source) => {
             tasks.spawn(run_source(source, handle.source(), source_end));
-            let (bodies, admission) = (Default::default(), Default::default());
-            Doing::Source(Desk { bodies, admission, incarnation: instance.incarnation, taken: 0, ended: false, room })
+            Doing::Source(Desk::new(instance.incarnation, room))
         }
         Role::Transform(transform) => {
             let lanes = Lanes::spawn(&transform, &limits, &done, &progress, &tasks);
             Doing::Transform { lanes, placing: VecDeque::new() }
         }
         Role::Sink(sink, settler) => {
-            let (outlet, run) = Outlet::new(sink, settler, progress.clone(), Duration::from_secs(5));
+            let (outlet, run) = Outlet::new(sink, settler, progress.clone(), SINK_DRAIN);
             tasks.spawn(run);
             Doing::Sink(outlet)
         }
     };
-    let template = template(&pipeline, &stage, &instance, &limits);
     let min_demand = upstreams.iter().map(|spec| spec.min_demand).collect();
-    let links = Arc::new(AtomicU64::new(1));
-    for (index, spec) in upstreams.into_iter().enumerate() {
-        let UpstreamSpec { output, kind, window, min_demand: _, discover, connect } = spec;
-        let template = Subscribe { output, kind, window, ..template.clone() };
-        let (links, events, tasks, closing) = (links.clone(), upstream.clone(), tasks.clone(), closing.clone());
-        let subscription = Subscription { index, template, connect, links, events, tasks: tasks.clone(), closing };
-        tasks.spawn(subscription.run(discover));
-    }
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let template = template(&pipeline, &stage, &instance, &limits);
+    subscribe_all(upstreams, &template, &upstream, &tasks, &closing);
     let task = Task {
         pipeline,
         stage,
         instance,
-        clock: Clock { now: Time(0), unix_ms_at_zero: unix_ms },
+        clock: Clock::start(),
         logs,
         dead_letter,
         dying: HashMap::new(),
@@ -180,6 +187,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         doing,
         commands,
         tasks,
+        tally: Tally::default(),
         leave: None,
         end: None,
     };
@@ -200,6 +208,34 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         end.send_replace(Some(ended));
     });
     handle
+}
+
+fn logs(outputs: Vec<OutputSpec>, dead_letter: Option<DeadLetterSpec>) -> (Vec<Log>, Option<(usize, DeadLetter)>) {
+    let log = |spec: OutputSpec| Log { name: spec.name, output: Output::new(spec.config) };
+    let mut logs: Vec<Log> = outputs.into_iter().map(log).collect();
+    let dead_letter = dead_letter.map(|spec| {
+        logs.push(log(spec.output));
+        (logs.len() - 1, spec.make)
+    });
+    (logs, dead_letter)
+}
+
+/// One task for each subscription, which keeps links to all instances.
+fn subscribe_all(
+    upstreams: Vec<UpstreamSpec>,
+    template: &Subscribe,
+    events: &mpsc::Sender<(UpstreamLink, UpstreamEvent)>,
+    tasks: &TaskTracker,
+    closing: &CancellationToken,
+) {
+    let links = Arc::new(AtomicU64::new(1));
+    for (index, spec) in upstreams.into_iter().enumerate() {
+        let UpstreamSpec { output, kind, window, min_demand: _, discover, connect } = spec;
+        let template = Subscribe { output, kind, window, ..template.clone() };
+        let (links, events, closing) = (links.clone(), events.clone(), closing.clone());
+        let subscription = Subscription { index, template, connect, links, events, tasks: tasks.clone(), closing };
+        tasks.spawn(subscription.run(discover));
+    }
 }
 
 async fn run_source(source: Box<dyn Source>, handle: SourceHandle, end: mpsc::Sender<Result<(), SourceError>>) {
@@ -302,7 +338,12 @@ impl Task {
         }
         for offer in batch.offers.drain(..) {
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
-                desk.offer(offer, &mut log.output, &mut self.inputs, self.clock);
+                let events = offer.0.events.len() as u64;
+                if desk.offer(offer, &mut log.output, &mut self.inputs, self.clock) {
+                    self.tally.events_in += events;
+                } else {
+                    metrics::counter!(names::REFUSED, "stage" => self.stage.clone()).increment(1);
+                }
             }
         }
     }
@@ -366,6 +407,7 @@ impl Task {
         text.truncate(cut);
         let rejection = Rejection { reason, text, stored: false };
         tracing::debug!(stage = self.stage, ?reason, text = rejection.text, "rejected");
+        metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason_name(reason)).increment(1);
         let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
             let log = self.logs.get_mut(*index)?;
             (!log.output.waiting().groups.is_empty()).then(|| (make(event, &rejection), &mut log.output))
@@ -419,6 +461,10 @@ impl Task {
 
     /// An input is settled: its upstream, or its client, is told.
     fn answer(&mut self, tag: Tag, outcome: Outcome) {
+        match &outcome {
+            Outcome::Accepted => self.tally.accepted += 1,
+            Outcome::Rejected(_) => self.tally.rejected += 1,
+        }
         match tag {
             Tag::Link { link, number } => self.upstreams.settle(link, number, Settled::Outcome(outcome)),
             Tag::Body(identity) => {
@@ -446,6 +492,7 @@ impl Task {
 
     /// Takes an event of an upstream into work.
     pub(crate) fn start(&mut self, link: UpstreamLink, number: u64, event: Event) {
+        self.tally.events_in += 1;
         let input = self.inputs.open(Tag::Link { link, number });
         match &mut self.doing {
             Doing::Transform { lanes, .. } => lanes.push(Work { input, event }),
@@ -462,6 +509,16 @@ impl Task {
             tracing::error!(stage = self.stage, text, "the source ended");
             self.end = Some(StageEnd::SourceFailed(text));
         }
+    }
+}
+
+fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Malformed => "malformed",
+        Reason::Invalid => "invalid",
+        Reason::TooLarge => "too_large",
+        Reason::Exhausted => "exhausted",
+        Reason::Refused => "refused",
     }
 }
 

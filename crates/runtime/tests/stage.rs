@@ -1,5 +1,7 @@
 //! Stages in one process, linked by their own handles: settlement, order, retries, drain.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
+
 use std::{
     collections::HashMap,
     sync::{
@@ -76,11 +78,13 @@ impl Transform for Call {
     }
 }
 
+type Judge = dyn Fn(&Event) -> Option<Outcome> + Send + Sync;
+
 #[derive(Clone)]
 struct Collect {
     settler: Settler,
     seen: Arc<Mutex<Vec<Event>>>,
-    verdict: Arc<dyn Fn(&Event) -> Option<Outcome> + Send + Sync>,
+    verdict: Arc<Judge>,
 }
 
 impl Collect {

@@ -51,5 +51,8 @@ impl Event {
     }
 }
 
-/// Bytes that an event costs beside its payload: columns, slot, cursor state of four groups.
-pub const EVENT_OVERHEAD_BYTES: u64 = 256;
+/// Bytes that an event costs beside its payload.
+///
+/// In a consumer's window: its columns. In a log, for each offset of a span of 16 times the capacity: its slot, its place in
+/// four groups, a sixteenth of its columns, and the room into which these grow.
+pub const EVENT_OVERHEAD_BYTES: u64 = 128;

@@ -1,5 +1,10 @@
 //! What an event costs in the core, from push to settlement: `cargo test -p jaiminho-core --release --test speed -- --ignored --nocapture`.
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures time")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test that measures time"
+)]
 
 use std::time::Instant;
 
@@ -41,7 +46,8 @@ fn round(output: &mut Output, links: &[jaiminho_core::LinkId], events: u64, keye
     for number in 0..events {
         let key = keyed.then_some(KeyHash(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let origin = Origin::default();
-        let event = Event { payload: payload.clone(), key, attempt: 1, arrived_ms: 0, deadline_ms: None, origin, trace: None };
+        let event =
+            Event { payload: payload.clone(), key, attempt: 1, arrived_ms: 0, deadline_ms: None, origin, trace: None };
         output.push(Time(0), InputId(number), event);
     }
     while !output.is_settled() {

@@ -32,7 +32,7 @@ impl Output {
     fn check_log(&self) -> Result<(), String> {
         let log = &self.shared.log;
         let (mut events, mut bytes, mut unsettled) = (0, 0, 0);
-        for (offset, _, holders, waits) in log.iter().filter(|(_, slot, ..)| slot.event.is_some()) {
+        for (offset, _, holders, waits) in log.iter() {
             let holding = |group: &&Group| {
                 let place = group.entries.find(offset).map(|entry| entry.place);
                 place.is_some_and(|place| !matches!(place, Place::Settled | Place::Withdrawn))
@@ -49,10 +49,9 @@ impl Output {
         }
         ensure((events, bytes) == log.held(), || "held events and bytes are miscounted".into())?;
         ensure(unsettled == log.unsettled(), || "unsettled entries are miscounted".into())?;
-        let first = log.iter().next();
-        ensure(first.is_none_or(|(_, slot, ..)| slot.event.is_some()), || "the watermark could be higher".into())?;
+        ensure(log.base() == log.end() || log.event(log.base()).is_some(), || "the watermark could be higher".into())?;
         let mut shares: BTreeMap<u16, KeyShare> = BTreeMap::new();
-        for event in log.iter().filter_map(|(_, slot, ..)| slot.event.as_ref()) {
+        for event in log.iter().map(|(_, held, ..)| &held.event) {
             if let Some(key) = event.key {
                 let share = shares.entry(super::partition_of(key)).or_default();
                 share.events += 1;
@@ -60,7 +59,7 @@ impl Output {
                 ensure(share.events <= log.key_share(key).events, || "a key's share is miscounted".into())?;
             }
         }
-        for event in log.iter().filter_map(|(_, slot, ..)| slot.event.as_ref()) {
+        for event in log.iter().map(|(_, held, ..)| &held.event) {
             let wrong = event.key.is_some_and(|key| shares.get(&super::partition_of(key)) != Some(&log.key_share(key)));
             ensure(!wrong, || "a key's share is miscounted".into())?;
         }
@@ -91,7 +90,7 @@ impl Output {
         let left = self.groups.iter().flat_map(|(_, group)| group.entries.iter());
         let left =
             left.filter(|(_, entry)| matches!(entry.place, Place::Waiting | Place::Parked) && entry.link != NONE);
-        let mut leftovers: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut leftovers: BTreeMap<u16, u64> = BTreeMap::new();
         for (_, entry) in left {
             *leftovers.entry(entry.link).or_default() += 1;
         }
@@ -100,8 +99,8 @@ impl Output {
 
     /// Law 1: each entry is in one place, and the other side of that place knows it.
     fn check_places(&self, group: &Group) -> Result<(), String> {
-        let mut assigned: Vec<(u64, u32)> = Vec::new();
-        let mut sent: Vec<(u64, u32)> = Vec::new();
+        let mut assigned: Vec<(u64, u16)> = Vec::new();
+        let mut sent: Vec<(u64, u16)> = Vec::new();
         for (key, link) in self.shared.links.iter().filter(|(_, link)| link.group == group.key) {
             assigned.extend(link.assigned.iter().map(|&offset| (offset, key)));
             sent.extend(link.sent.iter().map(|(_, offset)| (offset, key)));
@@ -174,7 +173,7 @@ impl Output {
 
     fn check_partitions(&self, group: &Group) -> Result<(), String> {
         let Some(keyed) = &group.keyed else { return Ok(()) };
-        let mut held: BTreeMap<u16, (u32, u32)> = BTreeMap::new();
+        let mut held: BTreeMap<u16, (u16, u32)> = BTreeMap::new();
         for (offset, entry) in
             group.entries.iter().filter(|(_, entry)| matches!(entry.place, Place::Assigned | Place::Sent))
         {
@@ -202,7 +201,7 @@ impl Output {
                 ready.push((at.owner, first, partition));
             }
         }
-        let of = |&link: &u32| {
+        let of = |&link: &u16| {
             self.shared.links.at(link).ready.iter().map(move |(first, partition)| (link, first, partition))
         };
         let mut found: Vec<_> = group.members.iter().flat_map(of).collect();
@@ -213,7 +212,7 @@ impl Output {
 
     /// Law 3: what is undispatched has a cause.
     fn check_causes(&self, group: &Group) -> Result<(), String> {
-        let has_credit = |link: u32| self.shared.links.at(link).can_take();
+        let has_credit = |link: u16| self.shared.links.at(link).can_take();
         let anyone = group.members.iter().any(|&link| has_credit(link));
         for (offset, entry) in group.entries.iter() {
             let keyed = group.keyed.as_ref().zip(group.partition(&self.shared.log, offset));

@@ -77,7 +77,7 @@ impl Group {
     }
 
     /// Who may be sent a fresh entry at once.
-    fn receiver(&mut self, shared: &Shared, partition: Option<u16>) -> Option<u32> {
+    fn receiver(&mut self, shared: &Shared, partition: Option<u16>) -> Option<u16> {
         match (&self.keyed, partition) {
             (Some(keyed), Some(partition)) => keyed
                 .receiver(partition)
@@ -123,7 +123,7 @@ impl Group {
     }
 
     /// Assigns an entry that is in no list to a member with credit, or rejects it if it is too large for the group.
-    fn place(&mut self, now: Time, shared: &mut Shared, link: u32, offset: u64, partition: Option<u16>) {
+    fn place(&mut self, now: Time, shared: &mut Shared, link: u16, offset: u64, partition: Option<u16>) {
         let size = shared.log.size(offset);
         self.undispatched -= 1;
         let entry = self.entries.at_mut(offset);

@@ -10,12 +10,12 @@
 //!  Withdrawn   Withdrawn     Settled      (Fresh and Waiting may be settled too: too large for the group)
 //! ```
 //!
-//! An entry's successor and predecessor in its list are distances in offsets, so that an entry takes 16 bytes.
+//! An entry's successor and predecessor in its list are distances in offsets, so that an entry takes 12 bytes.
 
 use std::collections::VecDeque;
 
 /// Neither a link nor a ghost of one.
-pub(crate) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u16 = u16::MAX;
 
 /// Where an entry is in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +42,9 @@ pub(crate) struct Entry {
     /// Distance to the one before.
     prev: u32,
     /// Assigned, Sent: the link. Waiting, Parked: the ghost of the dead link that left it, or [`NONE`].
-    pub(crate) link: u32,
-    /// How often it was sent and released.
-    pub(crate) again: u16,
+    pub(crate) link: u16,
+    /// How often it was sent and released; stops at 255.
+    pub(crate) again: u8,
     pub(crate) place: Place,
 }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_sixteen_bytes() {
-        assert_eq!(size_of::<Entry>(), 16);
+    fn an_entry_takes_twelve_bytes() {
+        assert_eq!(size_of::<Entry>(), 12);
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Group {
     pub(crate) keyed: Option<Box<Keyed>>,
     pub(crate) keyless: Keyless,
     /// Open links, in order of joining.
-    pub(crate) members: Vec<u32>,
+    pub(crate) members: Vec<u16>,
     /// The member that is asked first the next time.
     pub(crate) turn: usize,
     /// The smallest of its members'; without members, no limit.
@@ -118,15 +118,16 @@ impl Group {
     pub(crate) fn settle(&mut self, shared: &mut Shared, offset: u64, outcome: Outcome) {
         let partition = self.partition(&shared.log, offset);
         self.finish(shared, offset, outcome);
-        if let (Some(keyed), Some(partition)) = (self.keyed.as_mut(), partition) {
-            if keyed.unhold(partition) && keyed.at(partition).moving != Move::No {
-                self.arrive(&mut shared.links, partition);
-            }
+        if let (Some(keyed), Some(partition)) = (self.keyed.as_mut(), partition)
+            && keyed.unhold(partition)
+            && keyed.at(partition).moving != Move::No
+        {
+            self.arrive(&mut shared.links, partition);
         }
     }
 
     /// A sent entry is dispatched again, before newer ones of its key. `ghost`: the dead link that left it.
-    pub(crate) fn release(&mut self, shared: &mut Shared, offset: u64, ghost: u32) {
+    pub(crate) fn release(&mut self, shared: &mut Shared, offset: u64, ghost: u16) {
         let entry = self.entries.at_mut(offset);
         entry.again = entry.again.saturating_add(1);
         entry.link = ghost;
@@ -162,7 +163,7 @@ impl Group {
     }
 
     /// Takes assigned entries that `keep` doesn't want back from a link; they wait as if they had never been assigned.
-    pub(crate) fn take_back(&mut self, shared: &mut Shared, link: u32, keep: impl Fn(&Self, &Log, u64) -> bool) {
+    pub(crate) fn take_back(&mut self, shared: &mut Shared, link: u16, keep: impl Fn(&Self, &Log, u64) -> bool) {
         let mut back = Vec::new();
         let assigned = std::mem::take(&mut shared.links.at_mut(link).assigned);
         let kept = assigned.into_iter().filter(|&offset| {

@@ -40,9 +40,9 @@ pub(crate) struct Partition {
     /// What waits, in order.
     pub(crate) waiting: List,
     /// The member that should get it, or [`NONE`].
-    pub(crate) owner: u32,
+    pub(crate) owner: u16,
     /// The link that the `held` are on, or [`NONE`].
-    pub(crate) holder: u32,
+    pub(crate) holder: u16,
     /// Entries assigned or sent to the holder and not settled.
     pub(crate) held: u32,
     /// Not `No` only while something is held.
@@ -79,7 +79,7 @@ impl Keyed {
     }
 
     /// The member that may be sent the next of a partition now.
-    pub(crate) fn receiver(&self, partition: u16) -> Option<u32> {
+    pub(crate) fn receiver(&self, partition: u16) -> Option<u16> {
         let at = self.at(partition);
         (at.owner != NONE && at.moving == Move::No).then_some(at.owner)
     }
@@ -94,7 +94,7 @@ impl Keyed {
     }
 
     /// One entry goes to a link.
-    pub(crate) fn hold(&mut self, partition: u16, link: u32) {
+    pub(crate) fn hold(&mut self, partition: u16, link: u16) {
         let at = self.at_mut(partition);
         debug_assert!(at.held == 0 || at.holder == link, "a partition is on one link at a time");
         at.holder = link;

@@ -148,9 +148,9 @@ impl Links {
         }
     }
 
-    pub(crate) fn open(&mut self, group: usize, subscribe: &Subscribe) -> (u32, LinkId) {
+    pub(crate) fn open(&mut self, group: usize, subscribe: &Subscribe) -> (u16, LinkId) {
         let entry = self.slab.vacant_entry();
-        let key = entry.key() as u32;
+        let key = entry.key() as u16;
         let id = LinkId(u64::from(self.serial) << 32 | u64::from(key));
         self.serial = self.serial.wrapping_add(1);
         entry.insert(Link {
@@ -174,34 +174,34 @@ impl Links {
     }
 
     /// Key of a link that has not ended.
-    pub(crate) fn find(&self, id: LinkId) -> Option<u32> {
-        let key = id.0 as u32;
+    pub(crate) fn find(&self, id: LinkId) -> Option<u16> {
+        let key = id.0 as u16;
         self.slab.get(key as usize).filter(|link| link.id == id).map(|_| key)
     }
 
-    pub(crate) fn at(&self, key: u32) -> &Link {
+    pub(crate) fn at(&self, key: u16) -> &Link {
         &self.slab[key as usize]
     }
 
-    pub(crate) fn at_mut(&mut self, key: u32) -> &mut Link {
+    pub(crate) fn at_mut(&mut self, key: u16) -> &mut Link {
         &mut self.slab[key as usize]
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Link)> {
-        self.slab.iter().map(|(key, link)| (key as u32, link))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Link)> {
+        self.slab.iter().map(|(key, link)| (key as u16, link))
     }
 
     /// Keys of a group's links, cancelled ones included.
-    pub(crate) fn of_group(&self, group: usize) -> Vec<u32> {
+    pub(crate) fn of_group(&self, group: usize) -> Vec<u16> {
         self.iter().filter(|(_, link)| link.group == group).map(|(key, _)| key).collect()
     }
 
-    pub(crate) fn remove(&mut self, key: u32) -> Link {
+    pub(crate) fn remove(&mut self, key: u16) -> Link {
         self.slab.remove(key as usize)
     }
 
     /// Ends a link that has been taken out of its group: its peer will be told why.
-    pub(crate) fn end(&mut self, key: u32, error: LinkError) {
+    pub(crate) fn end(&mut self, key: u16, error: LinkError) {
         let link = self.remove(key);
         self.signals.push_back((link.id, Signal::End(error)));
     }
@@ -211,7 +211,7 @@ impl Links {
     }
 
     /// Puts a link among those with something to send.
-    pub(crate) fn flag(&mut self, key: u32) {
+    pub(crate) fn flag(&mut self, key: u16) {
         let link = &mut self.slab[key as usize];
         if !link.flagged {
             link.flagged = true;
@@ -229,7 +229,7 @@ impl Links {
         flagged
     }
 
-    pub(crate) fn revoke(&mut self, key: u32, partitions: Vec<u16>) {
+    pub(crate) fn revoke(&mut self, key: u16, partitions: Vec<u16>) {
         let link = self.at_mut(key);
         link.revokes += 1;
         let id = link.id;
@@ -238,7 +238,7 @@ impl Links {
     }
 
     /// Tells a cancelled link's task once that nothing of it is unsettled.
-    pub(crate) fn drained(&mut self, key: u32) {
+    pub(crate) fn drained(&mut self, key: u16) {
         let link = self.at_mut(key);
         if link.state == LinkState::Cancelled && link.sent.unsettled() == 0 {
             link.state = LinkState::Drained;
@@ -265,13 +265,17 @@ impl Links {
         }
     }
 
-    /// A dead link's place, until what it left is dispatched again; [`NONE`] when it left nothing.
-    pub(crate) fn bury(&mut self, leftovers: u64) -> u32 {
-        if leftovers == 0 { NONE } else { self.ghosts.insert(leftovers) as u32 }
+    /// A dead link's place, until what it left is dispatched again; [`NONE`] when it left nothing, or there are too many.
+    pub(crate) fn bury(&mut self, leftovers: u64) -> u16 {
+        if leftovers == 0 || self.ghosts.len() >= usize::from(NONE) {
+            NONE
+        } else {
+            self.ghosts.insert(leftovers) as u16
+        }
     }
 
     /// One entry that a dead link left is dispatched again, or needs it no more.
-    pub(crate) fn leftover_done(&mut self, ghost: u32) {
+    pub(crate) fn leftover_done(&mut self, ghost: u16) {
         if let Some(left) = self.ghosts.get_mut(ghost as usize) {
             *left -= 1;
             if *left == 0 {
@@ -286,7 +290,7 @@ impl Links {
     }
 
     /// Left-overs of each dead link, by its ghost: for checks.
-    pub(crate) fn leftovers(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.ghosts.iter().map(|(ghost, &left)| (ghost as u32, left))
+    pub(crate) fn leftovers(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.ghosts.iter().map(|(ghost, &left)| (ghost as u16, left))
     }
 }

@@ -6,11 +6,13 @@
 //!    [held][freed][held][held][freed][freed][held][held]
 //! ```
 //!
-//! A slot is *unsettled* until all required groups have settled it; then its settlement is reported. It is *held* (and
-//! counts as part of the capacity) until attached groups have settled it too; then its event is freed. A freed slot
-//! waits for the low watermark to pass it.
+//! An entry is *unsettled* until all required groups have settled it; then its settlement is reported. It is *held* (and
+//! counts as part of the capacity) until attached groups have settled it too; then it is freed. What is left of a freed
+//! entry is a slot of four bytes, until the low watermark passes it: so a span of many times the capacity costs little.
 
 use std::collections::VecDeque;
+
+use slab::Slab;
 
 use super::api::{KeyShare, Offset, PARTITIONS, Settlement};
 use crate::event::{Event, KeyHash};
@@ -23,11 +25,13 @@ pub(crate) fn partition_of(key: KeyHash) -> u16 {
     (key.0 % PARTITIONS as u64) as u16
 }
 
-/// One place in the log.
+/// Slot of a freed entry.
+const FREED: u32 = u32::MAX;
+
+/// One held entry.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    /// None once freed.
-    pub(crate) event: Option<Event>,
+pub(crate) struct Held {
+    pub(crate) event: Event,
     input: InputId,
     pushed: Time,
     /// Bytes pushed before it since the log was made.
@@ -45,10 +49,11 @@ pub(crate) struct Slot {
 /// A bounded log. The bound is the caller's to keep.
 #[derive(Debug)]
 pub(crate) struct Log {
-    slots: VecDeque<Slot>,
-    /// Offset of the first slot; it is held, unless the log is empty.
+    /// Key of each held entry, or [`FREED`]. The first is held.
+    slots: VecDeque<u32>,
+    held: Slab<Held>,
+    /// Offset of the first slot.
     base: u64,
-    events: u64,
     bytes: u64,
     /// Bytes pushed since the log was made.
     pushed_bytes: u64,
@@ -63,8 +68,8 @@ impl Log {
     pub(crate) fn new() -> Self {
         Self {
             slots: VecDeque::new(),
+            held: Slab::new(),
             base: 0,
-            events: 0,
             bytes: 0,
             pushed_bytes: 0,
             unsettled: 0,
@@ -77,7 +82,6 @@ impl Log {
     pub(crate) fn push(&mut self, now: Time, input: InputId, event: Event, required: u32, attached: u32) -> u64 {
         let offset = self.end();
         let size = event.size();
-        self.events += 1;
         self.bytes += size;
         self.unsettled += 1;
         if let Some(key) = event.key {
@@ -85,8 +89,8 @@ impl Log {
             share.events += 1;
             share.bytes += size;
         }
-        self.slots.push_back(Slot {
-            event: Some(event),
+        let key = self.held.insert(Held {
+            event,
             input,
             pushed: now,
             position: self.pushed_bytes,
@@ -95,25 +99,26 @@ impl Log {
             holders: required + attached,
             sent: false,
         });
+        self.slots.push_back(key as u32);
         self.pushed_bytes += size;
         offset
     }
 
     /// One required group has settled an entry.
     pub(crate) fn settle(&mut self, offset: u64, outcome: Outcome) {
-        let slot = self.slot_mut(offset);
+        let Some(held) = self.find_mut(offset) else { return };
         if let Outcome::Rejected(rejection) = outcome {
-            let worst = match slot.rejection.take() {
+            let worst = match held.rejection.take() {
                 None => rejection,
                 Some(first) if first.stored && !rejection.stored => rejection,
                 Some(first) => first,
             };
-            slot.rejection = Some(worst);
+            held.rejection = Some(worst);
         }
-        slot.unsettled -= 1;
-        if slot.unsettled == 0 {
-            let outcome = slot.rejection.take().map_or(Outcome::Accepted, Outcome::Rejected);
-            let input = slot.input;
+        held.unsettled -= 1;
+        if held.unsettled == 0 {
+            let outcome = held.rejection.take().map_or(Outcome::Accepted, Outcome::Rejected);
+            let input = held.input;
             self.unsettled -= 1;
             self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset) });
         }
@@ -122,39 +127,34 @@ impl Log {
 
     /// One group does not need an entry any more.
     pub(crate) fn let_go(&mut self, offset: u64) {
-        let slot = self.slot_mut(offset);
-        slot.holders -= 1;
-        if slot.holders == 0 {
+        let Some(held) = self.find_mut(offset) else { return };
+        held.holders -= 1;
+        if held.holders == 0 {
             self.free(offset);
         }
     }
 
     /// Whether an entry is held, no required group has settled it for good, and nobody was sent it.
     pub(crate) fn can_withdraw(&self, offset: u64) -> bool {
-        let index = offset.checked_sub(self.base).and_then(|index| usize::try_from(index).ok());
-        index.and_then(|index| self.slots.get(index)).is_some_and(|slot| slot.unsettled > 0 && !slot.sent)
+        self.find(offset).is_some_and(|held| held.unsettled > 0 && !held.sent)
     }
 
     /// Frees an entry that the caller has taken out of all groups, without a settlement.
     pub(crate) fn withdraw(&mut self, offset: u64) {
-        self.slot_mut(offset).unsettled = 0;
-        self.slot_mut(offset).holders = 0;
         self.unsettled -= 1;
         self.free(offset);
     }
 
     fn free(&mut self, offset: u64) {
-        if let Some(event) = self.slot_mut(offset).event.take() {
-            let size = event.size();
-            self.events -= 1;
-            self.bytes -= size;
-            if let Some(key) = event.key {
-                let share = &mut self.partitions[usize::from(partition_of(key))];
-                share.events -= 1;
-                share.bytes -= size;
-            }
+        let slot = &mut self.slots[(offset - self.base) as usize];
+        let event = self.held.remove(std::mem::replace(slot, FREED) as usize).event;
+        self.bytes -= event.size();
+        if let Some(key) = event.key {
+            let share = &mut self.partitions[usize::from(partition_of(key))];
+            share.events -= 1;
+            share.bytes -= event.size();
         }
-        while self.slots.front().is_some_and(|slot| slot.event.is_none()) {
+        while self.slots.front() == Some(&FREED) {
             self.slots.pop_front();
             self.base += 1;
         }
@@ -164,10 +164,21 @@ impl Log {
         self.settlements.pop_front()
     }
 
+    /// A held entry.
+    pub(crate) fn find(&self, offset: u64) -> Option<&Held> {
+        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
+        self.slots.get(index).and_then(|&key| self.held.get(key as usize))
+    }
+
+    /// The same, to change.
+    pub(crate) fn find_mut(&mut self, offset: u64) -> Option<&mut Held> {
+        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
+        self.slots.get(index).and_then(|&key| self.held.get_mut(key as usize))
+    }
+
     /// The event of an entry that some group has not settled.
     pub(crate) fn event(&self, offset: u64) -> Option<&Event> {
-        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
-        self.slots.get(index).and_then(|slot| slot.event.as_ref())
+        self.find(offset).map(|held| &held.event)
     }
 
     /// Size in bytes of a held entry.
@@ -180,11 +191,6 @@ impl Log {
         self.event(offset).and_then(|event| event.key).map(partition_of)
     }
 
-    /// A slot between the low watermark and the end.
-    pub(crate) fn slot_mut(&mut self, offset: u64) -> &mut Slot {
-        &mut self.slots[(offset - self.base) as usize]
-    }
-
     pub(crate) fn base(&self) -> u64 {
         self.base
     }
@@ -195,12 +201,12 @@ impl Log {
 
     /// Held events and bytes.
     pub(crate) fn held(&self) -> (u64, u64) {
-        (self.events, self.bytes)
+        (self.held.len() as u64, self.bytes)
     }
 
     /// Bytes pushed since a held entry, itself included.
     pub(crate) fn bytes_since(&self, offset: u64) -> u64 {
-        self.slots.get((offset - self.base) as usize).map_or(0, |slot| self.pushed_bytes - slot.position)
+        self.find(offset).map_or(0, |held| self.pushed_bytes - held.position)
     }
 
     /// Entries that some required group has not settled.
@@ -214,24 +220,26 @@ impl Log {
 
     /// When the oldest held entry was pushed.
     pub(crate) fn oldest(&self) -> Option<Time> {
-        self.slots.front().map(|slot| slot.pushed)
+        self.find(self.base).map(|held| held.pushed)
     }
 
-    /// Each slot with its offset, holders and unsettled groups: for checks.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Slot, u32, u32)> {
-        (self.base..).zip(&self.slots).map(|(offset, slot)| (offset, slot, slot.holders, slot.unsettled))
+    /// Each held entry with its offset, holders and unsettled groups: for checks.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Held, u32, u32)> {
+        let held = (self.base..self.end()).filter_map(|offset| Some((offset, self.find(offset)?)));
+        held.map(|(offset, held)| (offset, held, held.holders, held.unsettled))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Slot;
+    use super::Held;
     use crate::event::EVENT_OVERHEAD_BYTES;
     use crate::output::entries::Entry;
 
     #[test]
-    fn the_stated_overhead_covers_a_slot_and_its_place_in_four_groups() {
-        let bytes = size_of::<Slot>() + 4 * size_of::<Entry>();
+    fn the_stated_overhead_of_an_offset_covers_slot_and_groups_and_a_sixteenth_of_an_entry() {
+        // Rings and slabs grow by doubling, so up to half of one is unused.
+        let bytes = 2 * (size_of::<u32>() + 4 * size_of::<Entry>()) + 2 * size_of::<Held>() / 16;
         assert!(bytes as u64 <= EVENT_OVERHEAD_BYTES, "{bytes}");
     }
 }

@@ -10,7 +10,7 @@ use crate::time::Time;
 
 impl Group {
     /// An open link takes part in the dispatch.
-    pub(crate) fn join(&mut self, now: Time, shared: &mut Shared, link: u32, handover_ms: u64) {
+    pub(crate) fn join(&mut self, now: Time, shared: &mut Shared, link: u16, handover_ms: u64) {
         self.expires = None;
         self.members.push(link);
         self.limit_events(shared);
@@ -21,7 +21,7 @@ impl Group {
     }
 
     /// A link that is no longer open takes part no more; what it was sent stays with it.
-    pub(crate) fn leave(&mut self, now: Time, shared: &mut Shared, link: u32, handover_ms: u64) {
+    pub(crate) fn leave(&mut self, now: Time, shared: &mut Shared, link: u16, handover_ms: u64) {
         let Some(index) = self.members.iter().position(|&member| member == link) else { return };
         self.members.remove(index);
         if index < self.turn {
@@ -30,7 +30,7 @@ impl Group {
         self.limit_events(shared);
         self.take_back(shared, link, |_, _, _| false);
         if let Some(keyed) = self.keyed.as_mut() {
-            let others: Vec<(&str, u32)> =
+            let others: Vec<(&str, u16)> =
                 self.members.iter().map(|&member| (shared.links.at(member).name.as_str(), member)).collect();
             let lost = keyed.owners.leave(link, &others);
             self.move_partitions(now.after(handover_ms), shared, &lost);
@@ -56,7 +56,7 @@ impl Group {
             });
         }
         let Some(keyed) = self.keyed.as_mut() else { return };
-        let mut revoked: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
+        let mut revoked: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
         for &partition in changed {
             let at = keyed.at_mut(partition);
             if at.held > 0 && at.holder != at.owner && at.moving == Move::No {
@@ -77,14 +77,14 @@ impl Group {
     }
 
     /// Whether a member may release a delivery of this entry: it was revoked, or the member leaves.
-    pub(crate) fn may_release(&self, shared: &Shared, link: u32, offset: u64) -> bool {
+    pub(crate) fn may_release(&self, shared: &Shared, link: u16, offset: u64) -> bool {
         let moving = self.partition(&shared.log, offset).zip(self.keyed.as_ref());
         shared.links.at(link).state != LinkState::Open
             || moving.is_some_and(|(partition, keyed)| keyed.at(partition).moving != Move::No)
     }
 
     /// Releases all that a link was sent and has not settled. How many entries that were.
-    pub(crate) fn release_all(&mut self, shared: &mut Shared, link: u32, is_dead: bool) {
+    pub(crate) fn release_all(&mut self, shared: &mut Shared, link: u16, is_dead: bool) {
         let sent: Vec<(u64, u64)> = shared.links.at(link).sent.iter().collect();
         let ghost = if is_dead { shared.links.bury(sent.len() as u64) } else { NONE };
         for (number, offset) in sent {

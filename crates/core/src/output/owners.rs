@@ -12,7 +12,7 @@ use super::entries::NONE;
 #[derive(Debug)]
 pub(crate) struct Owners {
     /// Weight and link of the owner; [`NONE`] without members.
-    best: Box<[(u64, u32)]>,
+    best: Box<[(u64, u16)]>,
 }
 
 impl Owners {
@@ -20,12 +20,12 @@ impl Owners {
         Self { best: vec![(0, NONE); PARTITIONS].into_boxed_slice() }
     }
 
-    pub(crate) fn owner(&self, partition: u16) -> u32 {
+    pub(crate) fn owner(&self, partition: u16) -> u16 {
         self.best[usize::from(partition)].1
     }
 
     /// Adds a member. The partitions that it gains.
-    pub(crate) fn join(&mut self, name: &str, link: u32) -> Vec<u16> {
+    pub(crate) fn join(&mut self, name: &str, link: u16) -> Vec<u16> {
         let mut gained = Vec::new();
         for (partition, best) in (0_u16..).zip(self.best.iter_mut()) {
             let weight = weight(name, partition);
@@ -38,7 +38,7 @@ impl Owners {
     }
 
     /// Takes a member away; `members` are the others. The partitions that it had.
-    pub(crate) fn leave(&mut self, link: u32, members: &[(&str, u32)]) -> Vec<u16> {
+    pub(crate) fn leave(&mut self, link: u16, members: &[(&str, u16)]) -> Vec<u16> {
         let mut lost = Vec::new();
         for (partition, best) in (0_u16..).zip(self.best.iter_mut()) {
             if best.1 == link {
@@ -59,9 +59,9 @@ fn weight(name: &str, partition: u16) -> u64 {
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, u32); 4] = [("convert-0", 0), ("convert-1", 1), ("convert-2", 2), ("10.0.0.7:7400", 3)];
+    const NAMES: [(&str, u16); 4] = [("convert-0", 0), ("convert-1", 1), ("convert-2", 2), ("10.0.0.7:7400", 3)];
 
-    fn owners(order: &[usize]) -> Vec<u32> {
+    fn owners(order: &[usize]) -> Vec<u16> {
         let mut owners = Owners::new();
         for &index in order {
             owners.join(NAMES[index].0, NAMES[index].1);
@@ -92,7 +92,7 @@ mod tests {
         }
         let lost = table.leave(2, &[NAMES[0], NAMES[1], NAMES[3]]);
         assert_eq!(lost.len(), before.iter().filter(|&&owner| owner == 2).count());
-        let after: Vec<u32> = (0..PARTITIONS as u16).map(|partition| table.owner(partition)).collect();
+        let after: Vec<u16> = (0..PARTITIONS as u16).map(|partition| table.owner(partition)).collect();
         assert_eq!(after, owners(&[0, 1, 3]));
         assert!(before.iter().zip(&after).all(|(before, after)| before == after || *before == 2));
     }

@@ -58,7 +58,7 @@ impl Output {
         }
         for (_, group) in &mut self.groups {
             let on_link = |offset| group.entries.find(offset).filter(|entry| entry.place == Place::Assigned);
-            let links: BTreeSet<u32> = offsets.clone().filter_map(on_link).map(|entry| entry.link).collect();
+            let links: BTreeSet<u16> = offsets.clone().filter_map(on_link).map(|entry| entry.link).collect();
             for link in links {
                 group.take_back(&mut self.shared, link, |_, _, offset| !offsets.contains(&offset));
             }
@@ -95,7 +95,7 @@ impl Output {
 
 impl Group {
     /// Hands out what is assigned to a link, numbered.
-    pub(crate) fn hand_out(&mut self, shared: &mut Shared, link: u32, bytes_max: u64) -> Vec<Delivery> {
+    pub(crate) fn hand_out(&mut self, shared: &mut Shared, link: u16, bytes_max: u64) -> Vec<Delivery> {
         let to = shared.links.at_mut(link);
         let (mut deliveries, mut bytes) = (Vec::with_capacity(to.assigned.len().min(1024)), 0);
         loop {
@@ -111,9 +111,9 @@ impl Group {
                 to.sent.push(offset);
                 let entry = self.entries.at_mut(offset);
                 entry.place = Place::Sent;
-                let slot = shared.log.slot_mut(offset);
-                slot.sent = true;
-                let mut event = slot.event.clone()?;
+                let held = shared.log.find_mut(offset)?;
+                held.sent = true;
+                let mut event = held.event.clone();
                 event.attempt = event.attempt.saturating_add(u32::from(entry.again));
                 Some(event)
             });
@@ -141,7 +141,7 @@ impl Group {
 
     /// Backlog and demand.
     pub(crate) fn waiting(&self, links: &Links) -> GroupWaiting {
-        let unused = |&link: &u32| {
+        let unused = |&link: &u16| {
             let link = links.at(link);
             if link.can_take() { link.allowance.unused() } else { 0 }
         };

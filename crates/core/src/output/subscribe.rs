@@ -10,6 +10,9 @@ use crate::time::Time;
 /// Longest name of an instance or a group in bytes.
 const NAME_BYTES_MAX: usize = 253;
 
+/// Most links, whatever the configuration says: keys of links have 16 bits.
+const LINKS_MAX: usize = 65_000;
+
 impl Output {
     /// Opens a link. Everything is checked before anything changes.
     ///
@@ -41,7 +44,7 @@ impl Output {
     }
 
     /// The older link of the same instance that a new one would end, and with what.
-    fn rival(&self, group: Option<usize>, subscribe: &Subscribe) -> Result<Option<(u32, LinkError)>, LinkError> {
+    fn rival(&self, group: Option<usize>, subscribe: &Subscribe) -> Result<Option<(u16, LinkError)>, LinkError> {
         let instance = &subscribe.instance;
         let mut links = self.shared.links.iter();
         let Some((key, rival)) = links.find(|(_, link)| Some(link.group) == group && link.name == instance.name) else {
@@ -57,7 +60,7 @@ impl Output {
     }
 
     fn check_limits(&self, group: Option<usize>, replaces: bool) -> Result<(), LinkError> {
-        let (max, links) = (self.config.links_max, &self.shared.links);
+        let (max, links) = (self.config.links_max.min(LINKS_MAX), &self.shared.links);
         let live = links.len() - usize::from(replaces);
         let others = group.map_or(0, |group| self.groups[group].members.len()).saturating_sub(usize::from(replaces));
         if live >= max || (others > 0 && live + links.ghosts() >= max) {
@@ -118,7 +121,7 @@ impl Output {
     }
 
     /// Takes a link out of its group's dispatch.
-    fn stop_link(&mut self, now: Time, key: u32) {
+    fn stop_link(&mut self, now: Time, key: u16) {
         let link = self.shared.links.at_mut(key);
         if link.state == LinkState::Open {
             link.state = LinkState::Cancelled;
@@ -129,7 +132,7 @@ impl Output {
     }
 
     /// Takes a link out of its group, with all that it had.
-    fn release_link(&mut self, now: Time, key: u32) {
+    fn release_link(&mut self, now: Time, key: u16) {
         self.stop_link(now, key);
         let group = self.shared.links.at(key).group;
         self.groups[group].release_all(&mut self.shared, key, true);

@@ -1,4 +1,5 @@
 //! What an output does, one sentence at a time.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod bench;
 mod delivery;

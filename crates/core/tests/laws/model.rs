@@ -165,10 +165,10 @@ impl Model {
     }
 
     fn close_copy(&mut self, group: usize, offset: u64) {
-        if let Some(key) = self.entries[offset as usize].event.key {
-            if let Some(open) = self.groups[group].open.get_mut(&key.0) {
-                open.remove(&offset);
-            }
+        if let Some(key) = self.entries[offset as usize].event.key
+            && let Some(open) = self.groups[group].open.get_mut(&key.0)
+        {
+            open.remove(&offset);
         }
     }
 

@@ -38,7 +38,9 @@ impl EventOutcome {
                 stored: Some(rejection.stored),
             },
             Answer::Withdrawn => plain("withdrawn", Some("the deadline passed before it was sent on")),
-            Answer::Unknown => plain("unknown", Some("the deadline passed while it was under way; sending it again is safe")),
+            Answer::Unknown => {
+                plain("unknown", Some("the deadline passed while it was under way; sending it again is safe"))
+            }
         }
     }
 }
@@ -104,9 +106,11 @@ fn overall(acknowledge: Acknowledge, answers: &[Answer]) -> (StatusCode, &'stati
 /// The response to a request whose events were taken. `answers` are in the order of `ids`.
 pub(crate) fn response(acknowledge: Acknowledge, ids: &[EventId], answers: &[Answer]) -> Response {
     let (status, word) = overall(acknowledge, answers);
-    let listed = ids.iter().zip(answers).enumerate().filter(|(_, (id, answer))| {
-        id.assigned || !matches!(answer, Answer::Settled(Outcome::Accepted))
-    });
+    let listed = ids
+        .iter()
+        .zip(answers)
+        .enumerate()
+        .filter(|(_, (id, answer))| id.assigned || !matches!(answer, Answer::Settled(Outcome::Accepted)));
     let events = listed
         .map(|(index, (id, answer))| Listed { index, id: &id.text, outcome: EventOutcome::of(acknowledge, answer) })
         .collect();

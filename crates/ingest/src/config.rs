@@ -272,9 +272,15 @@ impl Config {
             }
             let legal = attribute.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
             if !legal || attribute.is_empty() || attribute.len() > jaiminho_event::NAME_BYTES_MAX {
-                errors.push(ConfigError::new(path(), format!("`{attribute}` is no attribute name: 1 to 64 of a-z and 0-9")));
+                errors.push(ConfigError::new(
+                    path(),
+                    format!("`{attribute}` is no attribute name: 1 to 64 of a-z and 0-9"),
+                ));
             }
-            if matches!(attribute.as_str(), "id" | "source" | "type" | "specversion" | "data" | "datacontenttype" | "time") {
+            if matches!(
+                attribute.as_str(),
+                "id" | "source" | "type" | "specversion" | "data" | "datacontenttype" | "time"
+            ) {
                 errors.push(ConfigError::new(path(), format!("`{attribute}` can't be set from a header")));
             }
         }
@@ -286,7 +292,10 @@ impl Config {
 
     fn check_endpoints(&self, errors: &mut Vec<ConfigError>) {
         if self.http.is_none() && self.websocket.as_ref().is_none_or(|socket| socket.listen.is_none()) {
-            errors.push(ConfigError::new("http", "is missing: a source has `http`, or `websocket` with `listen`, or both"));
+            errors.push(ConfigError::new(
+                "http",
+                "is missing: a source has `http`, or `websocket` with `listen`, or both",
+            ));
         }
         if let Some(http) = &self.http {
             check_path("http.path", &http.path, errors);
@@ -332,9 +341,11 @@ impl Config {
         if limits.header_bytes.0 < 8 << 10 || limits.header_bytes.0 > 1 << 20 {
             errors.push(ConfigError::new("limits.header_bytes", "must be from 8KiB to 1MiB"));
         }
-        let one = limits.reservation(limits.expanded_bytes.0.max(limits.event_bytes.0)).saturating_add(ZSTD_WINDOW_BYTES);
+        let one =
+            limits.reservation(limits.expanded_bytes.0.max(limits.event_bytes.0)).saturating_add(ZSTD_WINDOW_BYTES);
         if limits.reading_bytes.0 < one {
-            let problem = format!("must be at least {one} (one body of `expanded_bytes`, its events, and a zstd window)");
+            let problem =
+                format!("must be at least {one} (one body of `expanded_bytes`, its events, and a zstd window)");
             errors.push(ConfigError::new("limits.reading_bytes", problem));
         }
         if limits.reading_bytes.0 > u64::from(u32::MAX) {
@@ -346,7 +357,10 @@ impl Config {
 fn check_path(name: &str, path: &str, errors: &mut Vec<ConfigError>) {
     let legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}' | b'?' | b'#' | b'*' | b':');
     if !path.starts_with('/') || !path.bytes().all(legal) {
-        errors.push(ConfigError::new(name, format!("`{path}` is no path: it begins with `/`, without `{{`, `*`, `:`, `?`, `#`")));
+        errors.push(ConfigError::new(
+            name,
+            format!("`{path}` is no path: it begins with `/`, without `{{`, `*`, `:`, `?`, `#`"),
+        ));
     }
 }
 
@@ -399,8 +413,18 @@ mod tests {
             "cors": { "origins": ["*", "https://a"], "headers": ["no good"] },
         }));
         for path in [
-            "http", "websocket.path", "websocket.idle_timeout", "websocket.in_flight_max", "headers.bad header", "headers.x-id",
-            "limits.events", "limits.expanded_bytes", "limits.reading_bytes", "limits.header_bytes", "cors.origins", "cors.headers",
+            "http",
+            "websocket.path",
+            "websocket.idle_timeout",
+            "websocket.in_flight_max",
+            "headers.bad header",
+            "headers.x-id",
+            "limits.events",
+            "limits.expanded_bytes",
+            "limits.reading_bytes",
+            "limits.header_bytes",
+            "cors.origins",
+            "cors.headers",
         ] {
             assert!(found.iter().any(|found| found == path), "{path} in {found:?}");
         }

@@ -69,7 +69,7 @@ impl Fault {
         };
         let mut problem = Problem::new(status, kind, self.detail);
         problem.index = self.index;
-        problem.position = self.byte.map(|byte| Position::of(body, byte));
+        problem.position = self.byte.map(|byte| Box::new(Position::of(body, byte)));
         problem
     }
 }
@@ -137,7 +137,8 @@ impl Drafter {
     pub(crate) fn message(&self, text: &str, common: &Common) -> Result<(NewEvent, EventId), Fault> {
         let piece = Piece { text, start: 0 };
         self.check_text_size(text.len(), 0)?;
-        let event = if crate::pieces::has_member(text, "specversion") { self.structured(piece) } else { self.plain(piece) }?;
+        let event =
+            if crate::pieces::has_member(text, "specversion") { self.structured(piece) } else { self.plain(piece) }?;
         self.one(event, common)
     }
 
@@ -222,7 +223,12 @@ impl Drafter {
     }
 
     /// Completes an event: common attributes, key, encoding.
-    fn push(&self, drafts: &mut Drafts, (mut event, assigned): (CloudEvent, bool), common: &Common) -> Result<(), Fault> {
+    fn push(
+        &self,
+        drafts: &mut Drafts,
+        (mut event, assigned): (CloudEvent, bool),
+        common: &Common,
+    ) -> Result<(), Fault> {
         for (name, value) in &common.attributes {
             event.set(name, Value::String(value.clone())).map_err(|error| Fault::of(&error, 0))?;
         }
@@ -247,7 +253,8 @@ impl Drafter {
             (_, _) => None,
         };
         let own = event.attribute("partitionkey").map(std::borrow::Cow::into_owned);
-        let key = rendered.or_else(|| own.clone()).or_else(|| event.attribute("subject").map(std::borrow::Cow::into_owned));
+        let key =
+            rendered.or_else(|| own.clone()).or_else(|| event.attribute("subject").map(std::borrow::Cow::into_owned));
         let hash = key.as_deref().map(|key| KeyHash(key_hash(key)));
         let payload = match first {
             Some(payload) if own == key => payload,

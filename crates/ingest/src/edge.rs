@@ -109,7 +109,9 @@ pub(crate) fn router(edge: &Arc<Edge>, endpoints: Endpoints) -> Router {
 fn post_route(edge: &Arc<Edge>) -> MethodRouter<Arc<Edge>> {
     let requests = usize::try_from(edge.config.limits.requests).unwrap_or(usize::MAX);
     let shed = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(|_: tower::BoxError| async { busy("too many requests at once; nothing was taken") }))
+        .layer(HandleErrorLayer::new(|_: tower::BoxError| async {
+            busy("too many requests at once; nothing was taken")
+        }))
         .layer(LoadShedLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(requests));
     post(events).layer(shed).options(|| async { (StatusCode::NO_CONTENT, [(header::ALLOW, "POST, OPTIONS")]) })
@@ -120,7 +122,8 @@ fn cors_layer(cors: &CorsConfig) -> CorsLayer {
     let mut layer = CorsLayer::new().allow_methods([Method::POST]).expose_headers([header::RETRY_AFTER]);
     layer = match any(&cors.origins) {
         true => layer.allow_origin(Any),
-        false => layer.allow_origin(cors.origins.iter().filter_map(|origin| origin.parse().ok()).collect::<Vec<HeaderValue>>()),
+        false => layer
+            .allow_origin(cors.origins.iter().filter_map(|origin| origin.parse().ok()).collect::<Vec<HeaderValue>>()),
     };
     layer = match any(&cors.headers) {
         true => layer.allow_headers(Any),
@@ -141,11 +144,11 @@ async fn not_found() -> Problem {
 }
 
 async fn only_post() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "events are sent with POST").header(header::ALLOW, "POST, OPTIONS")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "events are sent with POST").header("allow", "POST, OPTIONS")
 }
 
 async fn only_get() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "a WebSocket is asked for with GET").header(header::ALLOW, "GET")
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "a WebSocket is asked for with GET").header("allow", "GET")
 }
 
 /// Around every request: refuses when closed, counts, and lets no connection live through a drain.
@@ -157,7 +160,10 @@ async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> 
         Phase::Closed => Problem::draining().into_response(),
         Phase::Serving | Phase::Leaving => next.run(request).await,
     };
-    if edge.phase() != Phase::Serving && version < Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if edge.phase() != Phase::Serving
+        && version < Version::HTTP_2
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if version >= Version::HTTP_2 {
@@ -181,7 +187,8 @@ async fn take(edge: &Edge, request: Request) -> Result<Response, Problem> {
     let common = headers::common(&head.headers, &edge.allowed)?;
     let timeout = edge.config.http.as_ref().map_or(Duration::ZERO, |http| http.body_timeout.0);
     let read = edge.room.read(&head.headers, body, coding, timeout).await?;
-    let Drafts { events, ids } = edge.drafter.body(format, &read.body, &common).map_err(|fault| fault.problem(&read.body))?;
+    let Drafts { events, ids } =
+        edge.drafter.body(format, &read.body, &common).map_err(|fault| fault.problem(&read.body))?;
     let acknowledge = edge.acknowledge();
     if events.is_empty() {
         return Ok(answer::response(acknowledge, &ids, &[]));
@@ -201,7 +208,8 @@ async fn take(edge: &Edge, request: Request) -> Result<Response, Problem> {
 fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Overloaded { cause, retry_after } => {
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", format!("{cause}; nothing was taken")).retry_after(retry_after)
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", format!("{cause}; nothing was taken"))
+                .retry_after(retry_after)
         }
         Refusal::NeverFits { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "never-fits", refusal.to_string()),
         Refusal::Draining => Problem::draining(),

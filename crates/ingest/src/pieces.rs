@@ -130,7 +130,10 @@ mod tests {
     #[test]
     fn elements_know_where_they_begin() {
         let pieces = array_pieces(" [1, {\"a\": [2]}\n,\"x\"] ", 9).unwrap();
-        assert_eq!(pieces.iter().map(|piece| (piece.text, piece.start)).collect::<Vec<_>>(), [("1", 2), ("{\"a\": [2]}", 5), ("\"x\"", 17)]);
+        assert_eq!(
+            pieces.iter().map(|piece| (piece.text, piece.start)).collect::<Vec<_>>(),
+            [("1", 2), ("{\"a\": [2]}", 5), ("\"x\"", 17)]
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 /// Place in a body (after decompression).
@@ -36,10 +36,10 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// The event concerned, from 0.
     pub(crate) index: Option<usize>,
-    pub(crate) position: Option<Position>,
+    pub(crate) position: Option<Box<Position>>,
     pub(crate) retry_after: Option<Duration>,
-    /// `Allow` of a 405, or `Accept-Encoding` and `Accept-Post` of a 415.
-    pub(crate) header: Option<(http::HeaderName, &'static str)>,
+    /// In lower case: `allow` of a 405, or `accept-encoding` and `accept-post` of a 415.
+    pub(crate) header: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +64,7 @@ impl Problem {
         self
     }
 
-    pub(crate) fn header(mut self, name: http::HeaderName, value: &'static str) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.header = Some((name, value));
         self
     }
@@ -90,7 +90,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             index: self.index,
-            position: self.position,
+            position: self.position.as_deref().copied(),
         };
         // Strings and numbers always serialize.
         let text = serde_json::to_vec(&body).unwrap_or_default();
@@ -100,7 +100,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, retry_after_value(wait));
         }
         if let Some((name, value)) = self.header {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -59,7 +59,13 @@ impl Room {
     }
 
     /// Reads the whole of `body`.
-    pub(crate) async fn read(&self, headers: &HeaderMap, body: Body, coding: Coding, timeout: Duration) -> Result<Read, Problem> {
+    pub(crate) async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        coding: Coding,
+        timeout: Duration,
+    ) -> Result<Read, Problem> {
         let limits = &self.limits;
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if declared.is_some_and(|length| length > limits.body_bytes.0) {
@@ -84,7 +90,8 @@ impl Room {
                 }
                 Coding::Zstd => {
                     let window_log = ZSTD_WINDOW_BYTES.ilog2();
-                    let mut decoder = ZstdDecoder::with_params(self.wire(body), &[DParameter::window_log_max(window_log)]);
+                    let mut decoder =
+                        ZstdDecoder::with_params(self.wire(body), &[DParameter::window_log_max(window_log)]);
                     decoder.multiple_members(true);
                     self.expanded(decoder).await
                 }
@@ -92,7 +99,7 @@ impl Room {
         };
         let Ok(body) = tokio::time::timeout_at(deadline, read).await else {
             let detail = format!("the body did not arrive within {} ms", timeout.as_millis());
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail).header(header::CONNECTION, "close"));
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail).header("connection", "close"));
         };
         let body = body?;
         let needed = usize::try_from(limits.reservation(body.len() as u64)).unwrap_or(usize::MAX);

@@ -98,7 +98,8 @@ impl HttpSource {
         let http = config.http.as_ref().map(|http| (http.listen.clone(), Endpoints { http: true, websocket: shared }));
         let own = own.map(|address| (address, Endpoints { http: false, websocket: true }));
         let bound = http.into_iter().chain(own).map(|(address, endpoints)| {
-            let bound = listen(&address).and_then(|listener| Ok(Bound { address: listener.local_addr()?, listener, endpoints }));
+            let bound = listen(&address)
+                .and_then(|listener| Ok(Bound { address: listener.local_addr()?, listener, endpoints }));
             bound.map_err(|error| BindError::Listen { address, error })
         });
         let bound = bound.collect::<Result<Vec<_>, _>>()?;
@@ -132,7 +133,9 @@ impl HttpSource {
         let (file, tokens) = self.tokens.unzip();
         let allowed = self.config.headers.iter();
         let edge = Arc::new(Edge {
-            allowed: allowed.filter_map(|(name, attribute)| Some((name.parse::<HeaderName>().ok()?, attribute.clone()))).collect(),
+            allowed: allowed
+                .filter_map(|(name, attribute)| Some((name.parse::<HeaderName>().ok()?, attribute.clone())))
+                .collect(),
             drafter: self.drafter,
             handle: handle.clone(),
             room: Room::new(Arc::clone(&limits)),

@@ -71,7 +71,9 @@ impl TokensFile {
                     tracing::info!(path = %self.path.display(), count = tokens.len(), "tokens read again");
                     self.tokens.send_replace(Arc::new(tokens));
                 }
-                Err(problem) => tracing::warn!(path = %self.path.display(), problem, "tokens not read again, the old ones hold"),
+                Err(problem) => {
+                    tracing::warn!(path = %self.path.display(), problem, "tokens not read again, the old ones hold")
+                }
             }
         }
     }
@@ -111,7 +113,11 @@ impl Tokens {
                     from_query = token;
                     &from_query
                 }
-                None => return unauthorized("a token is needed: `Authorization: Bearer TOKEN`, or `access_token` in the query"),
+                None => {
+                    return unauthorized(
+                        "a token is needed: `Authorization: Bearer TOKEN`, or `access_token` in the query",
+                    );
+                }
             },
         };
         if self.allows(token) { Ok(()) } else { unauthorized("the token is not one of ours") }

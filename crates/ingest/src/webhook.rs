@@ -29,16 +29,22 @@ pub(crate) async fn handshake(State(edge): State<Arc<Edge>>, request: Request, n
 }
 
 fn answer(config: &WebhookConfig, origin: &HeaderValue, headers: &HeaderMap) -> Response {
-    let allowed = config.origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));
+    let allowed = config
+        .origins
+        .iter()
+        .any(|allowed| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes()));
     if !allowed {
         let detail = "this origin may not deliver here";
-        return Problem::new(StatusCode::FORBIDDEN, "origin", detail).header(header::ALLOW, "POST, OPTIONS").into_response();
+        return Problem::new(StatusCode::FORBIDDEN, "origin", detail).header("allow", "POST, OPTIONS").into_response();
     }
     let mut response = StatusCode::OK.into_response();
     let answered = response.headers_mut();
     answered.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
     answered.insert(ALLOWED_ORIGIN, origin.clone());
-    let asked = headers.get(REQUEST_RATE).and_then(|rate| rate.to_str().ok()?.trim().parse::<u32>().ok()).filter(|rate| *rate > 0);
+    let asked = headers
+        .get(REQUEST_RATE)
+        .and_then(|rate| rate.to_str().ok()?.trim().parse::<u32>().ok())
+        .filter(|rate| *rate > 0);
     let rate = match (config.rate, asked) {
         (Some(limit), Some(asked)) => Some(limit.min(asked)),
         (limit, asked) => limit.or(asked),

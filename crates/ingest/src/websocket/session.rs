@@ -257,7 +257,8 @@ impl Session {
                 Some(room) => self.draft(&text, room),
                 None => {
                     let memory = self.edge.room.clone();
-                    self.reserving = Some(async move { (text.clone(), memory.reserve_message(text.len() as u64).await) }.boxed());
+                    self.reserving =
+                        Some(async move { (text.clone(), memory.reserve_message(text.len() as u64).await) }.boxed());
                 }
             },
             Some(Ok(Message::Binary(_))) => self.begin_close(UNSUPPORTED, "events are text messages", CLOSE_WAIT),
@@ -271,10 +272,16 @@ impl Session {
         let inner = error.into_inner();
         match inner.downcast_ref::<tungstenite::Error>() {
             Some(tungstenite::Error::Capacity(_)) => {
-                self.begin_close(TOO_BIG, &format!("a message has at most {} bytes", self.edge.drafter.event_bytes_max), CLOSE_WAIT);
+                self.begin_close(
+                    TOO_BIG,
+                    &format!("a message has at most {} bytes", self.edge.drafter.event_bytes_max),
+                    CLOSE_WAIT,
+                );
             }
             Some(tungstenite::Error::Utf8(_)) => self.begin_close(INVALID, "not UTF-8", CLOSE_WAIT),
-            Some(tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => self.gone(),
+            Some(tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+                self.gone()
+            }
             Some(tungstenite::Error::Protocol(_)) => self.begin_close(PROTOCOL, "not WebSocket", CLOSE_WAIT),
             Some(_) | None => self.gone(),
         }
@@ -354,7 +361,9 @@ impl Session {
         }
         for queued in queued {
             match self.mode {
-                Mode::Acknowledged => self.refuse(queued.sent.n, &reason_text(Reason::TooLarge, "it can never fit the log")),
+                Mode::Acknowledged => {
+                    self.refuse(queued.sent.n, &reason_text(Reason::TooLarge, "it can never fit the log"))
+                }
                 Mode::Plain | Mode::CloudEvents => self.begin_close(TOO_BIG, "it can never fit the log", CLOSE_WAIT),
             }
         }
@@ -393,7 +402,8 @@ impl Session {
     fn grant(&mut self) {
         let window = u64::from(self.config.in_flight_max);
         let limit = self.answered + window;
-        let worth = limit - self.granted >= window.div_ceil(4) || (limit > self.granted && self.granted == self.received);
+        let worth =
+            limit - self.granted >= window.div_ceil(4) || (limit > self.granted && self.granted == self.received);
         if self.mode == Mode::Acknowledged && self.closing.is_none() && worth {
             self.granted = limit;
             self.out.push(Message::text(ServerFrame::Credit(limit).text()));
@@ -424,7 +434,8 @@ impl Session {
 
     /// What was received goes to the stage still.
     fn gone(&mut self) {
-        let until = self.closing.as_ref().map_or_else(|| Instant::now() + self.config.hold_max.0, |closing| closing.until);
+        let until =
+            self.closing.as_ref().map_or_else(|| Instant::now() + self.config.hold_max.0, |closing| closing.until);
         self.closing = Some(Closing { code: None, reason: String::new(), until });
     }
 

@@ -30,7 +30,8 @@ async fn a_plain_value_is_published_with_type_source_and_an_assigned_id() {
     assert_eq!(told.header("content-type"), "application/json");
     let id = &events[0].id;
     assert_eq!(id.len(), 36);
-    let expected = json!({ "status": "published", "count": 1, "events": [{ "index": 0, "id": id, "status": "published" }] });
+    let expected =
+        json!({ "status": "published", "count": 1, "events": [{ "index": 0, "id": id, "status": "published" }] });
     assert_eq!(told.body, expected);
     assert_eq!((events[0].ty.as_str(), events[0].source.as_str()), ("t", "/s"));
     assert_eq!(text(&events[0].data), "{\"a\": 1.50}");
@@ -71,7 +72,8 @@ async fn cloudevents_come_structured_batched_and_binary() {
     assert_eq!(told.body["events"], json!([{ "index": 1, "id": events[1].id, "status": "published" }]));
 
     let request = running.post("text/plain", "caf\u{e9}");
-    let request = request.headers(ce(&[("ce-id", "2"), ("ce-source", "/d"), ("ce-type", "t"), ("ce-specversion", "1.0")]));
+    let request =
+        request.headers(ce(&[("ce-id", "2"), ("ce-source", "/d"), ("ce-type", "t"), ("ce-specversion", "1.0")]));
     let request = request.header("ce-subject", "a%20b").header("ce-time", "2024-01-01T01:00:00+01:00");
     let (told, events) = running.publish(request).await;
     assert_eq!((told.status, text(&events[0].data)), (200, "caf\u{e9}"));
@@ -99,7 +101,12 @@ async fn an_unreadable_body_is_400_with_index_and_position() {
         ("application/json", "[1,\n2,}]", None, Some(6)),
         ("application/x-ndjson", "1\n{\"a\":2}\n{,}\n", Some(2), Some(12)),
         (STRUCTURED, "{\"id\":\"1\",\"source\":\"/\",\"type\":\"t\"}", Some(0), None),
-        (STRUCTURED, "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\",\"Bad\":1}", Some(0), Some(62)),
+        (
+            STRUCTURED,
+            "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\",\"Bad\":1}",
+            Some(0),
+            Some(62),
+        ),
         (BATCH, "[{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/\",\"type\":\"t\"},3]", Some(1), Some(57)),
         (BATCH, "{}", None, Some(0)),
     ] {
@@ -124,8 +131,15 @@ async fn bad_binary_mode_headers_are_400() {
     let mut running = start(json!({}));
     let good = [("ce-id", "1"), ("ce-source", "/"), ("ce-type", "t"), ("ce-specversion", "1.0")];
     for (name, value) in [
-        ("ce-specversion", "0.3"), ("ce-source", ""), ("ce-type", ""), ("ce-time", "yesterday"), ("ce-bad-name", "x"),
-        ("ce-datacontenttype", "a/b"), ("ce-subject", "%ff"), ("ce-data", "x"), ("ce-subject", "%00"),
+        ("ce-specversion", "0.3"),
+        ("ce-source", ""),
+        ("ce-type", ""),
+        ("ce-time", "yesterday"),
+        ("ce-bad-name", "x"),
+        ("ce-datacontenttype", "a/b"),
+        ("ce-subject", "%ff"),
+        ("ce-data", "x"),
+        ("ce-subject", "%00"),
     ] {
         let mut headers = ce(&good);
         headers.insert(name, value.parse().unwrap());
@@ -146,7 +160,13 @@ async fn bad_binary_mode_headers_are_400() {
 #[tokio::test]
 async fn types_and_encodings_that_are_not_read_are_415() {
     let mut running = start(json!({}));
-    for content_type in ["text/plain", "application/x-www-form-urlencoded", "application/cloudevents+avro", "application/cloudevents-batch+xml", "application/json; charset=latin1"] {
+    for content_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/cloudevents+avro",
+        "application/cloudevents-batch+xml",
+        "application/json; charset=latin1",
+    ] {
         let told = running.refused(running.post(content_type, "1")).await;
         assert_eq!(told.problem(), (415, "unsupported-type", None, None), "{content_type}");
         assert!(told.header("accept-post").contains("application/x-ndjson"));
@@ -175,7 +195,10 @@ async fn outcomes_follow_the_table() {
     let request = batch(&running);
     let (told, _) = running.settle(request, |count| vec![rejected(Reason::TooLarge, "", false); count]).await;
     assert_eq!((told.status, &told.body["status"]), (422, &json!("rejected")));
-    assert_eq!(told.body["events"][0], json!({ "index": 0, "id": "a", "status": "rejected", "reason": "too_large", "stored": false }));
+    assert_eq!(
+        told.body["events"][0],
+        json!({ "index": 0, "id": "a", "status": "rejected", "reason": "too_large", "stored": false })
+    );
 
     let request = batch(&running);
     let (told, _) = running.settle(request, |count| vec![Answer::Withdrawn; count]).await;
@@ -239,7 +262,8 @@ async fn the_key_is_rendered_and_falls_back_to_partitionkey_and_subject() {
     let (_, events) = running.publish(request).await;
     assert_eq!(events[0].attribute("partitionkey").unwrap(), "d1");
     assert_eq!(events[1].attribute("partitionkey"), None);
-    let body = json!({ "specversion": "1.0", "id": "1", "source": "/", "type": "t", "partitionkey": "p", "subject": "s" });
+    let body =
+        json!({ "specversion": "1.0", "id": "1", "source": "/", "type": "t", "partitionkey": "p", "subject": "s" });
     let sent = tokio::spawn(running.post(STRUCTURED, body.to_string()).send());
     let offer = running.desk.next().await.unwrap();
     let event = &offer.offer.events[0];
@@ -253,7 +277,8 @@ async fn the_key_is_rendered_and_falls_back_to_partitionkey_and_subject() {
 async fn allowed_headers_become_attributes_and_the_trace_is_kept() {
     let mut running = start(json!({ "headers": { "X-Tenant": "tenant" } }));
     let request = running.post("application/json", "1").header("x-tenant", "acme").header("x-other", "no");
-    let sent = tokio::spawn(request.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").send());
+    let sent =
+        tokio::spawn(request.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").send());
     let offer = running.desk.next().await.unwrap();
     let event = jaiminho_event::CloudEvent::decode(&offer.offer.events[0].payload).unwrap();
     assert_eq!((event.attribute("tenant").unwrap().as_ref(), event.attribute("xother")), ("acme", None));
@@ -280,7 +305,8 @@ async fn compressed_bodies_are_read_within_their_limits() {
     let limits = json!({ "body_bytes": "8KiB", "expanded_bytes": "64KiB", "event_bytes": "32KiB" });
     let mut running = start(json!({ "limits": limits }));
     for coding in ["gzip", "zstd"] {
-        let request = running.post("application/json", compressed(coding, b"[1,2]").await).header("content-encoding", coding);
+        let request =
+            running.post("application/json", compressed(coding, b"[1,2]").await).header("content-encoding", coding);
         let (told, events) = running.publish(request).await;
         assert_eq!((told.status, events.len()), (200, 2));
         let bomb = compressed(coding, &vec![b' '; 10 << 20]).await;
@@ -384,7 +410,8 @@ async fn tokens_are_asked_for_and_read_again() {
     assert_eq!(told.status, 401);
     let request = running.post("application/json", "1").bearer_auth("one");
     assert_eq!(running.publish(request).await.0.status, 200);
-    let request = running.client.post(format!("{}?access_token=one", running.url())).header("content-type", "application/json");
+    let request =
+        running.client.post(format!("{}?access_token=one", running.url())).header("content-type", "application/json");
     assert_eq!(running.publish(request.body("1")).await.0.status, 200);
     std::fs::write(file.path(), "three\n").unwrap();
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -402,12 +429,16 @@ async fn tokens_are_asked_for_and_read_again() {
 
 #[tokio::test]
 async fn the_webhook_handshake_grants_origin_and_rate() {
-    let mut running = start(json!({ "webhook": { "origins": ["good.example"], "rate": 60 }, "cors": { "origins": ["*"] } }));
+    let mut running =
+        start(json!({ "webhook": { "origins": ["good.example"], "rate": 60 }, "cors": { "origins": ["*"] } }));
     let ask = |running: &crate::support::Running, origin: &str| {
         running.client.request(http::Method::OPTIONS, running.url()).header("webhook-request-origin", origin.to_owned())
     };
     let told = running.refused(ask(&running, "good.example").header("webhook-request-rate", "120")).await;
-    assert_eq!((told.status, told.header("webhook-allowed-origin"), told.header("webhook-allowed-rate")), (200, "good.example", "60"));
+    assert_eq!(
+        (told.status, told.header("webhook-allowed-origin"), told.header("webhook-allowed-rate")),
+        (200, "good.example", "60")
+    );
     assert_eq!(told.header("allow"), "POST, OPTIONS");
     let told = running.refused(ask(&running, "bad.example")).await;
     assert_eq!((told.problem().0, told.header("webhook-allowed-origin")), (403, ""));
@@ -430,7 +461,10 @@ async fn cors_answers_preflights_of_its_origins() {
     assert_eq!(told.header("access-control-allow-origin"), "");
     let mut running = start(json!({}));
     let told = running.refused(preflight(&running, "https://app.example")).await;
-    assert_eq!((told.status, told.header("allow"), told.header("access-control-allow-origin")), (204, "POST, OPTIONS", ""));
+    assert_eq!(
+        (told.status, told.header("allow"), told.header("access-control-allow-origin")),
+        (204, "POST, OPTIONS", "")
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! A source behind a real listener, with a scripted desk in place of the stage.
 
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -63,7 +62,11 @@ impl Running {
     }
 
     /// Sends a request whose events get these answers.
-    pub(crate) async fn settle(&mut self, request: reqwest::RequestBuilder, answers: impl FnOnce(usize) -> Vec<Answer>) -> (Told, Vec<CloudEvent>) {
+    pub(crate) async fn settle(
+        &mut self,
+        request: reqwest::RequestBuilder,
+        answers: impl FnOnce(usize) -> Vec<Answer>,
+    ) -> (Told, Vec<CloudEvent>) {
         let sent = tokio::spawn(request.send());
         let offer = tokio::time::timeout(PATIENCE, self.desk.next()).await;
         let Ok(offer) = offer else { panic!("no offer; answered: {:?}", told(sent.await.unwrap()).await) };

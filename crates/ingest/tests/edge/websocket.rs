@@ -160,7 +160,12 @@ async fn credit_grows_with_the_outcomes_and_more_closes_with_1002() {
 async fn a_wrong_number_closes_with_1002_and_a_bad_frame_with_1007() {
     let running = start(json!({}));
     for (text, code) in [
-        ("{\"n\":2,\"event\":1}", 1002), ("{", 1007), ("{\"n\":1}", 1007), ("{\"event\":1,\"more\":2}", 1007), ("1", 1007), ("{\"event\":}", 1007),
+        ("{\"n\":2,\"event\":1}", 1002),
+        ("{", 1007),
+        ("{\"n\":1}", 1007),
+        ("{\"event\":1,\"more\":2}", 1007),
+        ("1", 1007),
+        ("{\"event\":}", 1007),
         ("", 1007),
     ] {
         let mut client = connect(&running, Some("jaiminho.v1")).await;
@@ -226,7 +231,10 @@ async fn a_refused_offer_is_made_again_and_what_never_fits_is_rejected_alone() {
     let full = || Refusal::Overloaded { cause: "log full".to_owned(), retry_after: Duration::from_secs(1) };
     offer(&mut running).await.refuse(full());
     offer(&mut running).await.refuse(Refusal::NeverFits { events: 1, bytes: 1 });
-    assert_eq!(ack(&mut client).await, json!({ "n": 1, "status": "rejected", "reason": "too_large: it can never fit the log", "stored": false }));
+    assert_eq!(
+        ack(&mut client).await,
+        json!({ "n": 1, "status": "rejected", "reason": "too_large: it can never fit the log", "stored": false })
+    );
     send(&mut client, "{\"event\":2}").await;
     offer(&mut running).await.answer(vec![accepted()]);
     assert_eq!(ack(&mut client).await["n"], json!(2));
@@ -267,11 +275,18 @@ async fn bad_messages_close_with_their_codes() {
     let running = start(json!({ "limits": { "event_bytes": 256 } }));
     let big = |bytes: usize| Message::text(format!("\"{}\"", "x".repeat(bytes)));
     let not_utf8 = {
-        use tokio_tungstenite::tungstenite::protocol::frame::{Frame, coding::{Data as Code, OpCode}};
+        use tokio_tungstenite::tungstenite::protocol::frame::{
+            Frame,
+            coding::{Data as Code, OpCode},
+        };
         Message::Frame(Frame::message(vec![0xffu8, 0xfe], OpCode::Data(Code::Text), true))
     };
     for (message, code) in [
-        (Message::binary(vec![1u8]), 1003), (Message::text("{"), 1007), (not_utf8, 1007), (big(280), 1009), (big(100_000), 1009),
+        (Message::binary(vec![1u8]), 1003),
+        (Message::text("{"), 1007),
+        (not_utf8, 1007),
+        (big(280), 1009),
+        (big(100_000), 1009),
     ] {
         let mut client = connect(&running, None).await;
         client.send(message).await.unwrap();
@@ -285,7 +300,9 @@ async fn a_silent_client_is_closed_and_one_that_answers_pings_is_not() {
     let mut silent = connect(&running, None).await;
     let mut client = connect(&running, Some("jaiminho.v1")).await;
     // Its pongs go out as it reads.
-    let reading = tokio::time::timeout(Duration::from_millis(600), async { while let Some(Ok(_)) = client.next().await {} }).await;
+    let reading =
+        tokio::time::timeout(Duration::from_millis(600), async { while let Some(Ok(_)) = client.next().await {} })
+            .await;
     assert!(reading.is_err(), "closed though it answered");
     send(&mut client, "{\"event\":1}").await;
     offer(&mut running).await.answer(vec![accepted()]);
@@ -339,7 +356,12 @@ async fn random_messages_close_the_socket_and_nothing_else() {
     let mut seed = 7u64;
     for round in 0..60 {
         let mut client = connect(&running, [None, Some("jaiminho.v1"), Some("cloudevents.json")][round % 3]).await;
-        let bytes: Vec<u8> = (0..40).map(|_| { seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1); (seed >> 56) as u8 }).collect();
+        let bytes: Vec<u8> = (0..40)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (seed >> 56) as u8
+            })
+            .collect();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let message = if round % 4 == 0 { Message::binary(bytes) } else { Message::text(text) };
         client.send(message).await.unwrap();

@@ -112,8 +112,7 @@ impl Output {
             "assigned entries differ".into()
         })?;
         ensure(on(Place::Sent).map(|(offset, entry)| (offset, entry.link)).eq(sent), || "sent entries differ".into())?;
-        let mut waiting: Vec<u64> = group.keyless.returned.iter().copied().collect();
-        waiting.extend(group.keyless.queued.iter(&group.entries));
+        let mut waiting: Vec<u64> = group.keyless.iter().copied().collect();
         let mut parked = Vec::new();
         if let Some(keyed) = &group.keyed {
             let lists = self.busy(group, keyed).into_iter().map(|partition| keyed.at(partition).waiting);
@@ -157,9 +156,6 @@ impl Output {
     /// Lists ascend, and what was released comes before what is newer.
     fn check_queues(&self, group: &Group) -> Result<(), String> {
         let ascends = |list: &[u64]| list.is_sorted_by(|a, b| a < b);
-        let keyless: Vec<u64> =
-            group.keyless.returned.iter().copied().chain(group.keyless.queued.iter(&group.entries)).collect();
-        ensure(ascends(&keyless), || format!("keyless entries out of order {keyless:?}"))?;
         let Some(keyed) = &group.keyed else { return Ok(()) };
         for partition in self.busy(group, keyed) {
             let at = keyed.at(partition);

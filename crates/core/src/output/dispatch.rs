@@ -20,9 +20,9 @@ impl Group {
         self.dispatch_fresh(now, shared);
     }
 
-    /// The waiting keyless entries, in order; each member's partitions that come before one go before it.
+    /// The keyless entries that were given back, in order; each member's partitions that come before one go before it.
     fn dispatch_keyless(&mut self, now: Time, shared: &mut Shared) {
-        while let Some(offset) = self.keyless.first() {
+        while let Some(&offset) = self.keyless.first() {
             let Some(index) = self.neediest(shared) else { return };
             let link = self.members[index];
             match shared.links.at(link).ready.first() {
@@ -31,7 +31,7 @@ impl Group {
                     self.place(now, shared, link, first, Some(partition));
                 }
                 Some(_) | None => {
-                    self.keyless.remove(&mut self.entries, offset);
+                    self.keyless.remove(&offset);
                     self.turn = index + 1;
                     self.place(now, shared, link, offset, None);
                 }
@@ -76,13 +76,17 @@ impl Group {
         }
     }
 
-    /// Who may be sent a fresh entry at once.
+    /// Who may be sent a fresh entry at once. A member with credit has nothing waiting in its partitions: that went before.
     fn receiver(&mut self, shared: &Shared, partition: Option<u16>) -> Option<u16> {
         match (&self.keyed, partition) {
-            (Some(keyed), Some(partition)) => keyed
-                .receiver(partition)
-                .filter(|_| keyed.at(partition).waiting.first().is_none())
-                .filter(|&link| shared.links.at(link).can_take()),
+            (Some(keyed), Some(partition)) => {
+                let receiver = keyed.receiver(partition).filter(|&link| shared.links.at(link).can_take());
+                debug_assert!(
+                    receiver.is_none() || keyed.at(partition).waiting.first().is_none(),
+                    "older ones go first"
+                );
+                receiver
+            }
             (None, _) | (_, None) => self.neediest(shared).map(|index| {
                 self.turn = index + 1;
                 self.members[index]
@@ -101,7 +105,9 @@ impl Group {
                     keyed.refresh(&mut shared.links, partition);
                 }
             }
-            (None, _) | (_, None) => self.keyless.queued.push_back(&mut self.entries, offset),
+            (None, _) | (_, None) => {
+                self.keyless.insert(offset);
+            }
         }
     }
 

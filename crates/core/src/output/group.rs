@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::api::Dispatch;
-use super::entries::{Entries, List, NONE, Place};
+use super::entries::{Entries, NONE, Place};
 use super::keyed::{Keyed, Move};
 use super::link::Links;
 use super::log::Log;
@@ -17,27 +17,6 @@ pub(crate) struct Shared {
     pub(crate) links: Links,
 }
 
-/// Entries without order: never dispatched ones in a list, returned ones before them.
-#[derive(Debug, Default)]
-pub(crate) struct Keyless {
-    /// Never assigned; all above those in `returned`.
-    pub(crate) queued: List,
-    /// Released, or taken back from a link.
-    pub(crate) returned: BTreeSet<u64>,
-}
-
-impl Keyless {
-    pub(crate) fn first(&self) -> Option<u64> {
-        self.returned.first().copied().or_else(|| self.queued.first())
-    }
-
-    pub(crate) fn remove(&mut self, entries: &mut Entries, offset: u64) {
-        if !self.returned.remove(&offset) {
-            self.queued.remove(entries, offset);
-        }
-    }
-}
-
 /// A group of any kind.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -46,11 +25,12 @@ pub(crate) struct Group {
     /// Its own key among the output's groups.
     pub(crate) key: usize,
     pub(crate) entries: Entries,
-    /// The first fresh entry.
+    /// The first fresh entry is here or, when those here were withdrawn, later.
     pub(crate) cursor: u64,
     /// None in groups that go by demand alone.
     pub(crate) keyed: Option<Box<Keyed>>,
-    pub(crate) keyless: Keyless,
+    /// Entries without order that a link gave back. Fresh ones go to whoever has credit, so they never wait here.
+    pub(crate) keyless: BTreeSet<u64>,
     /// Open links, in order of joining.
     pub(crate) members: Vec<u16>,
     /// The member that is asked first the next time.
@@ -81,7 +61,7 @@ impl Group {
             entries: Entries::new(end),
             cursor: end,
             keyed,
-            keyless: Keyless::default(),
+            keyless: BTreeSet::new(),
             members: Vec::new(),
             turn: 0,
             event_bytes_max: u64::MAX,
@@ -143,7 +123,7 @@ impl Group {
             }
             (None, _) | (_, None) => {
                 self.entries.at_mut(offset).place = Place::Waiting;
-                self.keyless.returned.insert(offset);
+                self.keyless.insert(offset);
             }
         }
     }
@@ -189,7 +169,7 @@ impl Group {
                     keyed.refresh(&mut shared.links, partition);
                 }
                 (None, _) | (_, None) => {
-                    self.keyless.returned.insert(offset);
+                    self.keyless.insert(offset);
                 }
             }
         }
@@ -209,8 +189,6 @@ impl Group {
         }
         self.undispatched -= 1;
         self.entries.finish(offset, Place::Withdrawn);
-        // Fresh entries at the cursor may be gone from the ring.
-        self.cursor = self.cursor.max(self.entries.base());
     }
 
     /// Takes a waiting entry out of its list.
@@ -220,7 +198,9 @@ impl Group {
                 keyed.partitions[usize::from(partition)].waiting.remove(&mut self.entries, offset);
                 keyed.refresh(links, partition);
             }
-            (None, _) | (_, None) => self.keyless.remove(&mut self.entries, offset),
+            (None, _) | (_, None) => {
+                self.keyless.remove(&offset);
+            }
         }
     }
 

@@ -91,8 +91,8 @@ impl Output {
 
     /// Appends an event for `input`. Never refuses: the caller asks [`Self::is_full`] once for a whole body.
     ///
-    /// Without a required group the event is held until there is one to read the log in another life of the process; or,
-    /// with [`OutputConfig::drops_without_group`], it is counted, and settled as accepted at once.
+    /// Without a required group the event is held until it is withdrawn; or, with [`OutputConfig::drops_without_group`], it
+    /// is counted, and settled as accepted at once.
     pub fn push(&mut self, now: Time, input: InputId, event: Event) -> Offset {
         let required = self.config.groups.len() as u32;
         let mut attached = 0;

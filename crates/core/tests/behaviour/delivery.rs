@@ -125,6 +125,24 @@ fn a_members_credit_goes_to_the_lowest_offset_among_its_partitions_and_the_keyle
 }
 
 #[test]
+fn a_keyless_entry_that_came_back_takes_its_turn_among_the_waiting_partitions() {
+    let key = keys_of("a", "b", 1)[0];
+    for (keys, expected) in [([Some(key), None, Some(key)], [0, 1, 2]), ([None, Some(key), None], [0, 1, 2])] {
+        let mut bench = Bench::new(&["convert"]);
+        let (a, b) = (bench.join("convert", "a"), bench.member("convert", "b"));
+        for key in keys {
+            bench.push(key);
+        }
+        bench.offsets(b);
+        bench.close(b);
+        for offset in expected {
+            bench.grant(a, offset + 1, 1_000);
+            assert_eq!(bench.offsets(a), [offset]);
+        }
+    }
+}
+
+#[test]
 fn demand_counts_as_a_share_of_the_window_so_a_large_one_does_not_starve_a_small_one() {
     let groups = vec![RequiredGroup { name: "convert".into(), dispatch: Dispatch::Demand }];
     let mut bench = Bench::with(OutputConfig { groups, ..config(&[]) });

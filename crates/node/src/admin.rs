@@ -39,7 +39,9 @@ struct Admin {
 
 /// Binds the port. Port 0 takes a free one.
 pub(crate) async fn bind(address: &str, option: &str) -> Result<(TcpListener, SocketAddr), Failure> {
-    let cant = |error: std::io::Error| Failure::unavailable(format!("can't listen at {address}: {error}; {option} chooses another address"));
+    let cant = |error: std::io::Error| {
+        Failure::unavailable(format!("can't listen at {address}: {error}; {option} chooses another address"))
+    };
     let listener = TcpListener::bind(address).await.map_err(cant)?;
     let bound = listener.local_addr().map_err(cant)?;
     Ok((listener, bound))

@@ -89,12 +89,16 @@ pub(crate) enum Command {
         CloudEvents' format, and made-up ones, keep their ids.")]
     Send(Send),
     /// Shows what is in Kafka: of the running `jaiminho up`, or of the brokers that the pipeline file names.
-    #[command(after_help = "Examples:\n  jaiminho tail\n  jaiminho tail --topic 'eugenio.*' --from beginning --no-follow\n  \
-        jaiminho tail --bootstrap-servers kafka:9092 --json | jq .event")]
+    #[command(
+        after_help = "Examples:\n  jaiminho tail\n  jaiminho tail --topic 'eugenio.*' --from beginning --no-follow\n  \
+        jaiminho tail --bootstrap-servers kafka:9092 --json | jq .event"
+    )]
     Tail(Tail),
     /// Prints the JSON Schema of the pipeline file, for editors.
-    #[command(after_help = "Example, for editors with the YAML language server:\n  jaiminho schema > pipeline.schema.json\n  \
-        and as first line of pipeline.yaml:\n  # yaml-language-server: $schema=pipeline.schema.json")]
+    #[command(
+        after_help = "Example, for editors with the YAML language server:\n  jaiminho schema > pipeline.schema.json\n  \
+        and as first line of pipeline.yaml:\n  # yaml-language-server: $schema=pipeline.schema.json"
+    )]
     Schema,
     /// Writes a small pipeline to begin with.
     #[command(after_help = "Example:\n  jaiminho init demo && cd demo && jaiminho up")]
@@ -103,7 +107,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  jaiminho list\n  jaiminho list sink.kafka\n  jaiminho list stage")]
     List(List),
     /// Prints a script that completes commands and options in a shell.
-    #[command(after_help = "Example:\n  jaiminho completions bash > ~/.local/share/bash-completion/completions/jaiminho")]
+    #[command(
+        after_help = "Example:\n  jaiminho completions bash > ~/.local/share/bash-completion/completions/jaiminho"
+    )]
     Completions {
         /// The shell.
         shell: Shell,
@@ -270,8 +276,16 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_refused() {
-        for arguments in [vec!["send"], vec!["send", "x", "--count", "3"], vec!["send", "--count", "3", "--rate", "0"], vec!["stage"]] {
-            assert!(Cli::try_parse_from(std::iter::once("jaiminho").chain(arguments.iter().copied())).is_err(), "{arguments:?}");
+        for arguments in [
+            vec!["send"],
+            vec!["send", "x", "--count", "3"],
+            vec!["send", "--count", "3", "--rate", "0"],
+            vec!["stage"],
+        ] {
+            assert!(
+                Cli::try_parse_from(std::iter::once("jaiminho").chain(arguments.iter().copied())).is_err(),
+                "{arguments:?}"
+            );
         }
     }
 }

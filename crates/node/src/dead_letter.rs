@@ -69,7 +69,15 @@ mod tests {
     use super::*;
 
     fn rejected(payload: Bytes) -> CloudEvent {
-        let event = Event { payload, key: None, attempt: 2, arrived_ms: 1_500, deadline_ms: None, origin: Origin::default(), trace: None };
+        let event = Event {
+            payload,
+            key: None,
+            attempt: 2,
+            arrived_ms: 1_500,
+            deadline_ms: None,
+            origin: Origin::default(),
+            trace: None,
+        };
         let rejection = Rejection { reason: Reason::Invalid, text: "no unit\n".into(), stored: false };
         CloudEvent::decode(&dead_letter("p", "convert", &event, &rejection)).unwrap()
     }
@@ -83,7 +91,10 @@ mod tests {
         letter.validate().unwrap();
         let json = letter.to_json();
         assert_eq!(json["data"]["data"]["temp"], 1);
-        assert_eq!((&json["reason"], &json["reasontext"], &json["stage"]), (&"invalid".into(), &"no unit".into(), &"convert".into()));
+        assert_eq!(
+            (&json["reason"], &json["reasontext"], &json["stage"]),
+            (&"invalid".into(), &"no unit".into(), &"convert".into())
+        );
         assert_eq!((&json["partitionkey"], &json["time"]), (&"k".into(), &"1970-01-01T00:00:01.5Z".into()));
         assert_eq!(json["id"], format!("{:032x}", identity("/s", "1")));
     }

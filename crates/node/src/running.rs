@@ -29,7 +29,10 @@ impl Running {
         let folder = folder()?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         if fs::metadata(&folder)?.uid() != uid()? {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{} belongs to somebody else", folder.display())));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{} belongs to somebody else", folder.display()),
+            ));
         }
         let path = folder.join(format!("{}.json", self.pipeline));
         let temporary = folder.join(format!("{}.{}", self.pipeline, self.pid));

@@ -7,17 +7,19 @@ use jaiminho_convert::{Limits as ConvertLimits, ParseMemory, Program};
 use jaiminho_core::{GroupKind, Instance, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::Fixed;
 use jaiminho_event::Template;
+use jaiminho_event::units::HumanDuration;
 use jaiminho_ingest::{BindError, HttpSource};
 use jaiminho_kafka::KafkaSink;
 use jaiminho_link::{Connector, ConnectorConfig, InProcess};
 use jaiminho_runtime::{
-    Connect, DeadLetterSpec, Discover, OutputSpec, Role, Settler, Sink as RuntimeSink, StageConfig, StageLimits, UpstreamSpec,
+    Connect, DeadLetterSpec, Discover, OutputSpec, Role, Settler, Sink as RuntimeSink, StageConfig, StageLimits,
+    UpstreamSpec,
 };
 use tokio_util::task::TaskTracker;
 
 use crate::components;
 use crate::config::Config;
-use crate::config::component::{Sink, Source};
+use crate::config::component::{IngestConfig, Sink, Source};
 use crate::config::memory::SPAN_FACTOR;
 use crate::config::model::{Dispatch, Group, Log, Stage, Subscription};
 use crate::dead_letter::dead_letter;
@@ -65,7 +67,10 @@ impl Wiring<'_> {
         let letters = self.config.has_dead_letters(name).then(|| {
             let output = self.output(format!("{name}.dead_letter"), stage, &stage.dead_letter_log, true);
             let (pipeline, name) = (pipeline.clone(), name.to_owned());
-            DeadLetterSpec { output, make: Arc::new(move |event, rejection| dead_letter(&pipeline, &name, event, rejection)) }
+            DeadLetterSpec {
+                output,
+                make: Arc::new(move |event, rejection| dead_letter(&pipeline, &name, event, rejection)),
+            }
         });
         let upstreams = stage.subscribe_to.iter().map(|subscription| self.upstream(stage, subscription));
         let stage = StageConfig {
@@ -88,7 +93,8 @@ impl Wiring<'_> {
     }
 
     fn output(&self, name: String, stage: &Stage, log: &Log, drops_without_group: bool) -> OutputSpec {
-        let required = self.config.subscriptions().filter(|(_, wanted)| wanted.output == name && wanted.group == Group::Required);
+        let required =
+            self.config.subscriptions().filter(|(_, wanted)| wanted.output == name && wanted.group == Group::Required);
         let groups = required.map(|(consumer, wanted)| RequiredGroup {
             name: consumer.to_owned(),
             dispatch: match wanted.dispatch {
@@ -128,7 +134,9 @@ impl Wiring<'_> {
     /// Where a producer's instances are, and how to connect to them.
     fn reach(&self, stage: &Stage, producer: &str) -> Result<Reach, Failure> {
         match &self.links {
-            Links::Together(links) => Ok((Box::new(Fixed::new([InProcess::address(producer)])), Arc::new(links.clone()))),
+            Links::Together(links) => {
+                Ok((Box::new(Fixed::new([InProcess::address(producer)])), Arc::new(links.clone())))
+            }
             Links::Apart(tasks) => {
                 let at = self.config.pipeline.stages.get(producer).and_then(|producer| producer.at.as_ref());
                 let at = at.ok_or_else(|| Failure::config(format!("stage `{producer}` has no `at`")))?;
@@ -148,7 +156,8 @@ impl Wiring<'_> {
             return self.source(name, stage, source);
         }
         if let Some(steps) = &stage.transform {
-            let program = Program::compile(steps, &self.config.base_dir).map_err(|errors| compile_failure(name, &errors))?;
+            let program =
+                Program::compile(steps, &self.config.base_dir).map_err(|errors| compile_failure(name, &errors))?;
             for warning in program.warnings() {
                 tracing::warn!(stage = name, %warning, "transform");
             }
@@ -166,13 +175,18 @@ impl Wiring<'_> {
         Ok((Role::Sink(self.sink(name, sink, settler.clone())?, settler), None, None))
     }
 
-    fn source(&self, name: &str, stage: &Stage, source: &Source) -> Result<(Role, Option<SocketAddr>, Option<SocketAddr>), Failure> {
+    fn source(
+        &self,
+        name: &str,
+        stage: &Stage,
+        source: &Source,
+    ) -> Result<(Role, Option<SocketAddr>, Option<SocketAddr>), Failure> {
         let key = stage.key.as_deref().map(Template::parse).transpose();
         let key = key.map_err(|error| Failure::config(format!("stage `{name}`: key: {error}")))?;
         let pipeline = &self.config.pipeline.pipeline;
         match source {
             Source::Ingest(ingest) => {
-                let source = HttpSource::bind((**ingest).clone(), key, pipeline, name).map_err(|error| {
+                let source = HttpSource::bind(self.ingest(name, ingest), key, pipeline, name).map_err(|error| {
                     let text = format!("stage `{name}`: {error}");
                     match error {
                         BindError::Config(_) | BindError::Tokens { .. } => Failure::config(text),
@@ -184,9 +198,23 @@ impl Wiring<'_> {
             }
             Source::Generate(made) => {
                 let source = components::generate(&made.generate, key, pipeline, name);
-                Ok((Role::Source(source.map_err(|error| Failure::config(format!("stage `{name}`: {error}")))?), None, None))
+                Ok((
+                    Role::Source(source.map_err(|error| Failure::config(format!("stage `{name}`: {error}")))?),
+                    None,
+                    None,
+                ))
             }
         }
+    }
+
+    /// With all stages in one process there is no load balancer to take notice of a drain, unless the file says so.
+    fn ingest(&self, name: &str, ingest: &IngestConfig) -> IngestConfig {
+        let mut ingest = ingest.clone();
+        let said = self.config.json.pointer(&format!("/stages/{name}/source/drain_delay"));
+        if let (Links::Together(_), None) = (&self.links, said) {
+            ingest.drain_delay = HumanDuration::from_secs(0);
+        }
+        ingest
     }
 
     fn sink(&self, name: &str, sink: &Sink, settler: Settler) -> Result<Box<dyn RuntimeSink>, Failure> {
@@ -200,7 +228,9 @@ impl Wiring<'_> {
                 Box::new(KafkaSink::new(&kafka, settler).map_err(|error| failure(&error))?)
             }
             Sink::Stdout(stdout) => components::stdout(stdout, settler),
-            Sink::File(file) => components::file(file, &self.config.base_dir, settler).map_err(|error| failure(&error))?,
+            Sink::File(file) => {
+                components::file(file, &self.config.base_dir, settler).map_err(|error| failure(&error))?
+            }
             Sink::Blackhole(blackhole) => components::blackhole(blackhole, settler),
         })
     }

@@ -23,7 +23,9 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The level is neither a level nor a filter.
-    #[error("log level `{level}`: {error}; use error, warn, info, debug, trace, or a filter such as info,jaiminho_link=debug")]
+    #[error(
+        "log level `{level}`: {error}; use error, warn, info, debug, trace, or a filter such as info,jaiminho_link=debug"
+    )]
     Level {
         /// As given.
         level: String,

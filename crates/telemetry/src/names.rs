@@ -16,6 +16,14 @@ pub const LINKS_IN: &str = "jaiminho_links_in";
 pub const LINKS_OUT: &str = "jaiminho_links_out";
 /// Inputs in work. Label `stage`.
 pub const INPUTS_IN_WORK: &str = "jaiminho_inputs_in_work";
+/// Events taken in, from links or by the source. Label `stage`.
+pub const EVENTS_IN: &str = "jaiminho_events_in_total";
+/// Inputs settled. Labels `stage`, `outcome` (`accepted`, `rejected`).
+pub const SETTLED: &str = "jaiminho_settled_total";
+/// Events that this stage rejected. Labels `stage`, `reason`.
+pub const REJECTED: &str = "jaiminho_rejected_total";
+/// Offers refused at the edge. Label `stage`.
+pub const REFUSED: &str = "jaiminho_refused_total";
 /// 1; the labels `version`, `commit`, `pipeline` and `stage` say what runs.
 pub const INFO: &str = "jaiminho_info";
 
@@ -29,5 +37,9 @@ pub(crate) fn describe() {
     metrics::describe_gauge!(LINKS_IN, "Links from consumers");
     metrics::describe_gauge!(LINKS_OUT, "Links to producers");
     metrics::describe_gauge!(INPUTS_IN_WORK, "Inputs in work");
+    metrics::describe_counter!(EVENTS_IN, "Events taken in");
+    metrics::describe_counter!(SETTLED, "Inputs settled");
+    metrics::describe_counter!(REJECTED, "Events that this stage rejected");
+    metrics::describe_counter!(REFUSED, "Offers refused at the edge");
     metrics::describe_gauge!(INFO, "What runs: 1, with version, commit, pipeline and stage as labels");
 }

@@ -50,9 +50,10 @@ fn components(schema: &Value) -> BTreeMap<String, &Value> {
             }
         }
     }
-    if let Some(ingest) = stage.pointer("/properties/source").and_then(|schema| {
-        alternatives(schema).into_iter().find(|branch| branch.pointer("/properties/http").is_some())
-    }) {
+    if let Some(ingest) = stage
+        .pointer("/properties/source")
+        .and_then(|schema| alternatives(schema).into_iter().find(|branch| branch.pointer("/properties/http").is_some()))
+    {
         all.insert("source".to_owned(), ingest);
     }
     all
@@ -89,7 +90,13 @@ fn options(schema: &Value, prefix: &str, rows: &mut Vec<Vec<String>>) {
             let path = format!("{prefix}{name}");
             let needed = required.is_some_and(|required| required.iter().any(|key| key == name));
             let default = match option.get("default") {
-                Some(Value::Null) | None => if needed { "required".to_owned() } else { String::new() },
+                Some(Value::Null) | None => {
+                    if needed {
+                        "required".to_owned()
+                    } else {
+                        String::new()
+                    }
+                }
                 Some(Value::Object(_)) => String::new(),
                 Some(default) => format!("default {default}"),
             };
@@ -112,7 +119,9 @@ fn kind(schema: &Value) -> String {
     };
     let named = match schema.get("type") {
         Some(Value::String(kind)) => vec![word(kind)],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null").map(word).collect(),
+        Some(Value::Array(kinds)) => {
+            kinds.iter().filter_map(Value::as_str).filter(|kind| *kind != "null").map(word).collect()
+        }
         _ => Vec::new(),
     };
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
@@ -141,7 +150,19 @@ mod tests {
     fn each_component_is_listed_with_what_it_does() {
         let schema = inlined_schema();
         let components = components(&schema);
-        for name in ["stage", "source", "source.http", "source.websocket", "source.generate", "transform.vrl", "transform.filter", "sink.kafka", "sink.stdout", "sink.file", "sink.blackhole"] {
+        for name in [
+            "stage",
+            "source",
+            "source.http",
+            "source.websocket",
+            "source.generate",
+            "transform.vrl",
+            "transform.filter",
+            "sink.kafka",
+            "sink.stdout",
+            "sink.file",
+            "sink.blackhole",
+        ] {
             assert!(components.contains_key(name), "{name} in {:?}", components.keys());
         }
         let mut rows = Vec::new();

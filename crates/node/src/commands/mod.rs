@@ -16,8 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jaiminho_core::Instance;
 
-use crate::config::{Config, Setting, load};
 use crate::cli::Global;
+use crate::config::{Config, Setting, load};
 use crate::exit::Failure;
 
 /// Loads the pipeline file and logs its warnings.

@@ -32,9 +32,12 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
     let client = Client::new(url, token.transpose()?, send.retries)?;
     let batch = send.batch as usize;
     let bodies: Bodies = match (&send.input, send.count) {
-        (Some(path), _) if path.as_os_str() == "-" => from_reader("standard input".into(), Box::new(io::stdin()), batch),
+        (Some(path), _) if path.as_os_str() == "-" => {
+            from_reader("standard input".into(), Box::new(io::stdin()), batch)
+        }
         (Some(path), _) => {
-            let file = std::fs::File::open(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+            let file =
+                std::fs::File::open(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
             from_reader(path.display().to_string(), Box::new(io::BufReader::new(file)), batch)
         }
         (None, count) => made(count.unwrap_or_default(), send, batch),
@@ -47,7 +50,10 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
     summary(global, &tally, began.elapsed())?;
     match failure {
         Some(failure) => Err(failure),
-        None if tally.rejected > 0 => Err(Failure::data(tally.first_reason.unwrap_or_default())),
+        None if tally.rejected > 0 => {
+            let first = tally.first_reason.unwrap_or_default();
+            Err(Failure::data(format!("{} events were rejected; the first: {first}", tally.rejected)))
+        }
         None => Ok(()),
     }
 }
@@ -67,7 +73,12 @@ fn find(config: &Config) -> Result<String, Failure> {
 }
 
 /// Posts all bodies in order; stops at the first that can't be delivered.
-async fn post_all(client: Client, bodies: Bodies, send: &Send, progress: &ProgressBar) -> Result<(Tally, Option<Failure>), Failure> {
+async fn post_all(
+    client: Client,
+    bodies: Bodies,
+    send: &Send,
+    progress: &ProgressBar,
+) -> Result<(Tally, Option<Failure>), Failure> {
     let began = tokio::time::Instant::now();
     let (mut tally, mut failure, mut events) = (Tally::default(), None, 0_u64);
     let mut posting: JoinSet<Result<Tally, Failure>> = JoinSet::new();
@@ -107,7 +118,11 @@ async fn post_all(client: Client, bodies: Bodies, send: &Send, progress: &Progre
     Ok((tally, failure))
 }
 
-fn take(posted: Result<Result<Tally, Failure>, tokio::task::JoinError>, tally: &mut Tally, failure: &mut Option<Failure>) {
+fn take(
+    posted: Result<Result<Tally, Failure>, tokio::task::JoinError>,
+    tally: &mut Tally,
+    failure: &mut Option<Failure>,
+) {
     match posted {
         Ok(Ok(one)) => tally.add(one),
         Ok(Err(error)) => *failure = Some(error),
@@ -120,7 +135,9 @@ fn progress(global: &Global, count: Option<u64>) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let (bar, template) = match count {
-        Some(count) => (ProgressBar::new(count), "{bar:30} {human_pos}/{human_len} events  {per_sec}  {eta} left  {msg}"),
+        Some(count) => {
+            (ProgressBar::new(count), "{bar:30} {human_pos}/{human_len} events  {per_sec}  {eta} left  {msg}")
+        }
         None => (ProgressBar::new_spinner(), "{spinner} {human_pos} events  {per_sec}  {msg}"),
     };
     match ProgressStyle::with_template(template) {

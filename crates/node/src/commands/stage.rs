@@ -24,7 +24,11 @@ pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure>
     let config = load_logged(global, Setting::Apart)?;
     let Some(stage) = config.pipeline.stages.get(&arguments.stage) else {
         let known: Vec<&str> = config.pipeline.stages.keys().map(String::as_str).collect();
-        return Err(Failure::usage(format!("the pipeline has no stage `{}`; it has: {}", arguments.stage, known.join(", "))));
+        return Err(Failure::usage(format!(
+            "the pipeline has no stage `{}`; it has: {}",
+            arguments.stage,
+            known.join(", ")
+        )));
     };
     block_on(serve(&config, stage, arguments))
 }
@@ -95,10 +99,12 @@ pub(crate) fn ended(stage: &str, end: StageEnd) -> Result<(), Failure> {
             tracing::warn!(stage, unsettled, "drained, but not everything was settled by the deadline");
             Ok(())
         }
-        StageEnd::Fenced(name) => {
-            Err(Failure::unavailable(format!("stage `{stage}`: a newer process has the name {name}; give each instance its own --name")))
+        StageEnd::Fenced(name) => Err(Failure::unavailable(format!(
+            "stage `{stage}`: a newer process has the name {name}; give each instance its own --name"
+        ))),
+        StageEnd::SourceFailed(text) => {
+            Err(Failure::unavailable(format!("stage `{stage}`: its source failed: {text}")))
         }
-        StageEnd::SourceFailed(text) => Err(Failure::unavailable(format!("stage `{stage}`: its source failed: {text}"))),
     }
 }
 

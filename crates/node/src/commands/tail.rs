@@ -25,7 +25,8 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure>
         (Some(From::End), _) => Start::End,
         (None, last) => Start::Last(last.unwrap_or(LAST_DEFAULT)),
     };
-    let config = TailConfig { bootstrap_servers: bootstrap_servers.clone(), properties, topics: arguments.topic.clone(), start };
+    let config =
+        TailConfig { bootstrap_servers: bootstrap_servers.clone(), properties, topics: arguments.topic.clone(), start };
     let unavailable = |error: jaiminho_kafka::TailError| Failure::unavailable(format!("{bootstrap_servers}: {error}"));
     let mut tail = Tail::open(config).map_err(unavailable)?;
     let mut left = arguments.count.unwrap_or(u64::MAX);
@@ -64,7 +65,9 @@ fn cluster(global: &Global, arguments: &Arguments) -> Result<(String, BTreeMap<S
     let Some(sink) = sinks.iter().find(|sink| !sink.is_embedded()) else {
         return Err(Failure::unavailable(match sinks.is_empty() {
             true => format!("pipeline `{pipeline}` has no Kafka sink; --bootstrap-servers names a broker"),
-            false => format!("the broker of pipeline `{pipeline}` is inside `jaiminho up`, which does not run; start it, or name a broker by --bootstrap-servers"),
+            false => format!(
+                "the broker of pipeline `{pipeline}` is inside `jaiminho up`, which does not run; start it, or name a broker by --bootstrap-servers"
+            ),
         }));
     };
     let mut properties = client_config(sink).map_err(Failure::config)?;

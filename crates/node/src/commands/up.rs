@@ -26,6 +26,10 @@ use crate::wire::{Links, Wiring};
 /// Even when the deadline has passed, a stage has so long to say that it ends.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
 
+/// A device's message for a first try: of the same shape as what `jaiminho send --count` makes up.
+const SAMPLE: &str =
+    r#"{"deviceId": "a-1", "ts": 1767225600000, "readings": [{"metric": "temperature", "unit": "C", "value": 21.5}]}"#;
+
 pub(crate) fn run(global: &Global, up: &Up) -> Result<(), Failure> {
     let config = load_logged(global, Setting::Together)?;
     block_on(serve(&config, global, up))
@@ -113,7 +117,8 @@ fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edg
             let http = ingest.http.as_ref().map(|http| http.path.as_str());
             let socket = ingest.websocket.as_ref().map(|socket| socket.path.as_str());
             edges.http = edges.http.or_else(|| made.http.map(|at| format!("http://{}{}", local(at), path("/", http))));
-            edges.websocket = edges.websocket.or_else(|| made.websocket.map(|at| format!("ws://{}{}", local(at), path("/", socket))));
+            edges.websocket =
+                edges.websocket.or_else(|| made.websocket.map(|at| format!("ws://{}{}", local(at), path("/", socket))));
         }
         wired.push((name, stage, made));
     }
@@ -135,7 +140,8 @@ fn local(address: SocketAddr) -> String {
 
 /// Resolves when a stage fails, or when every source has come to its end.
 async fn first_end(started: &[Started]) -> Result<(), Failure> {
-    let mut waiting: Vec<_> = started.iter().map(|stage| Box::pin(async move { (stage, stage.handle.ended().await) })).collect();
+    let mut waiting: Vec<_> =
+        started.iter().map(|stage| Box::pin(async move { (stage, stage.handle.ended().await) })).collect();
     let mut sources = started.iter().filter(|stage| stage.is_source).count();
     while !waiting.is_empty() {
         let ((stage, end), _, rest) = select_all(waiting).await;
@@ -173,7 +179,11 @@ fn greet(running: &Running, global: &Global) -> Result<(), Failure> {
     if global.json {
         return output::line(serde_json::to_string(running).map_err(Failure::software)?);
     }
-    let file = if global.file.as_os_str() == "pipeline.yaml" { String::new() } else { format!(" -f {}", global.file.display()) };
+    let file = if global.file.as_os_str() == "pipeline.yaml" {
+        String::new()
+    } else {
+        format!(" -f {}", global.file.display())
+    };
     let mut text = format!("Pipeline {} runs.\n\n", running.pipeline);
     let mut say = |what: &str, value: &str| text.push_str(&format!("  {what:<10}{value}\n"));
     if let Some(http) = &running.http {
@@ -188,7 +198,7 @@ fn greet(running: &Running, global: &Global) -> Result<(), Failure> {
     say("metrics", &format!("http://{}/metrics", local(running.admin)));
     text.push_str("\nTry, in another terminal:\n\n");
     if let Some(http) = &running.http {
-        text.push_str(&format!("  curl -i {http} -H 'content-type: application/json' -d '{{\"hello\": \"world\"}}'\n"));
+        text.push_str(&format!("  curl -i {http} -H 'content-type: application/json' -d '{SAMPLE}'\n"));
         text.push_str(&format!("  jaiminho send{file} --count 100\n"));
     }
     if running.bootstrap_servers.is_some() {

@@ -44,7 +44,8 @@ impl Mistakes {
         match self {
             Self::File(problems) => problems.to_string(),
             Self::Programs(errors) => {
-                let lines: Vec<String> = errors.iter().map(|(stage, error)| format!("stage `{stage}`: {error}")).collect();
+                let lines: Vec<String> =
+                    errors.iter().map(|(stage, error)| format!("stage `{stage}`: {error}")).collect();
                 lines.join("\n")
             }
         }
@@ -79,7 +80,8 @@ fn as_json(config: &Config) -> serde_json::Value {
         .into_iter()
         .map(|(name, stage)| {
             let terms = terms(config, name, stage);
-            let listed: Vec<_> = terms.iter().map(|term| json!({ "name": term.name, "bytes": term.bytes, "from": term.from })).collect();
+            let listed: Vec<_> =
+                terms.iter().map(|term| json!({ "name": term.name, "bytes": term.bytes, "from": term.from })).collect();
             (name.to_owned(), json!({ "bytes_max": sum(&terms), "terms": listed }))
         })
         .collect();
@@ -91,7 +93,10 @@ fn print(config: &Config) -> Result<(), Failure> {
     for warning in &config.warnings.0 {
         line(warning)?;
     }
-    line(format!("Pipeline {} is valid. The most memory that one instance of each stage takes, beside the program itself:\n", config.pipeline.pipeline))?;
+    line(format!(
+        "Pipeline {} is valid. The most memory that one instance of each stage takes, beside the program itself:\n",
+        config.pipeline.pipeline
+    ))?;
     let mut rows = vec![vec!["STAGE".to_owned(), "TERM".into(), "AT MOST".into(), "FROM".into()]];
     for (name, stage) in config.in_order() {
         let terms = terms(config, name, stage);

@@ -59,14 +59,18 @@ fn variable(inside: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Str
     let mut characters = name.chars();
     let head = characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
     if !head || !characters.all(|next| next.is_ascii_alphanumeric() || next == '_') {
-        return Err(format!("`${{{inside}}}` names no environment variable (letters, digits and `_`); write `$$` for a plain `$`"));
+        return Err(format!(
+            "`${{{inside}}}` names no environment variable (letters, digits and `_`); write `$$` for a plain `$`"
+        ));
     }
     // As in a shell, `:-` also replaces an empty value.
     match (lookup(name), default) {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(format!("environment variable {name} is not set; `${{{name}:-default}}` gives it a default")),
+        (None, None) => {
+            Err(format!("environment variable {name} is not set; `${{{name}:-default}}` gives it a default"))
+        }
     }
 }
 

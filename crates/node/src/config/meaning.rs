@@ -70,22 +70,36 @@ impl Check<'_> {
 
     fn name(&mut self, path: &[&str], name: &str, what: &str) {
         let head = name.starts_with(|first: char| first.is_ascii_lowercase());
-        let rest = name.chars().all(|next| next.is_ascii_lowercase() || next.is_ascii_digit() || matches!(next, '-' | '_'));
+        let rest =
+            name.chars().all(|next| next.is_ascii_lowercase() || next.is_ascii_digit() || matches!(next, '-' | '_'));
         if !head || !rest || name.len() > 63 {
-            self.error(path, format!("`{name}`: {what} has 1 to 63 lower-case letters, digits, `-` and `_`, a letter first"));
+            self.error(
+                path,
+                format!("`{name}`: {what} has 1 to 63 lower-case letters, digits, `-` and `_`, a letter first"),
+            );
         }
     }
 
     fn role(&mut self, name: &str, stage: &Stage) {
-        let roles = [("source", stage.source.is_some()), ("transform", stage.transform.is_some()), ("sink", stage.sink.is_some())];
+        let roles = [
+            ("source", stage.source.is_some()),
+            ("transform", stage.transform.is_some()),
+            ("sink", stage.sink.is_some()),
+        ];
         let given: Vec<&str> = roles.iter().filter(|(_, given)| *given).map(|(role, _)| *role).collect();
         let path = ["stages", name];
         match given.as_slice() {
             ["source"] if !stage.subscribe_to.is_empty() => {
-                self.error(&["stages", name, "subscribe_to"], format!("stage `{name}` has a source, so it can't subscribe to anything"));
+                self.error(
+                    &["stages", name, "subscribe_to"],
+                    format!("stage `{name}` has a source, so it can't subscribe to anything"),
+                );
             }
             ["transform" | "sink"] if stage.subscribe_to.is_empty() => {
-                self.error(&path, format!("stage `{name}` has a {} but no `subscribe_to`: no event would ever reach it", given[0]));
+                self.error(
+                    &path,
+                    format!("stage `{name}` has a {} but no `subscribe_to`: no event would ever reach it", given[0]),
+                );
             }
             [_] => {}
             [] => self.error(&path, format!("stage `{name}` needs one of `source`, `transform` and `sink`")),
@@ -108,7 +122,10 @@ impl Check<'_> {
     fn subscriptions(&mut self, name: &str, stage: &Stage) {
         let count = stage.subscribe_to.len();
         if count > SUBSCRIPTIONS_MAX {
-            self.error(&["stages", name, "subscribe_to"], format!("{count} subscriptions, more than {SUBSCRIPTIONS_MAX}"));
+            self.error(
+                &["stages", name, "subscribe_to"],
+                format!("{count} subscriptions, more than {SUBSCRIPTIONS_MAX}"),
+            );
         }
         for (index, subscription) in stage.subscribe_to.iter().enumerate() {
             let index_text = index.to_string();
@@ -152,7 +169,11 @@ impl Check<'_> {
 
     fn limits(&mut self, name: &str, stage: &Stage) {
         if stage.window.min_demand() >= stage.window.max_demand && stage.window.max_demand > 1 {
-            let what = format!("min_demand {} must be below max_demand {}", stage.window.min_demand(), stage.window.max_demand);
+            let what = format!(
+                "min_demand {} must be below max_demand {}",
+                stage.window.min_demand(),
+                stage.window.max_demand
+            );
             self.error(&["stages", name, "window", "min_demand"], what);
         }
         let sizes = [
@@ -165,7 +186,10 @@ impl Check<'_> {
         ];
         for (group, field, bytes) in sizes {
             if bytes < 1024 {
-                self.error(&["stages", name, group, field], format!("`{group}.{field}` must be at least 1 KiB, not {bytes} bytes"));
+                self.error(
+                    &["stages", name, group, field],
+                    format!("`{group}.{field}` must be at least 1 KiB, not {bytes} bytes"),
+                );
             }
         }
         if stage.timeout.0.is_zero() {
@@ -174,9 +198,15 @@ impl Check<'_> {
     }
 
     fn at(&mut self, name: &str, stage: &Stage) {
-        let consumer = self.pipeline.stages.iter().find(|(_, other)| other.subscribe_to.iter().any(|wanted| wanted.stage() == name));
+        let consumer = self
+            .pipeline
+            .stages
+            .iter()
+            .find(|(_, other)| other.subscribe_to.iter().any(|wanted| wanted.stage() == name));
         let (None, Some((consumer, _))) = (&stage.at, consumer) else { return };
-        let what = format!("stage `{consumer}` subscribes to `{name}`, which has no `at`: as separate processes it can't be found");
+        let what = format!(
+            "stage `{consumer}` subscribes to `{name}`, which has no `at`: as separate processes it can't be found"
+        );
         match self.setting {
             Setting::Together => {}
             Setting::Apart => self.error(&["stages", name], what),
@@ -230,7 +260,8 @@ impl Check<'_> {
             while let Some((name, next)) = path.last_mut() {
                 let name = *name;
                 let stage = pipeline.stages.get(name);
-                let wanted = stage.and_then(|stage| stage.subscribe_to.get(*next)).map(|subscription| subscription.stage());
+                let wanted =
+                    stage.and_then(|stage| stage.subscribe_to.get(*next)).map(|subscription| subscription.stage());
                 *next += 1;
                 match wanted {
                     _ if done.contains_key(name) => {
@@ -267,7 +298,10 @@ impl Check<'_> {
         for (name, stage) in &pipeline.stages {
             let path = ["stages", name.as_str()];
             if stage.sink.is_none() && !required.contains(&name.as_str()) {
-                self.error(&path, format!("nothing subscribes to `{name}` with a required group: its events would wait for ever"));
+                self.error(
+                    &path,
+                    format!("nothing subscribes to `{name}` with a required group: its events would wait for ever"),
+                );
             }
             let can_reject = stage.transform.is_some() || stage.sink.as_ref().is_some_and(Sink::can_reject);
             if !can_reject || !has_dead_letters(stage) || required.contains(&format!("{name}.dead_letter").as_str()) {

@@ -24,7 +24,10 @@ pub(crate) struct Term {
 pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
     let mut terms = Vec::new();
     let links = stage.limits.links;
-    let event = stage.limits.event_bytes.0;
+    let event = match &stage.source {
+        Some(Source::Ingest(ingest)) => ingest.limits.event_bytes.0,
+        Some(Source::Generate(_)) | None => stage.limits.event_bytes.0,
+    };
     if config.has_main_output(name) {
         let (body, what) = match &stage.source {
             Some(Source::Ingest(ingest)) => (ingest.limits.expanded_bytes.0, "one body"),
@@ -41,7 +44,11 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
         terms.push(Term {
             name: "links in",
             bytes: mul(links, window.saturating_add(mul(events, EVENT_OVERHEAD_BYTES)).saturating_add(event)),
-            from: format!("{links} links x (window {} + {events} events x {EVENT_OVERHEAD_BYTES} + event {})", human(window), human(event)),
+            from: format!(
+                "{links} links x (window {} + {events} events x {EVENT_OVERHEAD_BYTES} + event {})",
+                human(window),
+                human(event)
+            ),
         });
     }
     if config.has_subscribers(name) {
@@ -62,7 +69,11 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
         });
     }
     if let Some(Source::Ingest(ingest)) = &stage.source {
-        terms.extend(ingest.memory().into_iter().map(|(name, bytes)| Term { name, bytes, from: "source.limits".into() }));
+        terms.extend(ingest.memory().into_iter().map(|(name, bytes)| Term {
+            name,
+            bytes,
+            from: "source.limits".into(),
+        }));
     }
     if let Some(Sink::Kafka(kafka)) = &stage.sink {
         let from = "queue_bytes + queue_events x 256".into();

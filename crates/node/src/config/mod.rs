@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::{Pipeline, Stage};
-pub(crate) use problem::{Problem, Problems, nearest};
 use problem::Place;
+pub(crate) use problem::{Problem, Problems, nearest};
 pub(crate) use schema::{inlined_schema, pipeline_schema};
 use tree::{Entry, Node, Value};
 
@@ -74,7 +74,8 @@ impl Config {
     /// Every subscription with its consumer's name.
     pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (&str, &model::Subscription)> {
         let stages = self.pipeline.stages.iter();
-        stages.flat_map(|(name, stage)| stage.subscribe_to.iter().map(move |subscription| (name.as_str(), subscription)))
+        stages
+            .flat_map(|(name, stage)| stage.subscribe_to.iter().map(move |subscription| (name.as_str(), subscription)))
     }
 
     /// Stages in pipeline order: each after all that it consumes from.
@@ -83,7 +84,8 @@ impl Config {
         while ordered.len() < self.pipeline.stages.len() {
             let placed = |name: &str| ordered.iter().any(|(done, _)| *done == name);
             let ready = |stage: &Stage| stage.subscribe_to.iter().all(|subscription| placed(subscription.stage()));
-            let next: Vec<_> = self.pipeline.stages.iter().filter(|(name, stage)| !placed(name) && ready(stage)).collect();
+            let next: Vec<_> =
+                self.pipeline.stages.iter().filter(|(name, stage)| !placed(name) && ready(stage)).collect();
             if next.is_empty() {
                 // Checked: there is no cycle.
                 break;
@@ -154,7 +156,9 @@ fn lay_over(tree: &mut Node, overrides: &Overrides, problems: &mut Vec<Problem>)
         let chosen = profiles.as_mut().and_then(|profiles| profiles.node.take(wanted));
         match chosen {
             Some(chosen) if matches!(chosen.node.value, Value::Map(_)) => overlay::overlay(tree, chosen.node),
-            Some(Entry { key_place, .. }) => problems.push(Problem::error(key_place, format!("profile `{wanted}` must be a map"))),
+            Some(Entry { key_place, .. }) => {
+                problems.push(Problem::error(key_place, format!("profile `{wanted}` must be a map")))
+            }
             None => {
                 let known = match profiles.as_ref().map(|entry| &entry.node.value) {
                     Some(Value::Map(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),

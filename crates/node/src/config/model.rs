@@ -150,7 +150,9 @@ impl From<SubscriptionForm> for Subscription {
     fn from(form: SubscriptionForm) -> Self {
         match form {
             SubscriptionForm::Short(output) => Self { output, group: Group::default(), dispatch: Dispatch::default() },
-            SubscriptionForm::Long(LongSubscription { stage, group, dispatch }) => Self { output: stage, group, dispatch },
+            SubscriptionForm::Long(LongSubscription { stage, group, dispatch }) => {
+                Self { output: stage, group, dispatch }
+            }
         }
     }
 }
@@ -193,7 +195,7 @@ pub(crate) struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { events: 10_000, bytes: ByteSize(32 << 20) }
+        Self { events: 8_000, bytes: ByteSize(32 << 20) }
     }
 }
 
@@ -228,7 +230,7 @@ impl Default for Limits {
             event_bytes: ByteSize(1 << 20),
             parse_bytes: ByteSize(64 << 20),
             outputs: 10_000,
-            outputs_bytes: ByteSize(4 << 20),
+            outputs_bytes: ByteSize(2 << 20),
         }
     }
 }

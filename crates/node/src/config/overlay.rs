@@ -9,7 +9,9 @@ use super::tree::{Entry, Node, Value};
 pub(crate) fn overlay(base: &mut Node, over: Node) {
     let Node { place, value } = over;
     match (&mut base.value, value) {
-        (Value::Map(entries), Value::Map(changes)) => changes.into_iter().for_each(|change| overlay_entry(entries, change)),
+        (Value::Map(entries), Value::Map(changes)) => {
+            changes.into_iter().for_each(|change| overlay_entry(entries, change))
+        }
         (_, Value::Map(changes)) => {
             let mut entries = Vec::new();
             changes.into_iter().for_each(|change| overlay_entry(&mut entries, change));
@@ -40,7 +42,9 @@ fn overlay_entry(entries: &mut Vec<Entry>, change: Entry) {
 pub(crate) fn set(base: &mut Node, assignment: &str) -> Result<(), Box<Problem>> {
     let source: Arc<str> = format!("--set {}", assignment.split('=').next().unwrap_or_default()).into();
     let place = Place::start(&source);
-    let fail = |what: &str| Box::new(Problem::error(place.clone(), what).hint("for example --set stages.publish.concurrency=4"));
+    let fail = |what: &str| {
+        Box::new(Problem::error(place.clone(), what).hint("for example --set stages.publish.concurrency=4"))
+    };
     let (path, value) = assignment.split_once('=').ok_or_else(|| fail("expected PATH=VALUE"))?;
     let segments = segments(path).ok_or_else(|| fail("the path has an empty part or an open quote"))?;
     let mut over = Node::parse(&source, value)?;
@@ -116,7 +120,12 @@ mod tests {
     #[test]
     fn set_reaches_through_maps_lists_and_quoted_keys() {
         let mut base = tree("{stages: {a: {list: [{x: 1}, 2]}}}");
-        for assignment in ["stages.a.list.0.x=5", "stages.b.size=1MiB", r#"stages.a.properties."compression.type"=zstd"#, "stages.a.list.1=[a]"] {
+        for assignment in [
+            "stages.a.list.0.x=5",
+            "stages.b.size=1MiB",
+            r#"stages.a.properties."compression.type"=zstd"#,
+            "stages.a.list.1=[a]",
+        ] {
             set(&mut base, assignment).unwrap();
         }
         let expected = json!({"stages": {"a": {"list": [{"x": 5}, ["a"]], "properties": {"compression.type": "zstd"}}, "b": {"size": "1MiB"}}});
@@ -128,7 +137,9 @@ mod tests {
     #[test]
     fn a_bad_assignment_says_what_is_wrong() {
         let mut base = tree("{list: [1]}");
-        for (assignment, what) in [("x", "PATH=VALUE"), ("a..b=1", "empty part"), ("list.7=1", "no index"), ("a=[", "--set a")] {
+        for (assignment, what) in
+            [("x", "PATH=VALUE"), ("a..b=1", "empty part"), ("list.7=1", "no index"), ("a=[", "--set a")]
+        {
             let problem = set(&mut base, assignment).unwrap_err().to_string();
             assert!(problem.contains(what), "{assignment}: {problem}");
         }

@@ -1,5 +1,6 @@
 //! The check of a tree against the generated JSON Schema, in words for people.
 
+use jaiminho_event::units::{ByteSize, HumanDuration};
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError, Validator};
 use serde_json::Value as Json;
@@ -19,7 +20,8 @@ pub(crate) fn pipeline_schema() -> Json {
 
 /// The same without references: a schema path leads to its place without looking anything up.
 pub(crate) fn inlined_schema() -> Json {
-    let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let settings =
+        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
 }
 
@@ -28,7 +30,9 @@ pub(crate) fn check(tree: &mut Node) -> Vec<Problem> {
     let schema = inlined_schema();
     let validator = match jsonschema::validator_for(&schema) {
         Ok(validator) => validator,
-        Err(error) => return vec![Problem::error(tree.place.clone(), format!("the built-in schema is broken: {error}"))],
+        Err(error) => {
+            return vec![Problem::error(tree.place.clone(), format!("the built-in schema is broken: {error}"))];
+        }
     };
     retype_expanded(tree, &validator);
     let json = tree.to_json();
@@ -89,7 +93,10 @@ fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize
             let known = known.map(property_names).unwrap_or_default();
             for key in unexpected {
                 let place = tree.find(path.iter().map(String::as_str).chain([key.as_str()]));
-                problems.push(Problem::error(key_place(tree, &path, key).unwrap_or(place), unknown_key(key, &here)).nearest(key, known.iter().map(String::as_str)));
+                problems.push(
+                    Problem::error(key_place(tree, &path, key).unwrap_or(place), unknown_key(key, &here))
+                        .nearest(key, known.iter().map(String::as_str)),
+                );
             }
         }
         ValidationErrorKind::Required { property } => {
@@ -97,15 +104,19 @@ fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize
             problems.push(Problem::error(place, format!("{} needs a key `{property}`", named(&here))));
         }
         ValidationErrorKind::Type { kind } => {
-            problems.push(Problem::error(place, format!("{} must be {}, not {}", named(&here), type_words(kind), is_now(error.instance()))));
+            problems.push(Problem::error(
+                place,
+                format!("{} must be {}, not {}", named(&here), type_words(kind), is_now(error.instance())),
+            ));
         }
         ValidationErrorKind::Enum { options } => {
             let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
             let wrong = error.instance().as_str().unwrap_or_default().to_owned();
-            problems.push(Problem::error(place, format!("{} can't be `{wrong}`", named(&here))).nearest(&wrong, options));
+            problems
+                .push(Problem::error(place, format!("{} can't be `{wrong}`", named(&here))).nearest(&wrong, options));
         }
-        ValidationErrorKind::Pattern { .. } => {
-            let form = described(schema, error.schema_path().as_str()).unwrap_or("is not in the form that is expected here".into());
+        ValidationErrorKind::Pattern { pattern } => {
+            let form = described(pattern).unwrap_or_else(|| format!("must match {pattern}"));
             problems.push(Problem::error(place, format!("{} {form}", named(&here))));
         }
         // The other keywords' own words are clear. The value stays out of them: it may be a secret.
@@ -161,15 +172,22 @@ fn explain_alternatives(
         let unknown: Vec<&String> = map.keys().filter(|key| !known.contains(key)).collect();
         for key in &unknown {
             let place = key_place(tree, &path, key).unwrap_or_else(|| place.clone());
-            problems.push(Problem::error(place, unknown_key(key, &dotted)).nearest(key, known.iter().map(String::as_str)));
+            problems
+                .push(Problem::error(place, unknown_key(key, &dotted)).nearest(key, known.iter().map(String::as_str)));
         }
         if unknown.is_empty() {
-            problems.push(Problem::error(place, format!("{} needs one of its keys", named(&dotted))).hint(format!("valid here: {}", known.join(", "))));
+            problems.push(
+                Problem::error(place, format!("{} needs one of its keys", named(&dotted)))
+                    .hint(format!("valid here: {}", known.join(", "))),
+            );
         }
         return;
     }
     if let Some(wrong) = error.instance().as_str().filter(|_| !known.is_empty() && !wrong_type) {
-        problems.push(Problem::error(place, format!("{} can't be `{wrong}`", named(&dotted))).nearest(wrong, known.iter().map(String::as_str)));
+        problems.push(
+            Problem::error(place, format!("{} can't be `{wrong}`", named(&dotted)))
+                .nearest(wrong, known.iter().map(String::as_str)),
+        );
         return;
     }
     let mut wanted: Vec<String> = Vec::new();
@@ -181,7 +199,10 @@ fn explain_alternatives(
             }
         }
     }
-    problems.push(Problem::error(place, format!("{} must be {}, not {}", named(&dotted), wanted.join(" or "), is_now(error.instance()))));
+    problems.push(Problem::error(
+        place,
+        format!("{} must be {}, not {}", named(&dotted), wanted.join(" or "), is_now(error.instance())),
+    ));
 }
 
 /// All keys and constants that the alternatives at a schema path know.
@@ -196,17 +217,17 @@ fn alternative_names(schema: &Json, schema_path: &str) -> Vec<String> {
     names
 }
 
-/// `must be …` out of the description of the innermost schema around a keyword that has one.
-fn described(schema: &Json, schema_path: &str) -> Option<String> {
-    let mut path = schema_path;
-    while let Some((parent, _)) = path.rsplit_once('/') {
-        let text = schema.pointer(parent).and_then(|schema| schema.get("description")).and_then(Json::as_str);
-        if let Some(text) = text.filter(|text| text.starts_with("A ")) {
-            return Some(format!("must be {}", text.replacen("A ", "a ", 1).trim_end_matches('.')));
-        }
-        path = parent;
-    }
-    None
+/// `must be …` for the pattern of a duration or a size, in its type's own words.
+fn described(pattern: &str) -> Option<String> {
+    let kinds = [schemars::schema_for!(HumanDuration).to_value(), schemars::schema_for!(ByteSize).to_value()];
+    let has = |schema: &Json| {
+        let own = schema.get("pattern").into_iter();
+        let inner = schema.get("anyOf").and_then(Json::as_array).into_iter().flatten();
+        own.chain(inner.filter_map(|branch| branch.get("pattern"))).any(|known| known.as_str() == Some(pattern))
+    };
+    let kind = kinds.iter().find(|schema| has(schema))?;
+    let text = kind.get("description").and_then(Json::as_str)?;
+    Some(format!("must be {}", text.replacen("A ", "a ", 1).trim_end_matches('.')))
 }
 
 fn parent_schema<'a>(schema: &'a Json, schema_path: &str) -> Option<&'a Json> {

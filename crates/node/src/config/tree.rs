@@ -56,7 +56,8 @@ impl Node {
             return Err(Box::new(Problem::error(Place::start(file), what)));
         }
         let raw: Raw = serde_saphyr::from_str_with_options(yaml, options()).map_err(|error| {
-            let place = error.location().map_or_else(|| Place::start(file), |at| Place::new(file, at.line(), at.column()));
+            let place =
+                error.location().map_or_else(|| Place::start(file), |at| Place::new(file, at.line(), at.column()));
             // The message ends with its own "at line …", which the place says already, or with advice for programmers.
             let text = error.without_snippet().to_string();
             let text = text.split(" at line ").next().unwrap_or_default();
@@ -131,9 +132,9 @@ impl Node {
             Value::Number(number) => serde_json::Value::Number(number.clone()),
             Value::Text { text, .. } => text.clone().into(),
             Value::List(items) => items.iter().map(Self::to_json).collect(),
-            Value::Map(entries) => {
-                serde_json::Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect())
-            }
+            Value::Map(entries) => serde_json::Value::Object(
+                entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect(),
+            ),
         }
     }
 }
@@ -182,7 +183,11 @@ impl Raw {
             RawValue::Map(entries) => Value::Map(
                 entries
                     .into_iter()
-                    .map(|(key, at, raw)| Entry { key, key_place: Place::new(file, at.line(), at.column()), node: raw.placed(file) })
+                    .map(|(key, at, raw)| Entry {
+                        key,
+                        key_place: Place::new(file, at.line(), at.column()),
+                        node: raw.placed(file),
+                    })
                     .collect(),
             ),
         };

@@ -26,7 +26,9 @@ pub(super) type Bodies = Box<dyn Iterator<Item = Result<Body, Failure>> + std::m
 pub(super) fn from_reader(name: String, reader: Box<dyn Read + std::marker::Send>, batch: usize) -> Bodies {
     let values = serde_json::Deserializer::from_reader(reader).into_iter::<Box<RawValue>>();
     let texts = values.flat_map(move |value| match value {
-        Ok(value) => flatten(&value).map_or_else(|error| vec![Err(bad(&name, &error))], |all| all.into_iter().map(Ok).collect()),
+        Ok(value) => {
+            flatten(&value).map_or_else(|error| vec![Err(bad(&name, &error))], |all| all.into_iter().map(Ok).collect())
+        }
         Err(error) => vec![Err(bad(&name, &error))],
     });
     Box::new(Batches { texts: Box::new(texts), batch, held: None })
@@ -45,21 +47,23 @@ fn flatten(value: &RawValue) -> Result<Vec<String>, serde_json::Error> {
     Ok(vec![value.get().to_owned()])
 }
 
-/// Made-up events in CloudEvents' format, numbered, their keys in turn.
+/// Made-up telemetry: events in CloudEvents' format, numbered, their keys in turn.
 pub(super) fn made(count: u64, send: &Send, batch: usize) -> Bodies {
     let (keys, ty) = (send.keys, send.ty.clone());
     let filling = "x".repeat(usize::try_from(send.size).unwrap_or_default());
     let source = format!("/jaiminho/send/{}", std::process::id());
     // A second run of the same process id must not repeat ids.
-    let run = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now_ms = u64::try_from(now_ms).unwrap_or_default();
     let texts = (0..count).map(move |number| {
         let device = format!("device-{}", number % keys);
-        let mut data = json!({ "deviceId": device, "number": number, "value": (number % 1000) as f64 / 10.0 });
+        let temperature = json!({ "metric": "temperature", "unit": "C", "value": (number % 400) as f64 / 10.0, "ts": now_ms });
+        let mut data = json!({ "deviceId": device, "ts": now_ms, "number": number, "readings": [temperature] });
         if !filling.is_empty() {
             data["filling"] = Value::String(filling.clone());
         }
         let event = json!({
-            "specversion": "1.0", "id": format!("{run}-{number}"), "source": source, "type": ty, "partitionkey": device,
+            "specversion": "1.0", "id": format!("{now_ms}-{number}"), "source": source, "type": ty, "partitionkey": device,
             "datacontenttype": "application/json", "data": data,
         });
         Ok(event.to_string())
@@ -131,7 +135,8 @@ mod tests {
     fn values_are_batched_by_kind_and_lists_are_opened() {
         let bodies = read("{\"a\":1}\n[{\"a\":2}, {\"a\":3}]\n{\"specversion\":\"1.0\",\"id\":\"x\"} 7", 2);
         let bodies: Vec<Body> = bodies.into_iter().map(Result::unwrap).collect();
-        let shown: Vec<_> = bodies.iter().map(|body| (body.content_type, String::from_utf8_lossy(&body.bytes).into_owned())).collect();
+        let shown: Vec<_> =
+            bodies.iter().map(|body| (body.content_type, String::from_utf8_lossy(&body.bytes).into_owned())).collect();
         assert_eq!(
             shown,
             [
@@ -154,7 +159,8 @@ mod tests {
     #[test]
     fn bodies_stay_below_the_servers_limit() {
         let text: String = (0..20).map(|_| format!("\"{}\"\n", "y".repeat(100_000))).collect();
-        let bodies: Vec<_> = from_reader("t".into(), Box::new(std::io::Cursor::new(text)), 1000).map(Result::unwrap).collect();
+        let bodies: Vec<_> =
+            from_reader("t".into(), Box::new(std::io::Cursor::new(text)), 1000).map(Result::unwrap).collect();
         assert!(bodies.iter().all(|body| body.bytes.len() <= BODY_BYTES_MAX + 2));
         assert_eq!(bodies.iter().map(|body| body.events).sum::<u64>(), 20);
     }

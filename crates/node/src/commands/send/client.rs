@@ -140,7 +140,9 @@ fn judge(status: StatusCode, answer: Answer, wait: Duration, events: u64) -> Nex
         }
         408 | 429 | 500 | 502 | 503 | 504 => Next::Again { wait, why: format!("{status} {detail}").trim().to_owned() },
         401 | 403 => Next::GiveUp(Failure::usage(format!("{status}: {detail}; --token-file gives a token"))),
-        404 | 405 => Next::GiveUp(Failure::usage(format!("{status}: {detail}; --url must end with the source's path, such as /events"))),
+        404 | 405 => Next::GiveUp(Failure::usage(format!(
+            "{status}: {detail}; --url must end with the source's path, such as /events"
+        ))),
         _ => Next::GiveUp(Failure::data(format!("{status}: {detail}"))),
     }
 }
@@ -181,15 +183,22 @@ mod tests {
 
     #[test]
     fn answers_mean_done_again_or_never() {
-        let Next::Done(tally) = judged(200, r#"{"status":"published","count":2,"events":[{"index":0,"id":"a","status":"published"}]}"#) else {
+        let Next::Done(tally) =
+            judged(200, r#"{"status":"published","count":2,"events":[{"index":0,"id":"a","status":"published"}]}"#)
+        else {
             panic!("200 is done")
         };
         assert_eq!((tally.done, tally.rejected), (2, 0));
         let partial = r#"{"status":"partial","count":2,"events":[{"index":1,"id":"b","status":"rejected","reason":"invalid: no unit"}]}"#;
         let Next::Done(tally) = judged(207, partial) else { panic!("207 is done") };
-        assert_eq!((tally.done, tally.rejected, tally.first_reason.unwrap()), (1, 1, "event b: invalid: no unit".to_owned()));
+        assert_eq!(
+            (tally.done, tally.rejected, tally.first_reason.unwrap()),
+            (1, 1, "event b: invalid: no unit".to_owned())
+        );
         for status in [429, 503, 504] {
-            let Next::Again { wait, why } = judged(status, r#"{"detail":"log full"}"#) else { panic!("{status} is sent again") };
+            let Next::Again { wait, why } = judged(status, r#"{"detail":"log full"}"#) else {
+                panic!("{status} is sent again")
+            };
             assert_eq!(wait, Duration::from_secs(3));
             assert!(why.contains("log full"));
         }

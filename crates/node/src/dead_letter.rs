@@ -35,13 +35,14 @@ pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection:
         set("partitionkey", key.into_owned().into());
     }
     let text = view.map(|view| view.to_event().to_json().to_string()).filter(|text| text.len() <= DATA_BYTES_MAX);
+    // Not `application/cloudevents+…`: a record with that content type is taken for an event in structured mode.
     match text {
         Some(text) => {
-            set("datacontenttype", "application/cloudevents+json".into());
+            set("datacontenttype", "application/json".into());
             letter.data = Data::Text(text);
         }
         None => {
-            set("datacontenttype", "application/cloudevents+protobuf".into());
+            set("datacontenttype", "application/protobuf".into());
             let length = event.payload.len().min(DATA_BYTES_MAX);
             if length < event.payload.len() {
                 set("truncated", Value::Boolean(true));
@@ -91,6 +92,7 @@ mod tests {
         letter.validate().unwrap();
         let json = letter.to_json();
         assert_eq!(json["data"]["data"]["temp"], 1);
+        assert_eq!(json["datacontenttype"], "application/json");
         assert_eq!(
             (&json["reason"], &json["reasontext"], &json["stage"]),
             (&"invalid".into(), &"no unit".into(), &"convert".into())

@@ -3,7 +3,6 @@
 use jaiminho_tests::{Directory, jaiminho};
 
 const USAGE: i32 = 64;
-const NO_INPUT: i32 = 66;
 const CONFIG: i32 = 78;
 
 const GOOD: &str = r#"version: 1
@@ -86,7 +85,7 @@ async fn the_embedded_broker_is_refused_outside_up() {
 #[tokio::test]
 async fn a_missing_file_and_an_unknown_stage_have_exit_codes_of_their_own() {
     let (code, text) = run(&["validate", "-f", "nowhere.yaml"], GOOD).await;
-    assert_eq!(code, Some(NO_INPUT), "{text}");
+    assert_eq!(code, Some(CONFIG), "{text}");
     assert!(text.contains("nowhere.yaml"), "{text}");
     let (code, text) = run(&["stage", "ou"], GOOD).await;
     assert_eq!(code, Some(USAGE), "{text}");

@@ -79,5 +79,5 @@ async fn a_draining_edge_serves_on_at_first_then_ends_with_success() {
     if let Ok(answer) = answer {
         assert!([200, 503].contains(&answer.status), "{}", answer.text);
     }
-    cluster.drain("ingest", 0).await;
+    cluster.drained("ingest", 0).await;
 }

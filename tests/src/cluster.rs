@@ -74,8 +74,13 @@ impl Cluster {
     /// SIGTERM, and waits for its drain, which must succeed.
     pub async fn drain(&mut self, stage: &str, index: usize) {
         self.measure();
+        self.instance(stage, index).child.terminate();
+        self.drained(stage, index).await;
+    }
+
+    /// Waits for the end of one that drains.
+    pub async fn drained(&mut self, stage: &str, index: usize) {
         let process = self.take(stage, index);
-        process.child.terminate();
         let status = process.child.exit(Duration::from_secs(60)).await;
         assert!(status.success(), "{stage} {index} drained with {status}:\n{}", process.child.log_tail());
     }

@@ -319,6 +319,9 @@ pub fn client_config(config: &SinkConfig) -> Result<BTreeMap<String, String>, Co
         }
         (None, Some(servers)) => {
             set("bootstrap.servers", servers.clone());
+            // A broker that stood still can come back without leaders for its partitions; librdkafka then asks again
+            // only at this interval, not at once as for a leader that moved.
+            set("topic.metadata.refresh.interval.ms", "5000".into());
             set("security.protocol", security_protocol(config).into());
             config.sasl.as_ref().map_or(Ok(()), |sasl| sasl.client_config(&mut set))?;
             config.tls.as_ref().map_or(Ok(()), |tls| tls.client_config(&mut set))?;

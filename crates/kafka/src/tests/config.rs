@@ -31,8 +31,14 @@ fn assert_client(config: &SinkConfig, expected: &[(&str, &str)]) {
         ("queue.buffering.max.messages", "100000"),
         ("socket.keepalive.enable", "true"),
     ];
-    let expected: BTreeMap<String, String> =
-        ALWAYS.iter().chain(expected).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    const PLAIN: [(&str, &str); 1] = [("topic.metadata.refresh.interval.ms", "5000")];
+    let plain: &[(&str, &str)] = if config.event_hubs.is_none() { &PLAIN } else { &[] };
+    let expected: BTreeMap<String, String> = ALWAYS
+        .iter()
+        .chain(plain)
+        .chain(expected)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     assert_eq!(client_config(config).unwrap(), expected);
     KafkaSink::new(config, Settler::default()).expect("librdkafka takes it");
 }

@@ -131,6 +131,7 @@ struct Inbox {
 type Open = (mpsc::Sender<OfferSlot>, mpsc::Sender<(UpstreamLink, UpstreamEvent)>, mpsc::Sender<Vec<Done>>);
 
 /// Starts a stage. Must be called within a tokio runtime.
+#[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
 pub fn spawn(config: StageConfig) -> StageHandle {
     let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits } = config;
     let (commands, command_inbox) = mpsc::channel(256);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::stream::Stream;
 use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer};
 use jaiminho_proto::v1::{ConsumerMessage, ProducerMessage};
-use jaiminho_proto::{encode_subscribe, encode_subscribed, encode_to_consumer, encode_to_producer, status_of};
+use jaiminho_proto::{encode_framed, encode_subscribe, encode_subscribed, encode_to_producer, status_of};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::Status;
@@ -15,7 +15,9 @@ use tonic::Status;
 /// Producer to consumer: `Subscribed`, what the stage says, and its error or the consumer's violation as the status.
 /// A consumer that closes its direction has left, and is told nothing more.
 pub(crate) struct ToConsumerStream {
-    subscribed: Option<Subscribed>,
+    /// `Subscribed`, and the rest of a message that was too long for one frame.
+    ready: VecDeque<ProducerMessage>,
+    frame_bytes_max: usize,
     from_stage: mpsc::Receiver<Result<ToConsumer, LinkError>>,
     /// How the consumer's direction ended; none once the stage stopped to read it.
     consumer_end: Option<oneshot::Receiver<ConsumerEnd>>,
@@ -30,13 +32,16 @@ pub(crate) enum ConsumerEnd {
 }
 
 impl ToConsumerStream {
+    /// `frame_bytes_max` is the consumer's.
     pub(crate) fn new(
-        subscribed: Subscribed,
+        subscribed: &Subscribed,
+        frame_bytes_max: usize,
         from_stage: mpsc::Receiver<Result<ToConsumer, LinkError>>,
         consumer_end: oneshot::Receiver<ConsumerEnd>,
         open: DropGuard,
     ) -> Self {
-        Self { subscribed: Some(subscribed), from_stage, consumer_end: Some(consumer_end), open: Some(open) }
+        let ready = [encode_subscribed(subscribed)].into();
+        Self { ready, frame_bytes_max, from_stage, consumer_end: Some(consumer_end), open: Some(open) }
     }
 
     fn end(&mut self, error: Option<&LinkError>) -> Poll<Option<Result<ProducerMessage, Status>>> {
@@ -63,13 +68,18 @@ impl Stream for ToConsumerStream {
                 Err(_) => {}
             }
         }
-        if let Some(subscribed) = self.subscribed.take() {
-            return Poll::Ready(Some(Ok(encode_subscribed(&subscribed))));
-        }
-        match ready!(self.from_stage.poll_recv(context)) {
-            Some(Ok(message)) => Poll::Ready(Some(Ok(encode_to_consumer(&message)))),
-            Some(Err(error)) => self.end(Some(&error)),
-            None => self.end(None),
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(message)));
+            }
+            match ready!(self.from_stage.poll_recv(context)) {
+                Some(Ok(message)) => {
+                    let messages = encode_framed(&message, self.frame_bytes_max);
+                    self.ready.extend(messages);
+                }
+                Some(Err(error)) => return self.end(Some(&error)),
+                None => return self.end(None),
+            }
         }
     }
 }

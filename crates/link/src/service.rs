@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jaiminho_core::LinkError;
-use jaiminho_proto::status_of;
 use jaiminho_proto::v1::ConsumerMessage;
 use jaiminho_proto::v1::stage_server::{Stage, StageServer};
+use jaiminho_proto::{FRAME_BYTES_MAX, status_of};
 use jaiminho_runtime::{LinkHalf, Serve};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -48,14 +48,17 @@ impl StageService {
         StageServer::new(service).max_decoding_message_size(config.message_bytes_max)
     }
 
-    async fn open(&self, incoming: &mut Streaming<ConsumerMessage>) -> Result<LinkHalf, LinkError> {
+    /// The stage's half of a new link, and the largest frame that its consumer takes.
+    async fn open(&self, incoming: &mut Streaming<ConsumerMessage>) -> Result<(LinkHalf, usize), LinkError> {
         let silent_ms = u64::try_from(self.subscribe_deadline.as_millis()).unwrap_or(u64::MAX);
         let subscribe = timeout(self.subscribe_deadline, incoming::subscribe(incoming))
             .await
             .unwrap_or(Err(LinkError::Silent(silent_ms)))?;
+        let frame_bytes_max = usize::try_from(subscribe.frame_bytes_max).unwrap_or(usize::MAX);
         timeout(self.answer_deadline, self.stage.subscribe(subscribe))
             .await
             .unwrap_or_else(|_| Err(LinkError::Unavailable("the stage does not answer".into())))
+            .map(|half| (half, frame_bytes_max.min(FRAME_BYTES_MAX)))
     }
 }
 
@@ -69,7 +72,7 @@ impl Stage for StageService {
     ) -> Result<Response<ToConsumerStream>, Status> {
         let peer = request.remote_addr();
         let mut incoming = request.into_inner();
-        let half = self.open(&mut incoming).await.map_err(|error| {
+        let (half, frame_bytes_max) = self.open(&mut incoming).await.map_err(|error| {
             tracing::debug!(?peer, %error, "no link");
             status_of(&error)
         })?;
@@ -77,6 +80,7 @@ impl Stage for StageService {
         let closed = CancellationToken::new();
         let (ended, consumer_end) = oneshot::channel();
         self.tasks.spawn(incoming::to_stage(incoming, to_producer, ended, closed.clone(), self.cut.clone()));
-        Ok(Response::new(ToConsumerStream::new(subscribed, from_producer, consumer_end, closed.drop_guard())))
+        let open = closed.drop_guard();
+        Ok(Response::new(ToConsumerStream::new(&subscribed, frame_bytes_max, from_producer, consumer_end, open)))
     }
 }

@@ -35,6 +35,7 @@ suite!(
     a_consumer_that_never_reads_does_not_block_its_own_credit,
     a_producer_that_never_reads_does_not_block_its_own_events,
     frames_of_the_largest_size_arrive,
+    more_events_than_a_frame_holds_arrive_all_the_same,
     a_link_that_is_stuck_does_not_stop_another,
 );
 
@@ -229,6 +230,19 @@ async fn frames_of_the_largest_size_arrive(mut rig: Rig) {
         producer.to_consumer.send(Ok(message.clone())).await.unwrap();
         assert!(soon(consumer.from_producer.recv()).await == Some(Ok(message)));
     }
+}
+
+async fn more_events_than_a_frame_holds_arrive_all_the_same(mut rig: Rig) {
+    let (mut consumer, producer) = rig.link().await;
+    producer.to_consumer.send(Ok(frame(1, 40_000))).await.unwrap();
+    let mut numbers = Vec::new();
+    while numbers.len() < 40_000 {
+        let Some(Ok(ToConsumer::Events { deliveries, .. })) = soon(consumer.from_producer.recv()).await else {
+            panic!("the link ended after {} events", numbers.len());
+        };
+        numbers.extend(deliveries.iter().map(|delivery| delivery.number));
+    }
+    assert!(numbers.into_iter().eq(1..=40_000));
 }
 
 async fn a_link_that_is_stuck_does_not_stop_another(mut rig: Rig) {

@@ -26,5 +26,5 @@ pub use limits::{
     FRAME_BYTES_MAX, FRAME_OVERHEAD_BYTES, FRAME_TARGET, NAME_BYTES_MAX, PARTITIONS_MAX, STATUS_TEXT_BYTES_MAX,
     TEXT_BYTES_MAX, VERSION_MAX, VERSION_MIN,
 };
-pub use producer::{FromProducer, decode_producer, encode_subscribed, encode_to_consumer};
+pub use producer::{FromProducer, decode_producer, encode_framed, encode_subscribed, encode_to_consumer};
 pub use status::{ERROR_KEY, link_error, status_of};

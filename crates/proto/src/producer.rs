@@ -3,7 +3,7 @@
 use jaiminho_core::{EndReason, LinkError, Subscribed, ToConsumer};
 
 use crate::consumer::{decode_instance, decode_window, encode_instance, encode_window};
-use crate::frame::{decode_events, encode_events};
+use crate::frame::{decode_events, encode_events, frames};
 use crate::limits::{PARTITIONS_MAX, VERSION_MAX, VERSION_MIN, violation};
 use crate::v1::producer_message::Message;
 use crate::v1::{self, ended};
@@ -48,6 +48,19 @@ pub fn encode_to_consumer(to_consumer: &ToConsumer) -> v1::ProducerMessage {
             Message::Ended(v1::Ended { last: *last, reason: reason.into() })
         }
     })
+}
+
+/// The messages for one of the core's: `Events` in as many frames as the consumer's limit asks for.
+pub fn encode_framed(to_consumer: &ToConsumer, frame_bytes_max: usize) -> Vec<v1::ProducerMessage> {
+    match to_consumer {
+        ToConsumer::Events { deliveries, backlog, pressure } if !deliveries.is_empty() => {
+            let frame = |run| message(Message::Events(encode_events(run, *backlog, *pressure)));
+            frames(deliveries, frame_bytes_max).map(frame).collect()
+        }
+        ToConsumer::Events { .. } | ToConsumer::Revoke { .. } | ToConsumer::Ended { .. } => {
+            vec![encode_to_consumer(to_consumer)]
+        }
+    }
 }
 
 /// Checks a producer's message.

@@ -134,6 +134,10 @@ fn parse(
     let json = tree.to_json();
     let mut pipeline = deserialize(&json, &tree).map_err(|problem| Problems(vec![*problem]))?;
     files::resolve(&mut pipeline, &base_dir);
+    let misplaced = splice(&mut pipeline, &tree);
+    if !misplaced.is_empty() {
+        return Err(finished(misplaced));
+    }
     let mut problems = finished(meaning::check(&pipeline, &tree, place));
     if problems.has_errors() {
         return Err(problems);
@@ -174,6 +178,38 @@ fn lay_over(tree: &mut Node, overrides: &Overrides, problems: &mut Vec<Problem>)
             problems.push(*problem);
         }
     }
+}
+
+/// Puts each stage with `before` in front of the stage that it names; several in front of one stand in the order of
+/// their names, the first the farthest upstream.
+fn splice(pipeline: &mut Pipeline, tree: &Node) -> Vec<Problem> {
+    let wishes: Vec<(String, String)> =
+        pipeline.stages.iter().filter_map(|(name, stage)| Some((name.clone(), stage.before.clone()?))).collect();
+    let mut problems = Vec::new();
+    for (name, before) in wishes {
+        let error = |what: String| Problem::error(tree.find(["stages", &name, "before"]), what);
+        let own = pipeline.stages.get(&name).map_or(0, |stage| stage.subscribe_to.len());
+        let known: Vec<String> = pipeline.stages.keys().filter(|known| **known != name).cloned().collect();
+        match pipeline.stages.get_mut(&before).filter(|_| before != name) {
+            None => {
+                let problem = error(format!("there is no other stage `{before}`"));
+                problems.push(problem.nearest(&before, known.iter().map(String::as_str)));
+            }
+            Some(_) if own > 0 => {
+                problems.push(error(format!("it takes over what `{before}` subscribes to: leave out `subscribe_to`")));
+            }
+            Some(after) if after.subscribe_to.is_empty() => {
+                problems.push(error(format!("stage `{before}` subscribes to nothing")));
+            }
+            Some(after) => {
+                let taken = std::mem::replace(&mut after.subscribe_to, vec![model::Subscription::to(&name)]);
+                if let Some(stage) = pipeline.stages.get_mut(&name) {
+                    stage.subscribe_to = taken;
+                }
+            }
+        }
+    }
+    problems
 }
 
 /// What the schema can't say (a unit of a size, say) is found here, one at a time.

@@ -39,6 +39,9 @@ pub(crate) struct Stage {
     /// The outputs that this stage consumes: `STAGE` or `STAGE.dead_letter`.
     #[serde(default)]
     pub(crate) subscribe_to: Vec<Subscription>,
+    /// Puts this stage in front of another one: it takes over all that the other subscribes to, and the other subscribes
+    /// to it alone. Instead of `subscribe_to`; no other entry changes.
+    pub(crate) before: Option<String>,
     /// For a source: a template for the key. Events of one key keep their order. Default: the event's
     /// `partitionkey`, else its `subject`, else none.
     pub(crate) key: Option<String>,
@@ -94,6 +97,11 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
+    /// The short form.
+    pub(crate) fn to(output: &str) -> Self {
+        Self { output: output.to_owned(), group: Group::default(), dispatch: Dispatch::default() }
+    }
+
     /// The producing stage's name.
     pub(crate) fn stage(&self) -> &str {
         self.output.split_once('.').map_or(&self.output, |(stage, _)| stage)

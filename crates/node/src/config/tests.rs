@@ -247,6 +247,25 @@ p.yaml:6:5: error: `cert` and `key` go together
 }
 
 #[test]
+fn a_stage_before_another_takes_over_what_that_subscribes_to() {
+    let added = "  real:\n    before: publish\n    at: { dns: \"real:7400\" }\n    transform: { filter: \"true\" }\n  publish:\n";
+    let file = EUGENIO.replacen("  publish:\n", added, 1);
+    let config = load_text(&file, &Overrides::default(), Setting::Apart).unwrap();
+    let subscribed = |stage: &str| {
+        config.pipeline.stages[stage].subscribe_to.iter().map(|wanted| wanted.output.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!((subscribed("real"), subscribed("publish")), (vec!["convert"], vec!["real"]));
+    for (mistake, told) in [
+        ("before: publsh", "there is no other stage `publsh` (did you mean `publish`?)"),
+        ("before: ingest", "stage `ingest` subscribes to nothing"),
+        ("subscribe_to: [convert]\n    before: publish", "leave out `subscribe_to`"),
+    ] {
+        let problems = wrong(&file.replace("before: publish", mistake));
+        assert!(problems.contains(told), "{problems}");
+    }
+}
+
+#[test]
 fn dead_letters_without_a_subscriber_are_refused_where_the_source_answers_early() {
     let yaml = EUGENIO
         .replace("acknowledge: published", "acknowledge: accepted")

@@ -87,7 +87,8 @@ async fn a_missing_file_and_an_unknown_stage_have_exit_codes_of_their_own() {
     let (code, text) = run(&["validate", "-f", "nowhere.yaml"], GOOD).await;
     assert_eq!(code, Some(CONFIG), "{text}");
     assert!(text.contains("nowhere.yaml"), "{text}");
-    let (code, text) = run(&["stage", "ou"], GOOD).await;
+    let placed = GOOD.replace("  in:\n", "  in:\n    at: { dns: \"in:7400\" }\n");
+    let (code, text) = run(&["stage", "ou"], &placed).await;
     assert_eq!(code, Some(USAGE), "{text}");
     assert!(text.contains("out"), "{text}");
     let (code, text) = run(&["stga"], GOOD).await;

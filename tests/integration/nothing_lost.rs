@@ -41,8 +41,9 @@ impl Scale {
                 rate: 1_000.0,
                 rounds: 1,
                 still: seconds(5),
-                broker_still: seconds(12),
-                deadline: seconds(8),
+                // Below the broker's session with its controller: a longer one also costs it the lead of its partitions.
+                broker_still: seconds(7),
+                deadline: seconds(5),
                 recovery: seconds(30),
             },
         }

@@ -136,6 +136,12 @@ impl Outbox {
         self.topics.len()
     }
 
+    /// The topic of the oldest record that is in flight.
+    pub(crate) fn oldest_topic(&self) -> Option<&str> {
+        let entry = self.entries.values().find(|entry| entry.in_flight)?;
+        self.topics.get(entry.topic?).map(|topic| topic.name.as_str())
+    }
+
     /// What was settled since the last call.
     pub(crate) fn take_settled(&mut self) -> Vec<(Receipt, Outcome)> {
         std::mem::take(&mut self.settled)

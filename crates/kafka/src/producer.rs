@@ -108,6 +108,15 @@ impl Connection {
         reports.retain(|(_, result)| result.is_ok());
         reports
     }
+
+    /// Whether a broker answers, and each partition of the topic has a leader.
+    pub(crate) fn has_leaders(&self, topic: &str) -> bool {
+        let metadata = self.0.client().fetch_metadata(Some(topic), REFRESH_TIMEOUT);
+        metadata.is_ok_and(|metadata| {
+            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions()).peekable();
+            partitions.peek().is_some() && partitions.all(|partition| partition.leader() >= 0)
+        })
+    }
 }
 
 impl Produce for Connection {

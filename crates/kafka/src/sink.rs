@@ -25,6 +25,9 @@ const QUIET_POLL: Duration = Duration::from_millis(20);
 const QUIET_AFTER: Duration = Duration::from_millis(200);
 /// With nothing unsettled the client still has to be polled for its log lines and tokens.
 const IDLE_POLL: Duration = Duration::from_millis(250);
+/// Without a delivery for so long, the brokers are asked whether they are there; doubled with each new producer.
+const STALL_AFTER: Duration = Duration::from_secs(4);
+const STALL_AFTER_MAX: Duration = Duration::from_secs(64);
 /// What is on its way when a producer is given up may still be confirmed for so long.
 const GIVE_UP_WAIT: Duration = Duration::from_secs(1);
 
@@ -103,6 +106,9 @@ impl KafkaSink {
             recoveries: 0,
             recover_at: Instant::now(),
             active_at: Instant::now(),
+            delivered_at: Instant::now(),
+            looked_at: Instant::now(),
+            stalled: false,
             meters: Meters::new(),
         };
         let thread = std::thread::Builder::new()
@@ -174,6 +180,12 @@ struct Worker {
     recover_at: Instant,
     /// When something was taken in or delivered.
     active_at: Instant,
+    /// When something was delivered, or nothing was in flight.
+    delivered_at: Instant,
+    /// When the brokers were last asked whether they are there.
+    looked_at: Instant,
+    /// They were, and nothing was delivered since.
+    stalled: bool,
     meters: Meters,
 }
 
@@ -280,11 +292,40 @@ impl Worker {
             if result.is_ok() {
                 self.recoveries = 0;
                 self.active_at = now;
+                self.delivered_at = now;
             }
             broken |= self.outbox.delivered(now, seq, result);
         }
         if broken {
             self.recover("records failed");
+        } else {
+            self.look_for_stall(now);
+        }
+    }
+
+    /// A client whose broker stood still can wait for a leader for ever, although the broker is back and has one. When
+    /// the brokers answer twice and nothing is delivered in between, a new producer is made. What the first look
+    /// brings may heal the client; a broker that does not answer is waited for.
+    fn look_for_stall(&mut self, now: Instant) {
+        if self.outbox.in_flight() == 0 {
+            self.delivered_at = now;
+        }
+        let patience = STALL_AFTER.saturating_mul(1 << self.recoveries.min(8)).min(STALL_AFTER_MAX);
+        if now.duration_since(self.delivered_at) < patience {
+            self.stalled = false;
+            return;
+        }
+        if now.duration_since(self.looked_at) < patience {
+            return;
+        }
+        let (Some(connection), Some(topic)) = (&self.connection, self.outbox.oldest_topic()) else { return };
+        let answered = connection.has_leaders(topic);
+        self.looked_at = Instant::now();
+        if answered && self.stalled {
+            self.stalled = false;
+            self.recover("nothing is delivered although the brokers answer");
+        } else {
+            self.stalled = answered;
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use jaiminho_tests::{Cluster, Kafka, Ledger, Load, LoadConfig, Topic, eventually, free_port, jaiminho, skip_kafka};
+use jaiminho_tests::{Cluster, Kafka, Ledger, Load, LoadConfig, Topic, attempt, free_port, jaiminho, skip_kafka};
 
 /// Over what `validate` prints: code, stacks, allocator.
 const MEMORY_SLACK_BYTES: u64 = 64 << 20;
@@ -122,11 +122,15 @@ impl Run {
     /// Events flow: `count` more are acknowledged.
     async fn flowing(&mut self, count: u64, after: &str) {
         let before = self.ledger.count();
-        eventually(&format!("{count} events acknowledged after: {after}"), Duration::from_secs(90), || async {
+        let deadline = Duration::from_secs(90);
+        let flow = attempt(deadline, || async {
             let more = self.ledger.count() - before;
             if more >= count { Ok(()) } else { Err(format!("only {more}")) }
-        })
-        .await;
+        });
+        if let Err(reason) = flow.await {
+            self.cluster.keep_metrics().await;
+            panic!("{reason} of {count} events within {deadline:?} after: {after}; {:#?}", self.ledger.answers());
+        }
         self.cluster.assert_running();
         self.cluster.measure();
         eprintln!("{} acknowledged, {} repeated, after: {after}", self.ledger.count(), self.ledger.repeats());
@@ -209,6 +213,9 @@ impl Run {
         tokio::time::sleep_until((from + window).into()).await;
         let rate = self.ledger.rate(from, from + window);
         let wanted = 0.7 * self.scale.rate;
+        if rate < wanted {
+            self.cluster.keep_metrics().await;
+        }
         assert!(rate >= wanted, "{rate:.0} events/s {:?} after {what}, not {wanted:.0}", self.scale.recovery);
     }
 

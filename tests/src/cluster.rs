@@ -107,6 +107,13 @@ impl Cluster {
         }
     }
 
+    /// Writes the metrics of all that run into the test's directory, for whoever reads a failed test.
+    pub async fn keep_metrics(&self) {
+        for process in self.running.values() {
+            self.directory.write(&format!("{}.metrics", process.name), &process.metrics().await);
+        }
+    }
+
     /// Where the pipeline file is.
     pub fn file(&self) -> &Path {
         &self.file

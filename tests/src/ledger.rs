@@ -1,6 +1,6 @@
 //! What clients were told is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -52,6 +52,7 @@ struct Inner {
     progress: Vec<(Instant, u64)>,
     repeats: u64,
     refused: Vec<Refused>,
+    answers: BTreeMap<String, u64>,
     rejected: Vec<(Numbered, String)>,
 }
 
@@ -71,6 +72,16 @@ impl Ledger {
     /// So many events are sent again, though the first copy may have got through.
     pub fn repeat(&self, events: u64) {
         self.lock().repeats += events;
+    }
+
+    /// Counts what clients were told, or what went wrong, for whoever reads a failed test.
+    pub fn answered(&self, answer: &str) {
+        *self.lock().answers.entry(answer.chars().take(120).collect()).or_default() += 1;
+    }
+
+    /// How often clients were told what.
+    pub fn answers(&self) -> BTreeMap<String, u64> {
+        self.lock().answers.clone()
     }
 
     /// Taken after refusals.

@@ -27,5 +27,5 @@ pub use namespace::{Direction, Namespace};
 pub use ports::{free_port, free_ports};
 pub use process::{Directory, Jaiminho, Place, jaiminho, skip_kafka};
 pub use topic::{Record, Topic, Verdict};
-pub use wait::{eventually, within};
+pub use wait::{attempt, eventually, within};
 pub use websocket::{Reply, WebSocket};

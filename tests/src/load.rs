@@ -145,12 +145,14 @@ impl Worker {
         while !body.is_empty() {
             let answer = match client.events(&body).await {
                 Ok(answer) => answer,
-                Err(_unknown) => {
+                Err(unknown) => {
+                    self.ledger.answered(&unknown);
                     self.ledger.repeat(body.len() as u64);
                     sleep(Duration::from_millis(200)).await;
                     continue;
                 }
             };
+            self.ledger.answered(&answer.status.to_string());
             match answer.status {
                 200 => {
                     self.ledger.acknowledge(&body);
@@ -199,12 +201,16 @@ impl Worker {
                     Some(connected) => Ok(connected),
                     None => WebSocket::connect(self.port, Some("jaiminho.v1")).await,
                 };
-                if let Ok(mut connected) = connected
-                    && self.settle_over(&mut connected, &mut unsettled).await.is_ok()
-                {
-                    socket = Some(connected);
-                } else {
-                    sleep(Duration::from_millis(200)).await;
+                let settled = match connected {
+                    Ok(mut connected) => self.settle_over(&mut connected, &mut unsettled).await.map(|()| connected),
+                    Err(error) => Err(error),
+                };
+                match settled {
+                    Ok(connected) => socket = Some(connected),
+                    Err(error) => {
+                        self.ledger.answered(&format!("WebSocket: {error}"));
+                        sleep(Duration::from_millis(200)).await;
+                    }
                 }
             }
         }

@@ -5,7 +5,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Asks `condition` again until it gives a value; panics with `what` and the last reason at the deadline.
-pub async fn eventually<T, F, Fut>(what: &str, deadline: Duration, mut condition: F) -> T
+pub async fn eventually<T, F, Fut>(what: &str, deadline: Duration, condition: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    attempt(deadline, condition).await.unwrap_or_else(|reason| panic!("{what}: not within {deadline:?}: {reason}"))
+}
+
+/// The same for a caller who has something to do first when it fails: the last reason.
+pub async fn attempt<T, F, Fut>(deadline: Duration, mut condition: F) -> Result<T, String>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, String>>,
@@ -13,8 +22,8 @@ where
     let end = Instant::now() + deadline;
     loop {
         match condition().await {
-            Ok(value) => return value,
-            Err(reason) if Instant::now() >= end => panic!("{what}: not within {deadline:?}: {reason}"),
+            Ok(value) => return Ok(value),
+            Err(reason) if Instant::now() >= end => return Err(reason),
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }

@@ -100,6 +100,11 @@ impl Allowance {
         events.min(bytes)
     }
 
+    /// What it was made with.
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
     /// Number of the last delivery sent.
     pub(crate) fn last_sent(&self) -> u64 {
         self.sent.events

@@ -17,6 +17,6 @@ pub use message::{
 };
 pub use output::{
     Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS,
-    RequiredGroup, Settlement, Signal, Waiting, partition_of,
+    RequiredGroup, Settlement, Signal, TAPPED_BYTES_MAX, Waiting, partition_of,
 };
 pub use time::Time;

@@ -51,7 +51,7 @@ impl Task {
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe) -> Result<LinkHalf, LinkError> {
-        let Subscribe { version_min, version_max, pipeline, output, window, .. } = subscribe;
+        let Subscribe { version_min, version_max, pipeline, output, .. } = subscribe;
         if !(*version_min..=*version_max).contains(&VERSION) {
             let (peer_min, peer_max, min, max) = (*version_min, *version_max, VERSION, VERSION);
             return Err(LinkError::Version { peer_min, peer_max, min, max });
@@ -63,6 +63,7 @@ impl Task {
         let index = index.ok_or_else(|| LinkError::UnknownOutput(output.clone()))?;
         let Some(log) = self.logs.get_mut(index) else { return Err(LinkError::UnknownOutput(output.clone())) };
         let link = log.output.subscribe(self.clock.now, subscribe)?;
+        let window = log.output.window(link).unwrap_or(subscribe.window);
         let peer = PeerId { output: index, link };
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
         let (to_producer, mut from_consumer) = mpsc::channel(TO_PRODUCER);
@@ -86,7 +87,7 @@ impl Task {
         tracing::info!(stage = self.stage, output, group = subscribe.group, member = subscribe.instance.name, "linked");
         let subscribed = Subscribed {
             version: VERSION,
-            window: *window,
+            window,
             link_id: link.0,
             instance: self.instance.clone(),
             partition_count: PARTITIONS as u32,
@@ -104,8 +105,8 @@ impl Task {
             ToProducer::Dispositions(dispositions) => {
                 dispositions.iter().try_for_each(|disposition| log.output.dispose(now, peer.link, disposition))
             }
-            ToProducer::Cancel { drain, .. } => {
-                log.output.cancel(now, peer.link, drain);
+            ToProducer::Cancel { drain, time_left_ms } => {
+                log.output.cancel(now, peer.link, drain.then(|| now.after(time_left_ms)));
                 Ok(())
             }
         }

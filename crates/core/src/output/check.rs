@@ -7,7 +7,7 @@ use super::api::{KeyShare, PARTITIONS};
 use super::entries::{NONE, Place};
 use super::group::Group;
 use super::keyed::{Keyed, Move};
-use super::link::LinkState;
+use super::link::{LinkState, tapped_size};
 use crate::message::GroupKind;
 
 impl Output {
@@ -87,6 +87,8 @@ impl Output {
             let is_member = self.groups[link.group].members.contains(&key);
             ensure(is_member == (link.state == LinkState::Open), || format!("link {key}: wrongly (no) member"))?;
         }
+        let tapped = self.shared.links.iter().flat_map(|(_, link)| &link.tapped).map(tapped_size).sum::<u64>();
+        ensure(tapped == self.shared.links.tapped_bytes, || "what taps hold is miscounted".into())?;
         let left = self.groups.iter().flat_map(|(_, group)| group.entries.iter());
         let left =
             left.filter(|(_, entry)| matches!(entry.place, Place::Waiting | Place::Parked) && entry.link != NONE);

@@ -16,8 +16,9 @@ use super::api::{LinkId, Signal};
 use super::entries::NONE;
 use super::ready::Ready;
 use crate::credit::Allowance;
-use crate::event::Event;
-use crate::message::{LinkError, Subscribe};
+use crate::event::{EVENT_OVERHEAD_BYTES, Event};
+use crate::message::{LinkError, Subscribe, Window};
+use crate::time::Time;
 
 /// How far a link is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub(crate) struct Link {
     /// Longest ring of `sent`: beyond it nothing is assigned.
     sent_span_max: u64,
     pub(crate) state: LinkState,
+    /// When a cancelled link's time to settle is up.
+    pub(crate) leaves: Option<Time>,
     /// `Revoke` signals not polled yet: no frame overtakes them.
     revokes: u32,
     /// In `Links::ready`.
@@ -134,6 +137,15 @@ pub(crate) struct Links {
     flagged: Vec<LinkId>,
     signals: VecDeque<(LinkId, Signal)>,
     sent_span_max: u64,
+    /// What all `tapped` hold, at most [`TAPPED_BYTES_MAX`] and one event.
+    pub(crate) tapped_bytes: u64,
+}
+
+/// What waits for an output's taps, all together, before they miss events: bytes of events and their overhead.
+pub const TAPPED_BYTES_MAX: u64 = 1 << 20;
+
+pub(crate) fn tapped_size(event: &Event) -> u64 {
+    event.size() + EVENT_OVERHEAD_BYTES
 }
 
 impl Links {
@@ -145,10 +157,11 @@ impl Links {
             flagged: Vec::new(),
             signals: VecDeque::new(),
             sent_span_max: sent_span_max.max(1),
+            tapped_bytes: 0,
         }
     }
 
-    pub(crate) fn open(&mut self, group: usize, subscribe: &Subscribe) -> (u16, LinkId) {
+    pub(crate) fn open(&mut self, group: usize, subscribe: &Subscribe, window: Window) -> (u16, LinkId) {
         let entry = self.slab.vacant_entry();
         let key = entry.key() as u16;
         let id = LinkId(u64::from(self.serial) << 32 | u64::from(key));
@@ -160,13 +173,14 @@ impl Links {
             incarnation: subscribe.instance.incarnation,
             counter: subscribe.link_counter,
             event_bytes_max: subscribe.event_bytes_max,
-            allowance: Allowance::new(subscribe.window),
+            allowance: Allowance::new(window),
             ready: Ready::default(),
             assigned: VecDeque::new(),
             tapped: VecDeque::new(),
             sent: Sent::default(),
             sent_span_max: self.sent_span_max,
             state: LinkState::Open,
+            leaves: None,
             revokes: 0,
             flagged: false,
         });
@@ -197,7 +211,34 @@ impl Links {
     }
 
     pub(crate) fn remove(&mut self, key: u16) -> Link {
+        self.untap(key);
         self.slab.remove(key as usize)
+    }
+
+    /// Whether taps may be given more.
+    pub(crate) fn can_tap(&self) -> bool {
+        self.tapped_bytes < TAPPED_BYTES_MAX
+    }
+
+    /// Gives a tap an event.
+    pub(crate) fn tap(&mut self, key: u16, event: &Event) {
+        let link = self.at_mut(key);
+        link.allowance.take(event.size());
+        link.tapped.push_back(event.clone());
+        self.tapped_bytes += tapped_size(event);
+        self.flag(key);
+    }
+
+    /// What a tap is sent next.
+    pub(crate) fn take_tapped(&mut self, key: u16) -> Option<Event> {
+        let event = self.at_mut(key).tapped.pop_front()?;
+        self.tapped_bytes -= tapped_size(&event);
+        Some(event)
+    }
+
+    /// A tap's events go nowhere.
+    pub(crate) fn untap(&mut self, key: u16) {
+        while self.take_tapped(key).is_some() {}
     }
 
     /// Ends a link that has been taken out of its group: its peer will be told why.

@@ -34,11 +34,12 @@ pub use api::{
 };
 use group::{Group, Shared};
 use link::Links;
+pub use link::TAPPED_BYTES_MAX;
 use log::Log;
 
 use crate::event::{Event, KeyHash};
 use crate::inputs::InputId;
-use crate::message::{Delivery, GroupKind, LinkError, Outcome};
+use crate::message::{Delivery, GroupKind, LinkError, Outcome, Window};
 use crate::time::Time;
 
 /// Partition of a key: the same in every process with this [`HASH_VERSION`].
@@ -205,6 +206,11 @@ impl Output {
     /// Number of the last delivery handed out on a link: for `Ended`.
     pub fn last_sent(&self, link: LinkId) -> u64 {
         self.shared.links.find(link).map_or(0, |link| self.shared.links.at(link).allowance.last_sent())
+    }
+
+    /// The window that holds on a link.
+    pub fn window(&self, link: LinkId) -> Option<Window> {
+        self.shared.links.find(link).map(|link| self.shared.links.at(link).allowance.window())
     }
 
     /// Deliveries handed out on a link and not settled. A tap has none.

@@ -72,9 +72,10 @@ impl Output {
         true
     }
 
-    /// Hand-over time-outs, and the end of attached groups without members. Returns when it wants to be called next.
+    /// Time-outs of hand-overs and drains, and the end of attached groups without members. Returns when it wants to be called
+    /// next.
     pub fn tick(&mut self, now: Time) -> Option<Time> {
-        let mut next: Option<Time> = None;
+        let mut next = self.end_drains(now);
         let mut expired = Vec::new();
         for (key, group) in &mut self.groups {
             group.end_handovers(now, &mut self.shared);
@@ -96,9 +97,10 @@ impl Output {
 impl Group {
     /// Hands out what is assigned to a link, numbered.
     pub(crate) fn hand_out(&mut self, shared: &mut Shared, link: u16, bytes_max: u64) -> Vec<Delivery> {
-        let to = shared.links.at_mut(link);
-        let (mut deliveries, mut bytes) = (Vec::with_capacity(to.assigned.len().min(1024)), 0);
+        let assigned = shared.links.at(link).assigned.len();
+        let (mut deliveries, mut bytes) = (Vec::with_capacity(assigned.min(1024)), 0);
         loop {
+            let to = shared.links.at(link);
             let tapped = to.tapped.front().map(Event::size);
             let Some(size) = tapped.or_else(|| to.assigned.front().map(|&offset| shared.log.size(offset))) else {
                 break;
@@ -106,36 +108,40 @@ impl Group {
             if !deliveries.is_empty() && bytes + size > bytes_max {
                 break;
             }
-            let event = to.tapped.pop_front().or_else(|| {
-                let offset = to.assigned.pop_front()?;
-                to.sent.push(offset);
-                let entry = self.entries.at_mut(offset);
-                entry.place = Place::Sent;
-                let held = shared.log.find_mut(offset)?;
-                held.sent = true;
-                let mut event = held.event.clone();
-                event.attempt = event.attempt.saturating_add(u32::from(entry.again));
-                Some(event)
-            });
+            let event = if tapped.is_some() { shared.links.take_tapped(link) } else { self.send_next(shared, link) };
             let Some(event) = event else { break };
             bytes += size;
-            let number = to.allowance.hand_out(size);
+            let number = shared.links.at_mut(link).allowance.hand_out(size);
             deliveries.push(Delivery { number, event });
         }
         deliveries
     }
 
+    /// The first of what is assigned to a link goes out.
+    fn send_next(&mut self, shared: &mut Shared, link: u16) -> Option<Event> {
+        let to = shared.links.at_mut(link);
+        let offset = to.assigned.pop_front()?;
+        to.sent.push(offset);
+        let entry = self.entries.at_mut(offset);
+        entry.place = Place::Sent;
+        let held = shared.log.find_mut(offset)?;
+        held.sent = true;
+        let mut event = held.event.clone();
+        event.attempt = event.attempt.saturating_add(u32::from(entry.again));
+        Some(event)
+    }
+
     /// Offers an event to a tap's neediest member. False: none could take it.
     pub(crate) fn tap(&mut self, links: &mut Links, event: &Event) -> bool {
+        if !links.can_tap() {
+            return false;
+        }
         let takers = self.members.iter().copied().filter(|&link| {
             let link = links.at(link);
             link.can_take() && link.event_bytes_max >= event.size()
         });
         let Some(link) = takers.max_by_key(|&link| links.at(link).allowance.share()) else { return false };
-        let to = links.at_mut(link);
-        to.allowance.take(event.size());
-        to.tapped.push_back(event.clone());
-        links.flag(link);
+        links.tap(link, event);
         true
     }
 

@@ -1,10 +1,10 @@
 //! Links come and go.
 
 use super::Output;
-use super::api::{Dispatch, LinkId};
+use super::api::{Dispatch, LinkId, OutputConfig};
 use super::group::Group;
 use super::link::LinkState;
-use crate::message::{Credit, GroupKind, LinkError, Subscribe};
+use crate::message::{Credit, GroupKind, LinkError, Subscribe, Window};
 use crate::time::Time;
 
 /// Longest name of an instance or a group in bytes.
@@ -14,7 +14,8 @@ const NAME_BYTES_MAX: usize = 253;
 const LINKS_MAX: usize = 65_000;
 
 impl Output {
-    /// Opens a link. Everything is checked before anything changes.
+    /// Opens a link. Everything is checked before anything changes. A window larger than the log's capacity is cut to it:
+    /// [`Self::window`] says what holds.
     ///
     /// Of two links of one instance in a group the greater incarnation stays, and of one incarnation the higher link counter;
     /// the other is ended with [`super::Signal::End`], or refused. A dead link counts as one of [`super::OutputConfig::links_max`]
@@ -34,13 +35,19 @@ impl Output {
         self.check_limits(group, rival.is_some())?;
         // The group is made first: it must not end with the link that is replaced.
         let group = group.unwrap_or_else(|| self.add_group(subscribe.kind, &subscribe.group));
-        let (link, id) = self.shared.links.open(group, subscribe);
+        let (link, id) = self.shared.links.open(group, subscribe, self.holding(subscribe.window));
         if let Some((rival, error)) = rival {
             self.release_link(now, rival);
             self.shared.links.end(rival, error);
         }
         self.groups[group].join(now, &mut self.shared, link, self.config.handover_ms);
         Ok(id)
+    }
+
+    /// What holds of a wanted window: more than the log's capacity is never unprocessed on one link.
+    fn holding(&self, wanted: Window) -> Window {
+        let OutputConfig { capacity_events, capacity_bytes, .. } = self.config;
+        Window { events: wanted.events.min(capacity_events.max(1)), bytes: wanted.bytes.min(capacity_bytes.max(1)) }
     }
 
     /// The older link of the same instance that a new one would end, and with what.
@@ -90,16 +97,32 @@ impl Output {
         granted.map_err(|excess| LinkError::Violation(excess.to_string()))
     }
 
-    /// No more deliveries. With `drain` dispositions go on, and partitions move as they empty; without, all that is unsettled
-    /// is released at once. [`super::Signal::Drained`] says when nothing is unsettled.
-    pub fn cancel(&mut self, now: Time, link: LinkId, drain: bool) {
+    /// No more deliveries. Until `until` dispositions go on, and partitions move as they empty; then [`Self::tick`] releases
+    /// the rest. Without it, or once it has passed, all that is unsettled is released at once. A repeated call can only
+    /// bring the end nearer. [`super::Signal::Drained`] says when nothing is unsettled.
+    pub fn cancel(&mut self, now: Time, link: LinkId, until: Option<Time>) {
         let Some(key) = self.shared.links.find(link) else { return };
         self.stop_link(now, key);
-        if !drain {
-            let group = self.shared.links.at(key).group;
-            self.groups[group].release_all(&mut self.shared, key, false);
-        }
+        let (until, link) = (until.unwrap_or(now), self.shared.links.at_mut(key));
+        link.leaves = Some(link.leaves.map_or(until, |leaves| leaves.min(until)));
+        self.end_drains(now);
         self.shared.links.drained(key);
+    }
+
+    /// Releases what cancelled links have not settled in their time. When the next one's time is up.
+    pub(super) fn end_drains(&mut self, now: Time) -> Option<Time> {
+        let leaving = self.shared.links.iter().filter(|(_, link)| link.state == LinkState::Cancelled);
+        let leaving: Vec<_> = leaving.filter_map(|(key, link)| Some((key, link.group, link.leaves?))).collect();
+        let mut next: Option<Time> = None;
+        for (key, group, leaves) in leaving {
+            if leaves <= now {
+                self.groups[group].release_all(&mut self.shared, key, false);
+                self.shared.links.drained(key);
+            } else {
+                next = Some(next.map_or(leaves, |next| next.min(leaves)));
+            }
+        }
+        next
     }
 
     /// The stream is gone: releases what was unsettled.
@@ -125,8 +148,8 @@ impl Output {
         let link = self.shared.links.at_mut(key);
         if link.state == LinkState::Open {
             link.state = LinkState::Cancelled;
-            link.tapped.clear();
             let group = link.group;
+            self.shared.links.untap(key);
             self.groups[group].leave(now, &mut self.shared, key, self.config.handover_ms);
         }
     }

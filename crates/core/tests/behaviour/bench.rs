@@ -88,7 +88,8 @@ impl Bench {
     /// The same, with its window granted.
     pub(crate) fn member(&mut self, group: &str, name: &str) -> LinkId {
         let link = self.join(group, name);
-        self.grant(link, 10, 1_000);
+        let Window { events, bytes } = self.output.window(link).unwrap();
+        self.grant(link, events, bytes);
         link
     }
 

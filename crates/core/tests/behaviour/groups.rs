@@ -1,6 +1,8 @@
 //! Attached groups and taps; outputs without a group.
 
-use jaiminho_core::{GroupKind, LinkError, LinkId, Outcome, OutputConfig, Signal};
+use jaiminho_core::{
+    EVENT_OVERHEAD_BYTES, GroupKind, LinkError, LinkId, Outcome, OutputConfig, Signal, TAPPED_BYTES_MAX, Window,
+};
 
 use crate::bench::{Bench, TTL_MS, config, subscribe};
 
@@ -118,6 +120,27 @@ fn a_tap_gets_what_it_has_credit_for_on_arrival_and_the_rest_is_counted() {
 }
 
 #[test]
+fn taps_that_never_read_hold_no_more_than_their_bound_together() {
+    let large = OutputConfig { capacity_events: 1_000_000, capacity_bytes: u64::MAX, ..config(&["convert"]) };
+    let mut bench = Bench::with(OutputConfig { span: 1_000_000, ..large });
+    let taps = ["t-0", "t-1"].map(|name| {
+        let mut wanted = subscribe(name, GroupKind::Tap, name);
+        wanted.window = Window { events: u64::MAX, bytes: u64::MAX };
+        let tap = bench.subscribe(&wanted).unwrap();
+        bench.grant(tap, 1_000_000, u64::MAX);
+        tap
+    });
+    let fits = TAPPED_BYTES_MAX.div_ceil(900 + EVENT_OVERHEAD_BYTES);
+    for _ in 0..fits {
+        bench.push_sized(None, 900);
+    }
+    assert_eq!(bench.output.tap_missed(), fits, "each event waits for two taps, so half of them are missed");
+    bench.close(taps[0]);
+    bench.push_sized(None, 900);
+    assert_eq!(bench.output.tap_missed(), fits, "there is room again");
+}
+
+#[test]
 fn a_tap_holds_nothing() {
     let mut bench = Bench::new(&["convert"]);
     let required = bench.member("convert", "c-0");
@@ -127,7 +150,7 @@ fn a_tap_holds_nothing() {
     bench.accept(required, 1, 1);
     assert_eq!(bench.output.fill().span_used, 0);
     assert_eq!(bench.output.next_frame(tap, 100).map(|frame| frame[0].event.payload.len()), Some(10));
-    bench.output.cancel(bench.now, tap, true);
+    bench.output.cancel(bench.now, tap, Some(bench.now.after(5_000)));
     assert_eq!(bench.signals(), [(tap, Signal::Drained)]);
     bench.close(tap);
     assert_eq!(bench.output.groups().count(), 1);

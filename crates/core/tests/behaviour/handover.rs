@@ -104,7 +104,7 @@ fn partitions_of_a_draining_member_move_as_they_empty() {
     bench.push(Some(keys[0]));
     bench.push(Some(keys[1]));
     assert_eq!(bench.offsets(a), [0, 1]);
-    bench.output.cancel(bench.now, a, true);
+    bench.output.cancel(bench.now, a, Some(bench.now.after(20 * HANDOVER_MS)));
     bench.push(Some(keys[0]));
     bench.push(Some(keys[1]));
     assert_eq!(bench.signals(), [], "no revoke: it takes nothing more anyway");

@@ -90,7 +90,7 @@ fn calls_for_a_link_that_is_gone_change_nothing() {
     bench.output.credit(gone, Credit { events: 1_000, bytes: 1 }).unwrap();
     let state = Settled::Outcome(Outcome::Accepted);
     bench.output.dispose(bench.now, gone, &Disposition { first: 1, last: 1_000, state }).unwrap();
-    bench.output.cancel(bench.now, gone, true);
+    bench.output.cancel(bench.now, gone, Some(bench.now.after(5_000)));
     bench.close(gone);
     assert_eq!(bench.settled_offsets(), []);
     assert_eq!(bench.take(link), [(1, 0, 2)]);
@@ -201,14 +201,14 @@ fn a_cancelled_link_is_drained_when_its_last_delivery_is_settled() {
     let link = bench.member("convert", "c-0");
     bench.push_many(Some(1), 2);
     bench.offsets(link);
-    bench.output.cancel(bench.now, link, true);
+    bench.output.cancel(bench.now, link, Some(bench.now.after(5_000)));
     bench.push(Some(1));
     assert_eq!(bench.offsets(link), [], "nothing more comes");
     bench.accept(link, 1, 1);
     assert_eq!(bench.signals(), []);
     bench.accept(link, 2, 2);
     assert_eq!(bench.signals(), [(link, Signal::Drained)]);
-    bench.output.cancel(bench.now, link, true);
+    bench.output.cancel(bench.now, link, Some(bench.now.after(5_000)));
     assert_eq!(bench.signals(), [], "said once");
     bench.close(link);
     assert_eq!(bench.undispatched(), 1);
@@ -221,9 +221,40 @@ fn a_cancel_without_drain_releases_everything_at_once() {
     bench.push_many(None, 2);
     bench.offsets(leaving);
     let other = bench.member("convert", "c-1");
-    bench.output.cancel(bench.now, leaving, false);
+    bench.output.cancel(bench.now, leaving, None);
     assert_eq!(bench.signals(), [(leaving, Signal::Drained)]);
     assert_eq!(bench.take(other), [(1, 0, 2), (2, 1, 2)]);
+}
+
+#[test]
+fn a_drain_past_its_time_is_over_and_what_is_unsettled_is_released() {
+    let mut bench = Bench::new(&["convert"]);
+    let leaving = bench.member("convert", "c-0");
+    bench.push_many(Some(1), 3);
+    bench.offsets(leaving);
+    let other = bench.member("convert", "c-1");
+    bench.output.cancel(bench.now, leaving, Some(bench.now.after(2_000)));
+    bench.accept(leaving, 1, 1);
+    bench.signals();
+    assert_eq!(bench.wait(1_999), Some(bench.now.after(1)), "wants to be called when the time is up");
+    assert_eq!((bench.signals(), bench.take(other)), (vec![], vec![]), "the time is not up");
+    bench.wait(1);
+    assert_eq!(bench.signals(), [(leaving, Signal::Drained)]);
+    assert_eq!(bench.take(other), [(1, 1, 2), (2, 2, 2)]);
+    bench.accept(leaving, 2, 3);
+    assert_eq!(bench.settled_offsets(), [0], "a disposition that comes too late settles nothing");
+}
+
+#[test]
+fn a_repeated_cancel_brings_the_end_nearer_and_never_puts_it_off() {
+    let mut bench = Bench::new(&["convert"]);
+    let link = bench.member("convert", "c-0");
+    bench.push(None);
+    bench.offsets(link);
+    bench.output.cancel(bench.now, link, Some(bench.now.after(1_000)));
+    bench.output.cancel(bench.now, link, Some(bench.now.after(u64::MAX)));
+    bench.wait(1_000);
+    assert_eq!(bench.signals(), [(link, Signal::Drained)]);
 }
 
 #[test]
@@ -248,4 +279,15 @@ fn a_frame_has_at_least_one_event_and_else_keeps_to_its_size() {
     bench.output.dispatch(bench.now);
     let mut frame = |bytes_max| bench.output.next_frame(link, bytes_max).map_or(0, |frame| frame.len());
     assert_eq!([frame(60), frame(60), frame(60), frame(60)], [1, 2, 1, 0]);
+}
+
+#[test]
+fn a_window_beyond_the_capacity_of_the_log_is_cut_to_it() {
+    let mut bench = Bench::new(&["convert"]);
+    let mut wanted = subscribe("convert", GroupKind::Required, "c-0");
+    wanted.window = Window { events: u64::MAX, bytes: u64::MAX };
+    let link = bench.subscribe(&wanted).unwrap();
+    assert_eq!(bench.output.window(link), Some(Window { events: 100, bytes: 10_000 }));
+    assert!(is_violation(bench.output.credit(link, Credit { events: 101, bytes: 10_000 })));
+    bench.grant(link, 100, 10_000);
 }

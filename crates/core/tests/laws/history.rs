@@ -24,6 +24,7 @@ pub(crate) struct Reached {
     pub(crate) lost_while_moving: bool,
     pub(crate) rejected: bool,
     pub(crate) withdrawn: bool,
+    pub(crate) overdue: bool,
 }
 
 pub(crate) struct History {
@@ -294,6 +295,7 @@ impl History {
             Err(error) => panic!("{error}"),
         };
         assert!(rival.is_none_or(|rival| rival < (incarnation, counter)));
+        let window = self.output.window(id).unwrap();
         let min_demand = self.random.between(0, window.events);
         let intake = Intake::new(window, min_demand);
         let (received, revoked) = (Vec::new(), BTreeMap::new());
@@ -309,6 +311,7 @@ impl History {
             received,
             processed: 0,
             state,
+            leaves: None,
             revoked,
         };
         self.model.peers.push(peer);
@@ -384,11 +387,23 @@ impl History {
     }
 
     fn cancel(&mut self, index: usize) {
-        let drain = self.random.percent(70);
-        self.output.cancel(Time(self.now), self.model.peers[index].id, drain);
-        self.model.peers[index].state = PeerState::Cancelled;
-        if !drain {
-            self.model.release(index, |_, _| true);
+        let until = self.random.percent(70).then(|| self.now + self.random.between(0, 2 * HANDOVER_MS));
+        self.output.cancel(Time(self.now), self.model.peers[index].id, until.map(Time));
+        let peer = &mut self.model.peers[index];
+        peer.state = PeerState::Cancelled;
+        let leaves = until.unwrap_or(self.now).min(peer.leaves.unwrap_or(u64::MAX));
+        peer.leaves = Some(leaves);
+        // Other drains whose time is up end here too.
+        self.end_drains();
+    }
+
+    fn end_drains(&mut self) {
+        for index in 0..self.model.peers.len() {
+            let peer = &self.model.peers[index];
+            if peer.state == PeerState::Cancelled && peer.leaves.is_some_and(|leaves| leaves <= self.now) {
+                self.reached.overdue |= peer.leaves < Some(self.now) && !self.model.unsettled(index).is_empty();
+                self.model.release(index, |_, _| true);
+            }
         }
     }
 
@@ -413,6 +428,7 @@ impl History {
             self.now += self.random.between(0, 2 * HANDOVER_MS);
         }
         self.output.tick(Time(self.now));
+        self.end_drains();
         for peer in 0..self.model.peers.len() {
             if self.model.peers[peer].revoked.is_empty() {
                 continue;
@@ -474,7 +490,7 @@ impl History {
         self.tick();
         self.now += 2 * TTL_MS;
         self.tick();
-        for _ in 0..3 {
+        for _ in 0..30 {
             for peer in 0..self.model.peers.len() {
                 if self.model.peers[peer].state == PeerState::Open {
                     self.process(peer);
@@ -496,6 +512,9 @@ impl History {
             }
             self.after();
             self.check(false);
+            if self.output.fill().events == 0 {
+                break;
+            }
         }
         assert!(self.output.is_settled() && self.inputs.is_empty(), "{:?}", self.output.waiting());
         assert_eq!(self.output.fill().events, 0);

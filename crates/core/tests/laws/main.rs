@@ -43,13 +43,14 @@ type Case = fn(&Reached) -> bool;
 
 /// A property test that never meets the hard cases says nothing.
 fn check_reached(reached: &[Reached]) {
-    let cases: [(&str, Case); 6] = [
+    let cases: [(&str, Case); 7] = [
         ("full log", |reached| reached.full),
         ("oversized event", |reached| reached.oversized),
         ("partition moving with something unsettled", |reached| reached.moving),
         ("link lost while it moves", |reached| reached.lost_while_moving),
         ("rejected entry", |reached| reached.rejected),
         ("withdrawn entry", |reached| reached.withdrawn),
+        ("drain past its time", |reached| reached.overdue),
     ];
     for (what, case) in cases {
         let count = reached.iter().filter(|reached| case(reached)).count();

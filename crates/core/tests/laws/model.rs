@@ -67,6 +67,8 @@ pub(crate) struct Peer {
     pub(crate) received: Vec<u64>,
     pub(crate) processed: usize,
     pub(crate) state: PeerState,
+    /// When its time to settle is up, once it is cancelled.
+    pub(crate) leaves: Option<u64>,
     /// Partitions under revocation, with the time that is left for it.
     pub(crate) revoked: BTreeMap<u16, u64>,
 }

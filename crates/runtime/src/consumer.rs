@@ -66,10 +66,15 @@ impl Upstreams {
         self.open.contains_key(&link)
     }
 
-    pub(crate) fn ended(&mut self, link: UpstreamLink) {
-        if let Some(upstream) = self.open.get_mut(&link) {
-            upstream.ended = true;
+    /// `Ended` came; it names the last delivery.
+    pub(crate) fn ended(&mut self, link: UpstreamLink, last: u64) -> Result<(), LinkError> {
+        let Some(upstream) = self.open.get_mut(&link) else { return Ok(()) };
+        let received = upstream.intake.received_max();
+        if last != received {
+            return Err(LinkError::Violation(format!("ended after delivery {last}, but {received} came")));
         }
+        upstream.ended = true;
+        Ok(())
     }
 
     pub(crate) fn closed(&mut self, link: UpstreamLink) -> Option<Address> {

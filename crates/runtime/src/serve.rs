@@ -185,7 +185,7 @@ impl Task {
                 }
             }
             ToConsumer::Revoke { partitions } => self.release(link, &partitions),
-            ToConsumer::Ended { .. } => self.upstreams.ended(link),
+            ToConsumer::Ended { last, reason: _ } => self.upstreams.ended(link, last)?,
         }
         Ok(())
     }

@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer};
+use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer, Window};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backoff::Backoff,
-    link::{Address, Connect, Discover},
+    link::{Address, Connect, Discover, LinkHalf},
 };
 
 /// A link that was replaced through another address of the same producer leaves this one alone for so long.
@@ -99,7 +99,7 @@ impl Subscription {
             connected = self.connect.connect(address, subscribe) => connected,
             () = stop.cancelled() => return None,
         };
-        let mut half = match connected {
+        let mut half = match connected.and_then(|half| agreed(half, self.template.window)) {
             Ok(half) => half,
             Err(error) => {
                 tracing::debug!(address = address.0, %error, "no link");
@@ -127,4 +127,14 @@ impl Subscription {
         self.events.send((link, UpstreamEvent::Closed(error.clone()))).await.ok()?;
         Some(error)
     }
+}
+
+/// The producer may give less than the wanted window, not more: it is a term of this stage's memory.
+fn agreed(mut half: LinkHalf, wanted: Window) -> Result<LinkHalf, LinkError> {
+    let Window { events, bytes } = half.subscribed.window;
+    if events == 0 || bytes == 0 {
+        return Err(LinkError::Violation(format!("a window of {events} events and {bytes} bytes")));
+    }
+    half.subscribed.window = Window { events: events.min(wanted.events), bytes: bytes.min(wanted.bytes) };
+    Ok(half)
 }

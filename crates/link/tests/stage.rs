@@ -1,0 +1,152 @@
+//! A real stage behind a real server: a consumer that breaks the protocol gets its status, and another goes on.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{self, StreamExt};
+use jaiminho_core::{
+    Credit, Dispatch, Instance, LinkError, OutputConfig, RequiredGroup, Subscribe, ToConsumer, ToProducer, Window,
+};
+use jaiminho_link::{Connector, ConnectorConfig, Server, ServerConfig};
+use jaiminho_proto::v1::stage_client::StageClient;
+use jaiminho_proto::v1::{self, consumer_message::Message};
+use jaiminho_proto::{encode_subscribe, encode_to_producer, link_error};
+use jaiminho_runtime::{
+    Acknowledge, Address, Connect, NewEvent, Offer, OutputSpec, Role, Source, SourceError, SourceHandle, StageConfig,
+    StageHandle, StageLimits, spawn,
+};
+use support::{soon, subscribe};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Code, Status};
+
+/// Events come through the handle's door.
+struct Outside;
+
+impl Source for Outside {
+    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
+        async move {
+            handle.draining().await;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+fn ingest() -> StageHandle {
+    let required = |name: &str| RequiredGroup { name: name.into(), dispatch: Dispatch::Keyed };
+    let config = OutputConfig {
+        capacity_events: 100,
+        capacity_bytes: 10_000,
+        span: 1_600,
+        links_max: 4,
+        handover_ms: 10_000,
+        attached_ttl_ms: 30_000,
+        drops_without_group: false,
+        groups: vec![required("convert"), required("archive")],
+    };
+    spawn(StageConfig {
+        pipeline: "eugenio".into(),
+        stage: "ingest".into(),
+        instance: Instance { name: "ingest-0".into(), incarnation: 1 },
+        outputs: vec![OutputSpec { name: "ingest".into(), config }],
+        dead_letter: None,
+        upstreams: Vec::new(),
+        role: Role::Source(Box::new(Outside)),
+        limits: StageLimits::default(),
+    })
+}
+
+async fn serve(stage: &StageHandle) -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address(listener.local_addr().unwrap().to_string());
+    let server = Server::new(Arc::new(stage.clone()), ServerConfig::default()).await.unwrap();
+    tokio::spawn(async move { server.run(listener, CancellationToken::new()).await.unwrap() });
+    address
+}
+
+/// Says this after `Subscribe`, and returns the status that the call ends with.
+async fn status_of(address: &Address, said: Vec<v1::ConsumerMessage>) -> Status {
+    let mut client = StageClient::connect(format!("http://{}", address.0)).await.unwrap();
+    let mut incoming = match client.subscribe(stream::iter(said).chain(stream::pending())).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status,
+    };
+    loop {
+        match incoming.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Status::ok(""),
+            Err(status) => return status,
+        }
+    }
+}
+
+fn credit(events: u64, bytes: u64) -> Vec<v1::ConsumerMessage> {
+    encode_to_producer(&ToProducer::Credit(Credit { events, bytes }))
+}
+
+fn disposed(first: u64, last: u64) -> Vec<v1::ConsumerMessage> {
+    let dispositions = vec![v1::Disposition { first, last, state: 1, rejection: None }];
+    vec![v1::ConsumerMessage { message: Some(Message::Dispositions(v1::Dispositions { dispositions })) }]
+}
+
+#[tokio::test]
+async fn a_consumer_that_breaks_the_protocol_gets_its_status_and_another_goes_on() {
+    let stage = ingest();
+    let address = serve(&stage).await;
+    let tasks = TaskTracker::new();
+    let connect = Connector::new(ConnectorConfig::default(), tasks);
+    let archive = Subscribe { group: "archive".into(), ..subscribe() };
+    let mut honest = soon(connect.connect(&address, archive)).await.unwrap();
+    assert_eq!(
+        honest.subscribed.window,
+        Window { events: 100, bytes: 10_000 },
+        "what the log holds, not what was asked for"
+    );
+    honest.to_producer.send(ToProducer::Credit(Credit { events: 100, bytes: 10_000 })).await.unwrap();
+
+    let wanted = |change: fn(&mut Subscribe)| {
+        let mut wanted = subscribe();
+        change(&mut wanted);
+        vec![encode_subscribe(&wanted)]
+    };
+    let after = |said: Vec<v1::ConsumerMessage>| [wanted(|_| {}), said].concat();
+    let breaches = [
+        (after(credit(101, 10_000)), Code::InvalidArgument),
+        (after(credit(u64::MAX, u64::MAX)), Code::InvalidArgument),
+        (after(disposed(1, 1)), Code::InvalidArgument),
+        (after(disposed(u64::MAX, u64::MAX)), Code::InvalidArgument),
+        (after(wanted(|_| {})), Code::InvalidArgument),
+        (wanted(|wanted| wanted.window.events = 0), Code::InvalidArgument),
+        (wanted(|wanted| wanted.pipeline = "other".into()), Code::FailedPrecondition),
+        (wanted(|wanted| wanted.output = "convert".into()), Code::NotFound),
+        (wanted(|wanted| wanted.group = "other".into()), Code::FailedPrecondition),
+        (wanted(|wanted| (wanted.version_min, wanted.version_max) = (2, 3)), Code::Unimplemented),
+    ];
+    for (number, (said, code)) in breaches.into_iter().enumerate() {
+        let status = soon(status_of(&address, said)).await;
+        assert_eq!(status.code(), code, "{number}: {status}");
+        assert!(!matches!(link_error(&status), LinkError::Unavailable(_)), "{number}: {status}");
+        let payload = Bytes::from(number.to_string());
+        let events = vec![NewEvent { payload, key: None, identity: number as u128, trace: None }];
+        let deadline = Some(Duration::from_secs(60));
+        let _pending =
+            stage.source().offer(Offer { events, deadline, acknowledge: Acknowledge::Published }).await.unwrap();
+        loop {
+            let Some(Ok(ToConsumer::Events { deliveries, .. })) = soon(honest.from_producer.recv()).await else {
+                panic!("the honest link has ended");
+            };
+            if let Some(delivery) = deliveries.first() {
+                assert_eq!(delivery.number, number as u64 + 1);
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Peers that break the protocol, at a real stage: each loses its link with the right error, and another never notices.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use jaiminho_core::{
+    Credit, Delivery, Disposition, EndReason, Event, GroupKind, Instance, LinkError, Origin, Outcome, Settled,
+    Subscribe, Subscribed, ToConsumer, ToProducer, Window,
+};
+use jaiminho_runtime::{Address, Connect, LinkHalf, Pending, Role, Serve as _, StageHandle, UpstreamSpec, spawn};
+use support::{Always, Collect, Local, Outside, accepted, event, log, offer, stage};
+use tokio::sync::mpsc;
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), future).await.unwrap()
+}
+
+fn wanted(name: &str) -> Subscribe {
+    Subscribe {
+        version_min: 1,
+        version_max: 1,
+        pipeline: "p".into(),
+        output: "in".into(),
+        group: "mid".into(),
+        kind: GroupKind::Required,
+        instance: Instance { name: name.into(), incarnation: 1 },
+        link_counter: 1,
+        window: Window { events: 10, bytes: 1_000 },
+        event_bytes_max: 1_000,
+        frame_bytes_max: 10_000,
+    }
+}
+
+async fn deliveries(half: &mut LinkHalf) -> Vec<Delivery> {
+    loop {
+        match soon(half.from_producer.recv()).await {
+            Some(Ok(ToConsumer::Events { deliveries, .. })) if deliveries.is_empty() => {}
+            Some(Ok(ToConsumer::Events { deliveries, .. })) => return deliveries,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// How a link ends, whatever came before.
+async fn end_of(half: &mut LinkHalf) -> Option<LinkError> {
+    loop {
+        match soon(half.from_producer.recv()).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Some(error),
+            None => return None,
+        }
+    }
+}
+
+/// A source's stage with an honest consumer of its own group.
+struct Producer {
+    stage: StageHandle,
+    honest: LinkHalf,
+    settled: u64,
+    offered: u32,
+}
+
+impl Producer {
+    async fn new() -> Self {
+        let outputs = vec![log("in", &["mid", "archive"])];
+        let stage = spawn(stage("in", outputs, &[], &Local::default(), Role::Source(Box::new(Outside))));
+        let group = Subscribe { group: "archive".into(), ..wanted("honest") };
+        let honest = stage.subscribe(group).await.unwrap();
+        honest.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+        Self { stage, honest, settled: 0, offered: 0 }
+    }
+
+    async fn offer(&mut self, count: u32) -> Pending {
+        let events = (self.offered..self.offered + count).map(|number| event(number, None)).collect();
+        self.offered += count;
+        self.stage.source().offer(offer(events)).await.unwrap()
+    }
+
+    /// The honest link goes on: it gets what is offered, and its credit and dispositions count.
+    async fn goes_on(&mut self) {
+        let _pending = self.offer(1).await;
+        let last = deliveries(&mut self.honest).await.last().unwrap().number;
+        assert_eq!(last, u64::from(self.offered), "no gap");
+        let settled = Disposition { first: self.settled + 1, last, state: Settled::Outcome(Outcome::Accepted) };
+        self.settled = last;
+        self.honest.to_producer.send(ToProducer::Dispositions(vec![settled])).await.unwrap();
+        self.honest.to_producer.send(ToProducer::Credit(Credit { events: last + 10, bytes: 1_000 })).await.unwrap();
+    }
+}
+
+fn disposition(first: u64, last: u64, state: Settled) -> ToProducer {
+    ToProducer::Dispositions(vec![Disposition { first, last, state }])
+}
+
+#[tokio::test]
+async fn a_consumer_that_breaks_the_protocol_loses_its_link_and_no_other_does() {
+    let mut producer = Producer::new().await;
+    let accepted = || Settled::Outcome(Outcome::Accepted);
+    let breaches = [
+        (ToProducer::Credit(Credit { events: 1_000, bytes: 1_000 }), "credit up to 1000 events"),
+        (ToProducer::Credit(Credit { events: 10, bytes: u64::MAX }), "credit up to 18446744073709551615 bytes"),
+        (disposition(1, 3, accepted()), "but the last delivery is 2"),
+        (disposition(u64::MAX, u64::MAX, accepted()), "but the last delivery is 2"),
+        (disposition(0, 1, accepted()), "but the last delivery is 2"),
+        (disposition(2, 1, accepted()), "but the last delivery is 2"),
+        (disposition(1, 1, Settled::Released), "but it was not revoked"),
+    ];
+    for (count, (breach, says)) in breaches.into_iter().enumerate() {
+        let mut half = producer.stage.subscribe(wanted(&format!("mid-{count}"))).await.unwrap();
+        half.to_producer.send(ToProducer::Credit(Credit { events: 2, bytes: 1_000 })).await.unwrap();
+        if count == 0 {
+            let _pending = producer.offer(2).await;
+            assert_eq!(deliveries(&mut producer.honest).await.len(), 2);
+        }
+        assert_eq!(deliveries(&mut half).await.len(), 2, "what the one before had comes to this one");
+        half.to_producer.send(breach.clone()).await.unwrap();
+        let Some(LinkError::Violation(text)) = end_of(&mut half).await else { panic!("{breach:?}") };
+        assert!(text.contains(says), "{breach:?}: {text}");
+        soon(half.to_producer.closed()).await;
+        producer.goes_on().await;
+    }
+    let mut half = producer.stage.subscribe(wanted("last")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    assert_eq!(deliveries(&mut half).await.first().unwrap().event.attempt, 8, "released by each breach");
+}
+
+#[tokio::test]
+async fn a_subscribe_that_does_not_fit_is_refused_with_its_reason_and_nobody_else_is_disturbed() {
+    let mut producer = Producer::new().await;
+    let good = wanted("mid-0");
+    let (ours, theirs) = ("p".into(), "q".into());
+    let window = |events, bytes| Subscribe { window: Window { events, bytes }, ..good.clone() };
+    let cases = [
+        (Subscribe { pipeline: "q".into(), ..good.clone() }, LinkError::WrongPipeline { ours, theirs }),
+        (Subscribe { output: "out".into(), ..good.clone() }, LinkError::UnknownOutput("out".into())),
+        (
+            Subscribe { output: "in.dead_letter".into(), ..good.clone() },
+            LinkError::UnknownOutput("in.dead_letter".into()),
+        ),
+        (Subscribe { group: "other".into(), ..good.clone() }, LinkError::UnknownGroup("other".into())),
+        (
+            Subscribe { version_min: 2, version_max: 9, ..good.clone() },
+            LinkError::Version { peer_min: 2, peer_max: 9, min: 1, max: 1 },
+        ),
+        (
+            Subscribe { version_min: 1, version_max: 0, ..good.clone() },
+            LinkError::Version { peer_min: 1, peer_max: 0, min: 1, max: 1 },
+        ),
+        (window(0, 1_000), LinkError::Violation("window of 0 events or bytes".into())),
+        (window(10, 0), LinkError::Violation("window of 0 events or bytes".into())),
+    ];
+    for (subscribe, expected) in cases {
+        assert_eq!(producer.stage.subscribe(subscribe).await.err(), Some(expected));
+        producer.goes_on().await;
+    }
+    assert_eq!(producer.stage.status().await.unwrap().links_in, 1);
+}
+
+#[tokio::test]
+async fn an_absurd_window_is_cut_to_the_log_and_what_holds_is_said_and_kept_to() {
+    let mut producer = Producer::new().await;
+    let absurd = Subscribe { window: Window { events: u64::MAX, bytes: u64::MAX }, ..wanted("mid-0") };
+    let mut half = producer.stage.subscribe(absurd).await.unwrap();
+    assert_eq!(half.subscribed.window, Window { events: 1_000, bytes: 1 << 20 });
+    half.to_producer.send(ToProducer::Credit(Credit { events: 1_001, bytes: 1 << 20 })).await.unwrap();
+    assert!(matches!(end_of(&mut half).await, Some(LinkError::Violation(_))));
+    producer.goes_on().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_its_consumer_does_not_finish_ends_when_its_time_is_up() {
+    let mut producer = Producer::new().await;
+    let mut half = producer.stage.subscribe(wanted("mid-0")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let _pending = producer.offer(3).await;
+    assert_eq!(deliveries(&mut half).await.len(), 3);
+    let begun = tokio::time::Instant::now();
+    half.to_producer.send(ToProducer::Cancel { drain: true, time_left_ms: 3_000 }).await.unwrap();
+    half.to_producer.send(disposition(1, 1, Settled::Outcome(Outcome::Accepted))).await.unwrap();
+    let mut other = producer.stage.subscribe(wanted("mid-1")).await.unwrap();
+    other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    assert_eq!(end_of(&mut half).await, Some(LinkError::Draining));
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(3_000) && took < Duration::from_millis(3_500), "{took:?}");
+    let again: Vec<u32> = deliveries(&mut other).await.iter().map(|delivery| delivery.event.attempt).collect();
+    assert_eq!(again, [2, 2], "what was not settled is released");
+}
+
+/// The producer's half of a link, in the hands of the test.
+struct Scripted {
+    subscribe: Subscribe,
+    from_consumer: mpsc::Receiver<ToProducer>,
+    to_consumer: mpsc::Sender<Result<ToConsumer, LinkError>>,
+}
+
+impl Scripted {
+    async fn say(&self, message: ToConsumer) {
+        self.to_consumer.send(Ok(message)).await.unwrap();
+    }
+
+    async fn send(&self, numbers: impl IntoIterator<Item = u64>) {
+        let deliveries = numbers.into_iter().map(delivery).collect();
+        self.say(ToConsumer::Events { deliveries, backlog: 0, pressure: false }).await;
+    }
+
+    async fn credit(&mut self) -> Credit {
+        loop {
+            match soon(self.from_consumer.recv()).await {
+                Some(ToProducer::Credit(credit)) => return credit,
+                Some(ToProducer::Dispositions(_) | ToProducer::Cancel { .. }) => {}
+                None => panic!("the link has ended"),
+            }
+        }
+    }
+
+    /// The number up to which all is settled, once it is `last`.
+    async fn settled(&mut self, last: u64) {
+        loop {
+            match soon(self.from_consumer.recv()).await {
+                Some(ToProducer::Dispositions(settled)) if settled.iter().any(|range| range.last == last) => return,
+                Some(_) => {}
+                None => panic!("the link has ended"),
+            }
+        }
+    }
+
+    /// The consumer gives the link up.
+    async fn given_up(mut self) {
+        while soon(self.from_consumer.recv()).await.is_some() {}
+    }
+}
+
+fn delivery(number: u64) -> Delivery {
+    let payload = Bytes::from(number.to_string());
+    let (origin, deadline_ms, trace) = (Origin::default(), None, None);
+    Delivery { number, event: Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms, origin, trace } }
+}
+
+struct Scripts {
+    opened: mpsc::Sender<Scripted>,
+    window: Window,
+}
+
+impl Connect for Scripts {
+    fn connect<'a>(&'a self, _: &'a Address, subscribe: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
+        Box::pin(async move {
+            let (to_producer, from_consumer) = mpsc::channel(16);
+            let (to_consumer, from_producer) = mpsc::channel(16);
+            let subscribed = Subscribed {
+                version: 1,
+                window: self.window,
+                link_id: 1,
+                instance: Instance { name: "in-0".into(), incarnation: 1 },
+                partition_count: 4_096,
+                hash_version: 1,
+                heartbeat_ms: 2_000,
+            };
+            self.opened.send(Scripted { subscribe, from_consumer, to_consumer }).await.unwrap();
+            Ok(LinkHalf { subscribed, to_producer, from_producer })
+        })
+    }
+}
+
+/// A sink's stage whose producers are the test's, one for each address.
+fn consumer(addresses: &[&str], window: Window) -> (StageHandle, mpsc::Receiver<Scripted>, Collect) {
+    let sink = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let mut config = stage("mid", vec![], &[], &Local::default(), role);
+    let (opened, links) = mpsc::channel(16);
+    config.upstreams = vec![UpstreamSpec {
+        output: "in".into(),
+        kind: GroupKind::Required,
+        window: Window { events: 4, bytes: 100 },
+        min_demand: 2,
+        discover: Box::new(Always(addresses.iter().map(|name| Address((*name).into())).collect(), true)),
+        connect: Arc::new(Scripts { opened, window }),
+    }];
+    (spawn(config), links, sink)
+}
+
+#[tokio::test]
+async fn a_producer_that_breaks_the_protocol_given_up_and_linked_again_and_no_other_is() {
+    let (_stage, mut links, sink) = consumer(&["a", "b"], Window { events: 4, bytes: 100 });
+    let (mut honest, mut bad) = (soon(links.recv()).await.unwrap(), soon(links.recv()).await.unwrap());
+    assert_eq!(honest.credit().await, Credit { events: 4, bytes: 100 });
+    let ended = |last| ToConsumer::Ended { last, reason: EndReason::Draining };
+    let events = |numbers: &[u64]| ToConsumer::Events {
+        deliveries: numbers.iter().map(|&number| delivery(number)).collect(),
+        backlog: 0,
+        pressure: false,
+    };
+    let breaches = [
+        vec![events(&[1, 2, 3, 4, 5])],
+        vec![events(&[2])],
+        vec![events(&[0])],
+        vec![events(&[1, 2]), events(&[2])],
+        vec![events(&[1]), events(&[3])],
+        vec![events(&[1, 3])],
+        vec![ended(0), events(&[1])],
+        vec![events(&[1]), ended(2)],
+        vec![events(&[1]), ended(0)],
+    ];
+    for (count, breach) in breaches.into_iter().enumerate() {
+        assert_eq!(bad.credit().await, Credit { events: 4, bytes: 100 });
+        let counter = bad.subscribe.link_counter;
+        for message in breach {
+            bad.say(message).await;
+        }
+        bad.given_up().await;
+        bad = soon(links.recv()).await.unwrap();
+        assert!(bad.subscribe.link_counter > counter, "a new link");
+        honest.send([count as u64 + 1]).await;
+        honest.settled(count as u64 + 1).await;
+    }
+    let came = |what: &str| sink.payloads().iter().filter(|payload| *payload == what).count();
+    assert_eq!([came("0"), came("4"), came("5"), came("9")], [0, 1, 1, 1], "nothing of a bad frame is taken");
+}
+
+#[tokio::test]
+async fn a_producer_cannot_make_the_window_larger_than_wanted() {
+    let (_stage, mut links, _) = consumer(&["a"], Window { events: u64::MAX, bytes: u64::MAX });
+    assert_eq!(soon(links.recv()).await.unwrap().credit().await, Credit { events: 4, bytes: 100 });
+}
+
+#[tokio::test]
+async fn a_smaller_window_of_the_producer_holds() {
+    let (_stage, mut links, _) = consumer(&["a"], Window { events: 1, bytes: 50 });
+    let mut link = soon(links.recv()).await.unwrap();
+    assert_eq!(link.credit().await, Credit { events: 1, bytes: 50 });
+    link.send([1]).await;
+    assert_eq!(link.credit().await, Credit { events: 2, bytes: 51 });
+}
+
+#[tokio::test]
+async fn a_window_of_nothing_is_no_link_and_is_tried_again() {
+    let (stage, mut links, _) = consumer(&["a"], Window { events: 0, bytes: 50 });
+    for _ in 0..2 {
+        soon(links.recv()).await.unwrap().given_up().await;
+    }
+    assert_eq!(stage.status().await.unwrap().links_out, 0);
+}

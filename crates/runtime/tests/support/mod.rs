@@ -1,0 +1,188 @@
+//! Stages in one process, linked by their own handles.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use jaiminho_core::{
+    Dispatch, Event, GroupKind, Instance, KeyHash, LinkError, Outcome, OutputConfig, RequiredGroup, Subscribe, Window,
+};
+use jaiminho_runtime::{
+    Acknowledge, Address, Answer, Connect, DeadLetterSpec, Discover, Emitted, Failure, LinkHalf, NewEvent, Offer,
+    OutputSpec, Receipt, Role, Serve as _, Settler, Sink, Source, SourceError, SourceHandle, StageConfig, StageHandle,
+    StageLimits, Transform, UpstreamSpec, Verdict, spawn,
+};
+use smallvec::smallvec;
+
+pub(crate) struct Always(pub(crate) Vec<Address>, pub(crate) bool);
+
+impl Discover for Always {
+    fn changed(&mut self) -> BoxFuture<'_, Vec<Address>> {
+        let first = std::mem::take(&mut self.1);
+        let known = self.0.clone();
+        Box::pin(async move { if first { known } else { std::future::pending().await } })
+    }
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Local(pub(crate) Arc<Mutex<HashMap<String, StageHandle>>>);
+
+impl Local {
+    pub(crate) fn put(&self, name: &str, handle: &StageHandle) {
+        self.0.lock().unwrap().insert(name.into(), handle.clone());
+    }
+}
+
+impl Connect for Local {
+    fn connect<'a>(&'a self, address: &'a Address, subscribe: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
+        let handle = self.0.lock().unwrap().get(&address.0).cloned();
+        Box::pin(async move {
+            match handle {
+                Some(handle) => handle.subscribe(subscribe).await,
+                None => Err(LinkError::Unavailable("not there".into())),
+            }
+        })
+    }
+}
+
+/// A source that only waits: events come through the handle's door.
+pub(crate) struct Outside;
+
+impl Source for Outside {
+    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            handle.draining().await;
+            Ok(())
+        })
+    }
+}
+
+pub(crate) type Convert = dyn Fn(&Event) -> Result<Verdict, Failure> + Send + Sync;
+
+pub(crate) struct Call(pub(crate) Box<Convert>);
+
+impl Transform for Call {
+    fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>> {
+        let result = (self.0)(event);
+        Box::pin(async move { result })
+    }
+}
+
+pub(crate) type Judge = dyn Fn(&Event) -> Option<Outcome> + Send + Sync;
+
+#[derive(Clone)]
+pub(crate) struct Collect {
+    pub(crate) settler: Settler,
+    pub(crate) seen: Arc<Mutex<Vec<Event>>>,
+    pub(crate) verdict: Arc<Judge>,
+}
+
+impl Collect {
+    pub(crate) fn new(verdict: impl Fn(&Event) -> Option<Outcome> + Send + Sync + 'static) -> Self {
+        Self { settler: Settler::default(), seen: Arc::default(), verdict: Arc::new(verdict) }
+    }
+
+    pub(crate) fn payloads(&self) -> Vec<Bytes> {
+        self.seen.lock().unwrap().iter().map(|event| event.payload.clone()).collect()
+    }
+}
+
+impl Sink for Collect {
+    fn send<'a>(&'a mut self, events: &'a mut Vec<(Receipt, Event)>) -> BoxFuture<'a, ()> {
+        for (receipt, event) in events.drain(..) {
+            if let Some(outcome) = (self.verdict)(&event) {
+                self.settler.settle(receipt, outcome);
+            }
+            self.seen.lock().unwrap().push(event);
+        }
+        Box::pin(async {})
+    }
+
+    fn drain(&mut self, _: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+pub(crate) fn log(name: &str, groups: &[&str]) -> OutputSpec {
+    let groups = groups.iter().map(|name| RequiredGroup { name: (*name).into(), dispatch: Dispatch::Keyed }).collect();
+    let config = OutputConfig {
+        capacity_events: 1_000,
+        capacity_bytes: 1 << 20,
+        span: 16_000,
+        links_max: 8,
+        handover_ms: 10_000,
+        attached_ttl_ms: 30_000,
+        drops_without_group: true,
+        groups,
+    };
+    OutputSpec { name: name.into(), config }
+}
+
+pub(crate) fn stage(name: &str, outputs: Vec<OutputSpec>, from: &[&str], local: &Local, role: Role) -> StageConfig {
+    let upstream = |output: &&str| UpstreamSpec {
+        output: (*output).into(),
+        kind: GroupKind::Required,
+        window: Window { events: 100, bytes: 1 << 20 },
+        min_demand: 50,
+        discover: Box::new(Always(vec![Address(output.split('.').next().unwrap_or_default().into())], true)),
+        connect: Arc::new(local.clone()),
+    };
+    StageConfig {
+        pipeline: "p".into(),
+        stage: name.into(),
+        instance: Instance { name: format!("{name}-0"), incarnation: 1 },
+        outputs,
+        dead_letter: None,
+        upstreams: from.iter().map(upstream).collect(),
+        role,
+        limits: StageLimits { timeout: Duration::from_millis(300), ..StageLimits::default() },
+    }
+}
+
+pub(crate) fn event(number: u32, key: Option<u64>) -> NewEvent {
+    let payload = Bytes::from(number.to_string());
+    NewEvent { payload, key: key.map(KeyHash), identity: u128::from(number), trace: None }
+}
+
+pub(crate) fn offer(events: Vec<NewEvent>) -> Offer {
+    Offer { events, deadline: Some(Duration::from_secs(10)), acknowledge: Acknowledge::Published }
+}
+
+pub(crate) fn accepted() -> Option<Outcome> {
+    Some(Outcome::Accepted)
+}
+
+pub(crate) fn copy() -> Box<Convert> {
+    Box::new(|event| Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }])))
+}
+
+/// in -> mid -> out, with a dead letter of mid's to `dead`.
+pub(crate) fn pipeline(convert: Box<Convert>, sink: &Collect) -> (StageHandle, Vec<StageHandle>, Collect) {
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let mut small = log("mid", &["out"]);
+    small.config.capacity_events = 200;
+    let mut config = stage("mid", vec![small], &["in"], &local, Role::Transform(Arc::new(Call(convert))));
+    let make: jaiminho_runtime::DeadLetter =
+        Arc::new(|event, rejection| Bytes::from(format!("dead {:?} {}", event.payload, rejection.text)));
+    config.dead_letter = Some(DeadLetterSpec { output: log("mid.dead_letter", &["dead"]), make });
+    let middle = spawn(config);
+    local.put("mid", &middle);
+    let out = spawn(stage("out", vec![], &["mid"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+    let dead = Collect::new(|_| accepted());
+    let buried = Role::Sink(Box::new(dead.clone()), dead.settler.clone());
+    let dead_stage = spawn(stage("dead", vec![], &["mid.dead_letter"], &local, buried));
+    (source, vec![middle, out, dead_stage], dead)
+}
+
+pub(crate) async fn published(source: &StageHandle, events: Vec<NewEvent>) -> Vec<Answer> {
+    let pending = source.source().offer(offer(events)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(15), pending.answers()).await.unwrap()
+}

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use jaiminho_runtime::{Acknowledge, Offer, Refusal, SourceHandle};
+use jaiminho_telemetry::names::ingest as names;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
@@ -23,7 +24,7 @@ use crate::draft::{Drafter, Drafts};
 use crate::problem::Problem;
 use crate::reading::{Room, busy};
 use crate::tokens::Tokens;
-use crate::{answer, headers, names, webhook, websocket};
+use crate::{answer, headers, webhook, websocket};
 
 /// How far the drain is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

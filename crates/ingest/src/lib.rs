@@ -40,7 +40,6 @@ mod config;
 mod draft;
 mod edge;
 mod headers;
-mod names;
 mod pieces;
 mod problem;
 mod reading;

@@ -1,4 +1,7 @@
-//! Names of the runtime's metrics. Those of a source or sink stand beside it.
+//! Names of all metrics and of their labels: the runtime's here, those of a source or sink in a module of its own.
+
+pub mod ingest;
+pub mod kafka;
 
 /// Unsettled events of an output. Label `output`.
 pub const LOG_EVENTS: &str = "jaiminho_log_events";
@@ -42,4 +45,6 @@ pub(crate) fn describe() {
     metrics::describe_counter!(REJECTED, "Events that this stage rejected");
     metrics::describe_counter!(REFUSED, "Offers refused at the edge");
     metrics::describe_gauge!(INFO, "What runs: 1, with version, commit, pipeline and stage as labels");
+    ingest::describe();
+    kafka::describe();
 }

@@ -12,6 +12,7 @@ use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use jaiminho_core::{Outcome, Reason};
 use jaiminho_runtime::{Answer, NewEvent, Offer, Pending, Refusal};
+use jaiminho_telemetry::names::ingest as names;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
@@ -20,7 +21,6 @@ use crate::answer::{EventId, EventOutcome, reason_text};
 use crate::config::WebSocketConfig;
 use crate::draft::{Common, Fault, FaultKind};
 use crate::edge::{Edge, Phase};
-use crate::names;
 use crate::websocket::Mode;
 use crate::websocket::frames::{Ack, EventFrame, ServerFrame};
 

@@ -1,6 +1,6 @@
 //! What the schema can't say: whether the stages fit together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jaiminho_event::Template;
 use jaiminho_ingest::AcknowledgeWhen;
@@ -9,20 +9,28 @@ use super::Setting;
 use super::component::{Sink, Source};
 use super::model::{Group, Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem};
-use super::tree::Node;
+use super::stages::Read;
+use super::tree::{Node, Value};
 
 /// Most stages of a pipeline.
 const STAGES_MAX: usize = 256;
 /// Most outputs that one stage consumes.
 const SUBSCRIPTIONS_MAX: usize = 64;
 
-/// Every problem of meaning, errors and warnings.
-pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<Problem> {
-    let mut check = Check { pipeline, tree, setting, problems: Vec::new() };
-    if pipeline.stages.len() > STAGES_MAX {
-        check.error(&["stages"], format!("{} stages, more than {STAGES_MAX}", pipeline.stages.len()));
+/// Every problem of meaning, errors and warnings, of the stages that could be read.
+pub(super) fn check(read: &Read, tree: &Node, setting: Setting) -> Vec<Problem> {
+    let Read { pipeline, doubtful } = read;
+    let mut check = Check { pipeline, doubtful, tree, setting, problems: Vec::new() };
+    let count = pipeline.stages.len() + doubtful.len();
+    if count > STAGES_MAX {
+        check.error(&["stages"], format!("{count} stages, more than {STAGES_MAX}"));
     }
-    check.name(&["pipeline"], &pipeline.pipeline, "a pipeline's name");
+    if count == 0 && matches!(tree.child("stages").map(|entry| &entry.node.value), Some(Value::Map(_))) {
+        check.error(&["stages"], "`stages` is empty: a pipeline has at least one stage");
+    }
+    if !pipeline.pipeline.is_empty() {
+        check.name(&["pipeline"], &pipeline.pipeline, "a pipeline's name");
+    }
     for (name, stage) in &pipeline.stages {
         check.name(&["stages", name], name, "a stage's name");
         check.role(name, stage);
@@ -34,7 +42,9 @@ pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<P
         check.components(name, stage);
     }
     check.cycles();
-    check.outputs();
+    if doubtful.is_empty() {
+        check.outputs();
+    }
     check.problems
 }
 
@@ -48,6 +58,8 @@ pub(super) fn has_dead_letters(stage: &Stage) -> bool {
 
 struct Check<'a> {
     pipeline: &'a Pipeline,
+    /// Stages whose own mistakes hide what they are.
+    doubtful: &'a BTreeSet<String>,
     tree: &'a Node,
     setting: Setting,
     problems: Vec<Problem>,
@@ -142,8 +154,12 @@ impl Check<'_> {
 
     fn unknown_output(&self, path: &[&str], consumer: &str, output: &str) -> Option<Problem> {
         let (producer, part) = output.split_once('.').map_or((output, None), |(stage, part)| (stage, Some(part)));
+        if self.doubtful.contains(producer) {
+            return None;
+        }
         let Some(stage) = self.pipeline.stages.get(producer) else {
-            let known = self.pipeline.stages.keys().map(String::as_str).filter(|known| *known != consumer);
+            let known = self.pipeline.stages.keys().chain(self.doubtful).map(String::as_str);
+            let known = known.filter(|known| *known != consumer);
             let problem = Problem::error(self.place(path), format!("there is no stage `{producer}`"));
             return Some(problem.nearest(producer, known));
         };
@@ -247,7 +263,7 @@ impl Check<'_> {
         if let Some(Sink::Kafka(kafka)) = &stage.sink
             && let Err(error) = kafka.check()
         {
-            self.error(&["stages", name, "sink", "kafka"], error.to_string());
+            self.error(&["stages", name, "sink", "kafka"], error.to_string().trim_end());
         }
     }
 

@@ -9,7 +9,9 @@ pub(crate) mod memory;
 pub(crate) mod model;
 mod overlay;
 mod problem;
+mod profiles;
 mod schema;
+mod stages;
 mod tree;
 
 #[cfg(test)]
@@ -124,26 +126,27 @@ fn parse(
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
     let mut tree = Node::parse(file, yaml).map_err(|problem| Problems(vec![*problem]))?;
+    let profiles = tree.take("profiles");
+    let base = tree.clone();
     let mut problems = Vec::new();
-    lay_over(&mut tree, overrides, &mut problems);
+    lay_over(&mut tree, profiles.as_ref(), overrides, &mut problems);
+    let whole = problems.is_empty();
     expand::expand(&mut tree, lookup, &mut problems);
     problems.extend(schema::check(&mut tree));
-    if !problems.is_empty() {
-        return Err(finished(problems));
+    let mut read = stages::read(&tree, &mut problems);
+    if whole {
+        files::resolve(&mut read.pipeline, &base_dir);
+        problems.extend(splice(&mut read, &tree));
+        problems.extend(meaning::check(&read, &tree, place));
     }
-    let json = tree.to_json();
-    let mut pipeline = deserialize(&json, &tree).map_err(|problem| Problems(vec![*problem]))?;
-    files::resolve(&mut pipeline, &base_dir);
-    let misplaced = splice(&mut pipeline, &tree);
-    if !misplaced.is_empty() {
-        return Err(finished(misplaced));
-    }
-    let mut problems = finished(meaning::check(&pipeline, &tree, place));
+    let base = profiles::Base { tree: &base, doubtful: &read.doubtful, setting: place, lookup };
+    problems.extend(profiles::check(&base, profiles.as_ref(), overrides.profile.as_deref()));
+    let mut problems = finished(problems);
     if problems.has_errors() {
         return Err(problems);
     }
     problems.0.retain(|problem| problem.severity == problem::Severity::Warning);
-    Ok(Config { pipeline, base_dir, warnings: problems, json })
+    Ok(Config { pipeline: read.pipeline, base_dir, warnings: problems, json: tree.to_json() })
 }
 
 fn finished(problems: Vec<Problem>) -> Problems {
@@ -153,18 +156,14 @@ fn finished(problems: Vec<Problem>) -> Problems {
 }
 
 /// The chosen profile, then each `--set`.
-fn lay_over(tree: &mut Node, overrides: &Overrides, problems: &mut Vec<Problem>) {
-    // Profiles that were not chosen stay out: their variables need not be set.
-    let mut profiles = tree.take("profiles");
+fn lay_over(tree: &mut Node, profiles: Option<&Entry>, overrides: &Overrides, problems: &mut Vec<Problem>) {
     if let Some(wanted) = &overrides.profile {
-        let chosen = profiles.as_mut().and_then(|profiles| profiles.node.take(wanted));
-        match chosen {
-            Some(chosen) if matches!(chosen.node.value, Value::Map(_)) => overlay::overlay(tree, chosen.node),
-            Some(Entry { key_place, .. }) => {
-                problems.push(Problem::error(key_place, format!("profile `{wanted}` must be a map")))
-            }
+        match profiles.and_then(|profiles| profiles.node.child(wanted)) {
+            Some(chosen) if matches!(chosen.node.value, Value::Map(_)) => overlay::overlay(tree, chosen.node.clone()),
+            // `profiles::check` has said what is wrong with it.
+            Some(_) => {}
             None => {
-                let known = match profiles.as_ref().map(|entry| &entry.node.value) {
+                let known = match profiles.map(|entry| &entry.node.value) {
                     Some(Value::Map(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
                     _ => Vec::new(),
                 };
@@ -182,14 +181,22 @@ fn lay_over(tree: &mut Node, overrides: &Overrides, problems: &mut Vec<Problem>)
 
 /// Puts each stage with `before` in front of the stage that it names; several in front of one stand in the order of
 /// their names, the first the farthest upstream.
-fn splice(pipeline: &mut Pipeline, tree: &Node) -> Vec<Problem> {
+fn splice(read: &mut stages::Read, tree: &Node) -> Vec<Problem> {
+    let stages::Read { pipeline, doubtful } = read;
     let wishes: Vec<(String, String)> =
         pipeline.stages.iter().filter_map(|(name, stage)| Some((name.clone(), stage.before.clone()?))).collect();
     let mut problems = Vec::new();
     for (name, before) in wishes {
         let error = |what: String| Problem::error(tree.find(["stages", &name, "before"]), what);
         let own = pipeline.stages.get(&name).map_or(0, |stage| stage.subscribe_to.len());
-        let known: Vec<String> = pipeline.stages.keys().filter(|known| **known != name).cloned().collect();
+        let known: Vec<String> =
+            pipeline.stages.keys().chain(&*doubtful).filter(|known| **known != name).cloned().collect();
+        if doubtful.contains(&before) {
+            // What it takes over is not known; so is what it does itself.
+            pipeline.stages.remove(&name);
+            doubtful.insert(name);
+            continue;
+        }
         match pipeline.stages.get_mut(&before).filter(|_| before != name) {
             None => {
                 let problem = error(format!("there is no other stage `{before}`"));
@@ -210,14 +217,4 @@ fn splice(pipeline: &mut Pipeline, tree: &Node) -> Vec<Problem> {
         }
     }
     problems
-}
-
-/// What the schema can't say (a unit of a size, say) is found here, one at a time.
-fn deserialize(json: &serde_json::Value, tree: &Node) -> Result<Pipeline, Box<Problem>> {
-    serde_path_to_error::deserialize(json).map_err(|error| {
-        let path: Vec<String> = error.path().iter().map(ToString::to_string).collect();
-        let place = tree.find(path.iter().map(String::as_str));
-        let named = if path.is_empty() { String::new() } else { format!("`{}`: ", path.join(".")) };
-        Box::new(Problem::error(place, format!("{named}{}", error.inner())))
-    })
 }

@@ -104,10 +104,20 @@ fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize
             problems.push(Problem::error(place, format!("{} needs a key `{property}`", named(&here))));
         }
         ValidationErrorKind::Type { kind } => {
-            problems.push(Problem::error(
-                place,
-                format!("{} must be {}, not {}", named(&here), type_words(kind), is_now(error.instance())),
-            ));
+            let pattern = parent_schema(schema, error.schema_path().as_str()).and_then(|own| own.get("pattern"));
+            let form = pattern.and_then(Json::as_str).and_then(described);
+            let form = form.unwrap_or_else(|| format!("must be {}", type_words(kind)));
+            problems.push(Problem::error(place, format!("{} {form}, not {}", named(&here), is_now(error.instance()))));
+        }
+        ValidationErrorKind::MinProperties { .. } => {
+            let known = parent_schema(schema, error.schema_path().as_str()).map(property_names).unwrap_or_default();
+            let problem = Problem::error(place, format!("{} needs one of its keys", named(&here)));
+            problems.push(problem.hint(format!("valid here: {}", known.join(", "))));
+        }
+        ValidationErrorKind::MaxProperties { limit: 1 } => {
+            let given: Vec<&str> =
+                error.instance().as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+            problems.push(Problem::error(place, only_one(&here, &given)));
         }
         ValidationErrorKind::Enum { options } => {
             let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
@@ -147,17 +157,24 @@ fn explain_alternatives(
 ) {
     let here = error.instance_path().as_str();
     let at_root = |inner: &ValidationError<'static>| inner.instance_path().as_str() == here;
-    let is_type = |inner: &ValidationError<'static>| matches!(inner.kind(), ValidationErrorKind::Type { .. });
     let is_required = |inner: &ValidationError<'static>| {
         use ValidationErrorKind::{Constant, Enum, Required};
         matches!(inner.kind(), Required { .. } | Constant { .. } | Enum { .. })
     };
     let score = |errors: &Vec<ValidationError<'static>>| {
-        let wrong_type = errors.iter().any(|inner| at_root(inner) && is_type(inner));
+        let wrong_type = has_wrong_type(errors, here, 0);
         let missing = errors.iter().any(|inner| at_root(inner) && is_required(inner));
         (wrong_type, missing, errors.len())
     };
     let Some(best) = branches.iter().min_by_key(|errors| score(errors)) else { return };
+    let tags = required_names(schema, error.schema_path().as_str());
+    let given: Vec<&str> = tags.iter().map(String::as_str).filter(|tag| error.instance().get(tag).is_some()).collect();
+    if given.len() > 1 {
+        let path = segments(here);
+        let place = tree.find(path.iter().map(String::as_str));
+        problems.push(Problem::error(place, only_one(&path.join("."), &given)));
+        return;
+    }
     let (wrong_type, missing, _) = score(best);
     if !wrong_type && !missing {
         best.iter().for_each(|inner| explain(inner, tree, schema, depth + 1, problems));
@@ -203,6 +220,28 @@ fn explain_alternatives(
         place,
         format!("{} must be {}, not {}", named(&dotted), wanted.join(" or "), is_now(error.instance())),
     ));
+}
+
+/// Whether a value is of another type than an alternative wants, whatever is inside of it.
+fn has_wrong_type(errors: &[ValidationError<'static>], here: &str, depth: usize) -> bool {
+    errors.iter().filter(|inner| inner.instance_path().as_str() == here).any(|inner| match alternatives(inner.kind()) {
+        Some(branches) => {
+            depth < ALTERNATIVES_DEPTH_MAX && branches.iter().all(|errors| has_wrong_type(errors, here, depth + 1))
+        }
+        None => matches!(inner.kind(), ValidationErrorKind::Type { .. }),
+    })
+}
+
+/// The keys that tell the alternatives at a schema path apart.
+fn required_names(schema: &Json, schema_path: &str) -> Vec<String> {
+    let branches = schema.pointer(schema_path).and_then(Json::as_array).into_iter().flatten();
+    let required = branches.filter_map(|branch| branch.get("required")).filter_map(Json::as_array).flatten();
+    required.filter_map(Json::as_str).map(str::to_owned).collect()
+}
+
+fn only_one(here: &str, given: &[&str]) -> String {
+    let given: Vec<String> = given.iter().map(|key| format!("`{key}`")).collect();
+    format!("{} takes exactly one of its keys, not {} together", named(here), given.join(" and "))
 }
 
 /// All keys and constants that the alternatives at a schema path know.

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod wrong;
+
 const EUGENIO: &str = r#"version: 1
 pipeline: eugenio
 stages:
@@ -103,6 +105,98 @@ p.yaml:18:102: error: `stages.publish.sink.kafka.topics_max` must be a whole num
 }
 
 #[test]
+fn mistakes_of_shape_hide_no_mistakes_of_meaning_elsewhere() {
+    let yaml = EUGENIO
+        .replace("path: /ws", "pth: /ws")
+        .replace("subscribe_to: [ingest]", "subscribe_to: [ingst]")
+        .replace("pipeline: eugenio", "pipeline: Eugenio")
+        .replace("topic: eugenio.dead", "topic: \"${NOWHERE}\"")
+        .replace("subscribe_to: [convert]", "subscribe_to: [dead.dead_letter, convert]\n    timeout: 0s");
+    insta::assert_snapshot!(wrong(&yaml), @r##"
+p.yaml:2:11: error: `Eugenio`: a pipeline's name has 1 to 63 lower-case letters, digits, `-` and `_`, a letter first
+p.yaml:10:20: error: unknown key `pth` in `stages.ingest.source.websocket` (did you mean `path`?)
+p.yaml:13:20: error: there is no stage `ingst` (did you mean `ingest`?)
+p.yaml:18:14: error: `timeout` must be above zero
+p.yaml:22:70: error: environment variable NOWHERE is not set; `${NOWHERE:-default}` gives it a default
+"##);
+}
+
+#[test]
+fn every_stage_says_what_is_wrong_with_it() {
+    let yaml = EUGENIO
+        .replace("dns: \"ingest:7400\"", "dns: ingest")
+        .replace("dns: \"convert:7400\"", "list: []")
+        .replace("dns: \"publish:7400\"", "dns: \"publish:7400\", srv: publish");
+    insta::assert_snapshot!(wrong(&yaml), @r##"
+p.yaml:5:5: error: `stages.ingest.at`: `ingest` is not HOST:PORT, such as `ingest:7400` or `[::1]:7400` (port 1 to 65535)
+p.yaml:12:5: error: `stages.convert.at`: `list` is empty: it names each instance as HOST:PORT
+p.yaml:16:5: error: `stages.publish.at` takes exactly one of its keys, not `dns` and `srv` together
+"##);
+}
+
+#[test]
+fn mistakes_in_profiles_that_are_not_chosen_are_told() {
+    let profiles = |text: &str| {
+        let (pipeline, _) = EUGENIO.split_once("profiles:").unwrap();
+        wrong(&format!("{pipeline}profiles:{text}"))
+    };
+    let mut all = String::new();
+    for text in [
+        " 3",
+        " [prod]",
+        "\n  prod: 3",
+        "\n  prod: { stages: { publish: { sink: { kafka: { topics_maxx: 5 } } } } }",
+        "\n  prod: { stages: { publish: { sink: { kafka: { topics_max: many } } } } }",
+        "\n  prod: { stages: { publsh: { concurrency: 3 } } }",
+        "\n  prod: { stages: { convert: { subscribe_to: [ingst] } } }",
+        "\n  prod: { stges: {} }",
+        "\n  prod: { stages: { ingest: { at: { dns: 7 } } } }\n  dev: { stages: { dead: null, ingest: { ky: a } } }",
+    ] {
+        all.push_str(&format!("#{text}\n{}\n", profiles(text)));
+    }
+    insta::assert_snapshot!(all, @r##"
+# 3
+p.yaml:22:1: error: `profiles` must be a map of profiles
+# [prod]
+p.yaml:22:1: error: `profiles` must be a map of profiles
+#
+  prod: 3
+p.yaml:23:3: error: profile `prod` must be a map
+#
+  prod: { stages: { publish: { sink: { kafka: { topics_maxx: 5 } } } } }
+p.yaml:23:49: error: unknown key `topics_maxx` in `stages.publish.sink.kafka` (did you mean `topics_max`?)
+#
+  prod: { stages: { publish: { sink: { kafka: { topics_max: many } } } } }
+p.yaml:23:61: error: `stages.publish.sink.kafka.topics_max` must be a whole number, not a string
+#
+  prod: { stages: { publsh: { concurrency: 3 } } }
+p.yaml:23:21: error: nothing subscribes to `publsh` with a required group: its events would wait for ever
+p.yaml:23:21: error: stage `publsh` needs one of `source`, `transform` and `sink`
+#
+  prod: { stages: { convert: { subscribe_to: [ingst] } } }
+p.yaml:23:47: error: there is no stage `ingst` (did you mean `ingest`?)
+#
+  prod: { stges: {} }
+p.yaml:23:11: error: unknown key `stges` (did you mean `stages`?)
+#
+  prod: { stages: { ingest: { at: { dns: 7 } } } }
+  dev: { stages: { dead: null, ingest: { ky: a } } }
+p.yaml:23:42: error: `stages.ingest.at.dns` must be a string, not 7
+p.yaml:24:42: error: unknown key `ky` in `stages.ingest` (did you mean `key`?)
+"##);
+    let many: String = (0..65).map(|n| format!("\n  p{n}: {{}}")).collect();
+    assert_eq!(profiles(&many), "p.yaml:22:1: error: 65 profiles, more than 64");
+}
+
+#[test]
+fn a_profile_that_is_not_chosen_needs_no_variables() {
+    let (pipeline, _) = EUGENIO.split_once("profiles:").unwrap();
+    let kafka = "{ kafka: { topics_max: \"${UNSET}\", topic: \"${UNSET}\" } }";
+    assert_eq!(wrong(&format!("{pipeline}profiles:\n  prod: {{ stages: {{ publish: {{ sink: {kafka} }} }} }}")), "");
+    assert_eq!(wrong(&format!("{pipeline}profiles:\n")), "");
+}
+
+#[test]
 fn mistakes_of_shape_say_where_they_are_and_what_would_be_right() {
     let mut all = String::new();
     for (from, to) in [
@@ -139,7 +233,7 @@ p.yaml:1:10: error: `version` must be a whole number, not a string
 # { kafak: { bootstrap_servers
 p.yaml:18:13: error: unknown key `kafak` in `stages.publish.sink` (did you mean `kafka`?)
 # sink: kafka
-p.yaml:21:11: error: `stages.dead.sink` must be a map, not a string
+p.yaml:21:11: error: `stages.dead.sink` must be null, not a string
 # [{ stage: ingest, group: requird }]
 p.yaml:13:44: error: `stages.convert.subscribe_to.0.group` can't be `requird` (did you mean `required`?)
 # [{ stge: ingest }]
@@ -297,20 +391,6 @@ fn a_default_instance_of_each_stage_fits_into_512_mib() {
         assert!(names.len() == terms.len() && !terms.is_empty(), "{name}");
         assert!(memory::sum(&terms) <= 480 << 20, "{name}: {} {terms:#?}", memory::human(memory::sum(&terms)));
     }
-}
-
-#[test]
-fn aliases_expand_within_bounds() {
-    let mut bomb = String::from("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n");
-    for (name, before) in ('b'..='j').zip('a'..) {
-        bomb.push_str(&format!("{name}: &{name} [{}]\n", format!("*{before}, ").repeat(10)));
-    }
-    let problems = load_text(&bomb, &Overrides::default(), Setting::Apart).unwrap_err();
-    assert_eq!(problems.0.len(), 1, "{problems}");
-    let deep = "[".repeat(10_000);
-    assert_eq!(load_text(&deep, &Overrides::default(), Setting::Apart).unwrap_err().0.len(), 1);
-    let long = "# ".repeat(tree::FILE_BYTES_MAX);
-    assert!(wrong(&long).contains("bytes, more than"));
 }
 
 proptest! {

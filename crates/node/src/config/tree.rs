@@ -2,10 +2,12 @@
 //!
 //! Parsing is bounded: in bytes, nodes, depth, and in what aliases may expand to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Location, Spanned};
 
 use super::problem::{Place, Problem};
@@ -48,6 +50,14 @@ pub(crate) struct Entry {
     pub(crate) node: Node,
 }
 
+impl Entry {
+    /// Every place in it, its key's included.
+    pub(crate) fn places(&self, into: &mut BTreeSet<Place>) {
+        into.insert(self.key_place.clone());
+        self.node.places(into);
+    }
+}
+
 impl Node {
     /// Parses one YAML document of at most [`FILE_BYTES_MAX`] bytes.
     pub(crate) fn parse(file: &Arc<str>, yaml: &str) -> Result<Self, Box<Problem>> {
@@ -58,11 +68,7 @@ impl Node {
         let raw: Raw = serde_saphyr::from_str_with_options(yaml, options()).map_err(|error| {
             let place =
                 error.location().map_or_else(|| Place::start(file), |at| Place::new(file, at.line(), at.column()));
-            // The message ends with its own "at line …", which the place says already, or with advice for programmers.
-            let text = error.without_snippet().to_string();
-            let text = text.split(" at line ").next().unwrap_or_default();
-            let text = text.split(", set DuplicateKeyPolicy").next().unwrap_or_default().to_owned();
-            Box::new(Problem::error(place, text))
+            Box::new(Problem::error(place, words(error.without_snippet())))
         })?;
         Ok(raw.placed(file))
     }
@@ -117,6 +123,16 @@ impl Node {
         Some(node)
     }
 
+    /// Every place in it, its own included.
+    pub(crate) fn places(&self, into: &mut BTreeSet<Place>) {
+        into.insert(self.place.clone());
+        match &self.value {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } => {}
+            Value::List(items) => items.iter().for_each(|item| item.places(into)),
+            Value::Map(entries) => entries.iter().for_each(|entry| entry.places(into)),
+        }
+    }
+
     fn is_scalar(&self) -> bool {
         match &self.value {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } => true,
@@ -137,6 +153,24 @@ impl Node {
             ),
         }
     }
+}
+
+/// What the parser says, for people: without its own "at line …", which the place says already, and without advice for
+/// programmers.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the breaches are another crate's, and it adds to them")]
+fn words(error: &serde_saphyr::Error) -> String {
+    if let serde_saphyr::Error::Budget { breach, .. } = error {
+        return match breach {
+            BudgetBreach::Documents { .. } => "the file holds more than one YAML document".to_owned(),
+            BudgetBreach::Depth { .. } => format!("nested more than {DEPTH_MAX} deep"),
+            BudgetBreach::Nodes { .. } => format!("more than {NODES_MAX} values"),
+            BudgetBreach::ScalarBytes { .. } => format!("values of more than {FILE_BYTES_MAX} bytes together"),
+            other => format!("more than a pipeline file may hold: {other:?}"),
+        };
+    }
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    text.split(", set DuplicateKeyPolicy").next().unwrap_or_default().to_owned()
 }
 
 fn options() -> serde_saphyr::Options {

@@ -1,0 +1,69 @@
+//! Profiles that were not chosen: a mistake in one is told today, and not on the day when it is.
+
+use std::collections::BTreeSet;
+
+use super::problem::{Place, Problem, Severity};
+use super::tree::{Entry, Node, Value};
+use super::{Setting, expand, meaning, overlay, schema, splice, stages};
+
+/// Most profiles of a file.
+const PROFILES_MAX: usize = 64;
+
+/// What all profiles of a file are laid over.
+pub(super) struct Base<'a> {
+    pub(super) tree: &'a Node,
+    /// Stages with mistakes of their own: what a profile changes in them is not looked at.
+    pub(super) doubtful: &'a BTreeSet<String>,
+    pub(super) setting: Setting,
+    pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What is wrong with `profiles`, and with each profile but the chosen one.
+pub(super) fn check(base: &Base<'_>, profiles: Option<&Entry>, chosen: Option<&str>) -> Vec<Problem> {
+    let Some(profiles) = profiles else { return Vec::new() };
+    let wrong = |what: String| vec![Problem::error(profiles.key_place.clone(), what)];
+    let entries = match &profiles.node.value {
+        Value::Map(entries) if entries.len() > PROFILES_MAX => {
+            return wrong(format!("{} profiles, more than {PROFILES_MAX}", entries.len()));
+        }
+        Value::Map(entries) => entries,
+        Value::Null => return Vec::new(),
+        Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_) => {
+            return wrong("`profiles` must be a map of profiles".to_owned());
+        }
+    };
+    let mut problems = Vec::new();
+    for entry in entries {
+        if !matches!(entry.node.value, Value::Map(_)) {
+            problems.push(Problem::error(entry.key_place.clone(), format!("profile `{}` must be a map", entry.key)));
+        } else if chosen != Some(entry.key.as_str()) {
+            problems.extend(problems_of(base, entry));
+        }
+    }
+    problems
+}
+
+/// The errors that stand in the profile. Its variables need not be set: what has one of these is not looked at.
+fn problems_of(base: &Base<'_>, profile: &Entry) -> Vec<Problem> {
+    let mut places = BTreeSet::new();
+    profile.places(&mut places);
+    let changed = profile.node.child("stages").map(|stages| &stages.node);
+    for entry in base.doubtful.iter().filter_map(|stage| changed?.child(stage)) {
+        let mut out = BTreeSet::new();
+        entry.places(&mut out);
+        places.retain(|place| !out.contains(place));
+    }
+    let mut tree = base.tree.clone();
+    overlay::overlay(&mut tree, profile.node.clone());
+    let mut problems = Vec::new();
+    expand::expand(&mut tree, base.lookup, &mut problems);
+    let unset: BTreeSet<Place> = problems.iter().map(|problem| problem.place.clone()).collect();
+    problems.extend(schema::check(&mut tree));
+    let mut read = stages::read(&tree, &mut problems);
+    problems.extend(splice(&mut read, &tree));
+    problems.extend(meaning::check(&read, &tree, base.setting));
+    problems.retain(|problem| {
+        problem.severity == Severity::Error && places.contains(&problem.place) && !unset.contains(&problem.place)
+    });
+    problems
+}

@@ -1,0 +1,160 @@
+//! Wrong files, and in `snapshots` the exact words for each.
+
+use super::{changed, wrong};
+use crate::config::tree::FILE_BYTES_MAX;
+
+/// What is replaced in the Eugenio pipeline, and by what.
+const SHAPE: &[(&str, &str)] = &[
+    ("at: { dns: \"ingest:7400\" }", "at: {}"),
+    ("at: { dns: \"ingest:7400\" }", "at: { dns: \"a:1\", srv: b }"),
+    ("at: { dns: \"ingest:7400\" }", "at: { dns: \"a:0\" }"),
+    ("at: { dns: \"ingest:7400\" }", "at: { srv: a..b }"),
+    ("at: { dns: \"ingest:7400\" }", "at: { list: [] }"),
+    ("at: { dns: \"ingest:7400\" }", "at: { list: [a] }"),
+    ("at: { dns: \"ingest:7400\" }", "at: \"ingest:7400\""),
+    ("transform: {", "transform: { filter: \"true\", "),
+    ("{ vrl: { file: mappings/eugenio.vrl } }", "{}"),
+    ("{ vrl: { file: mappings/eugenio.vrl } }", "[]"),
+    ("{ vrl: { file: mappings/eugenio.vrl } }", "{ vlr: . }"),
+    ("{ vrl: { file: mappings/eugenio.vrl } }", "{ vrl: { fil: a } }"),
+    ("{ vrl: { file: mappings/eugenio.vrl } }", "{ vrl: 3 }"),
+    ("{ vrl: { file: mappings/eugenio.vrl } }", "[{ vrl: . }, { filtr: a }]"),
+    ("topics_max: 50", "topics_max: 50, password: secret-word"),
+    ("sink: { kafka: {", "sink: { stdout: {}, kafka: {"),
+    ("acknowledge: published", "acknowledge: publishd"),
+    ("acknowledge: published", "generate: {}"),
+    ("listen: \"0.0.0.0:8080\"", "listen: 8080"),
+    ("    key:", "    concurrency: 0\n    key:"),
+    ("    key:", "    concurrency: 9999\n    key:"),
+    ("    key:", "    replicas: -1\n    key:"),
+    ("    key:", "    max_failures: 0\n    key:"),
+    ("    key:", "    timeout: 5\n    key:"),
+    ("    key:", "    drain: -1s\n    key:"),
+    ("    key:", "    window: { max_demand: 0 }\n    key:"),
+    ("    key:", "    limits: { link: 3 }\n    key:"),
+    ("    key:", "    tls: { ca: 1 }\n    key:"),
+    ("    key:", "    tls: true\n    key:"),
+    ("    key:", "    key: {}\n    kex:"),
+    ("pipeline: eugenio", "pipeline: \"\""),
+    ("pipeline: eugenio", "pipeline:"),
+    ("    key:", "    at: { dns: }\n    key:"),
+    ("version: 1", "version: 1\nextra: 2"),
+    ("version: 1", "version: 1\n---"),
+    ("version: 1", "version: *nowhere"),
+    ("version: 1", "version: .inf"),
+    ("version: 1", "version: !!binary aGk="),
+    ("version: 1", "? [a]\n: 1"),
+    ("${KAFKA:-embedded}", "${KAFKA"),
+    ("${KAFKA:-embedded}", "${1}"),
+    ("  convert:", "  Convert:"),
+    ("  convert:", "  \"\":"),
+];
+
+/// Whole files.
+const FILES: &[&str] = &[
+    "",
+    "# nothing",
+    "[]",
+    "text",
+    "version: 1\npipeline: p\nstages:\n",
+    "version: 1\npipeline: p\nstages: {}\n",
+    "version: 1\npipeline: p\nstages: { a: }\n",
+    "version: 1\npipeline: p\nstages: { a: 3 }\n",
+    "\0",
+    "\t",
+    "a: b: c",
+    "\u{feff}version: 1",
+];
+
+const HTTP: &str = "http:      { listen: \"0.0.0.0:8080\", path: /events, deadline: 30s }";
+const KAFKA: &str = "{ bootstrap_servers: \"${KAFKA:-embedded}\", topic: eugenio.dead }";
+
+/// What only the component itself can know to be wrong.
+const SETTINGS: &[(&str, &str)] = &[
+    (HTTP, "limits: { sockets: 1 }"),
+    ("path: /events", "path: events"),
+    ("deadline: 30s", "deadline: 0s"),
+    ("deadline: 30s", "header_timeout: 8d"),
+    ("deadline: 30s", "body_timeout: 0ms"),
+    ("deadline: 30s", "connection_age_max: 0s"),
+    ("{ path: /ws }", "{ path: \"/{ws}\" }"),
+    ("{ path: /ws }", "{ hold_max: 0s }"),
+    ("{ path: /ws }", "{ ping_interval: 0s }"),
+    ("{ path: /ws }", "{ idle_timeout: 20s }"),
+    ("{ path: /ws }", "{ in_flight_max: 0 }"),
+    (HTTP, "http: {}\n      headers: { \"a b\": tenant, x-id: id, x-t: Tenant }"),
+    (HTTP, "http: {}\n      cors: {}"),
+    (HTTP, "http: {}\n      cors: { origins: [\"*\", \"https://a\"], headers: [\"a b\"] }"),
+    (HTTP, "http: {}\n      cors: { origins: [\"a\\nb\"] }"),
+    (
+        HTTP,
+        "http: {}\n      limits: { body_bytes: 0, event_bytes: 0, events: 0, requests: 0, connections: 0, sockets: 0 }",
+    ),
+    (HTTP, "http: {}\n      limits: { expanded_bytes: 1KiB, header_bytes: 1KiB, reading_bytes: 1MiB }"),
+    (HTTP, "http: {}\n      limits: { reading_bytes: 4GiB }"),
+    (KAFKA, "{ topic: t }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: \"{{\" }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, key: \"{{\" }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, properties: { acks: 1 } }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, properties: { no.such: 1 } }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, properties: { linger.ms: -4 } }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, topics_max: 0 }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, mode: avro }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, sasl: { mechanism: PLAIN } }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, sasl: { mechanism: MD5 } }"),
+    (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, event_hubs: { namespace: n } }"),
+    (KAFKA, "{ topic: t, event_hubs: { namespace: n } }"),
+];
+
+fn told(changes: &[(&str, &str)]) -> String {
+    changes.iter().map(|(from, to)| format!("# {to}\n{}\n", changed(from, to))).collect()
+}
+
+#[test]
+fn a_mistake_of_shape_is_told_with_its_place_and_what_would_be_right() {
+    insta::assert_snapshot!(told(SHAPE));
+}
+
+#[test]
+fn a_file_without_a_pipeline_is_told_what_it_lacks() {
+    let all: String = FILES.iter().map(|file| format!("# {file:?}\n{}\n", wrong(file))).collect();
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn what_components_say_of_their_settings_has_a_place() {
+    insta::assert_snapshot!(told(SETTINGS));
+}
+
+#[test]
+fn bombs_are_refused_with_the_limit_that_they_break() {
+    let mut aliases = String::from("a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n");
+    for (name, before) in ('b'..='j').zip('a'..) {
+        aliases.push_str(&format!("{name}: &{name} [{}]\n", format!("*{before}, ").repeat(10)));
+    }
+    let mut all = String::new();
+    for (what, bomb) in [
+        ("aliases", aliases),
+        ("depth", "[".repeat(10_000)),
+        ("maps", "{a: ".repeat(1_000)),
+        ("values", "- 1\n".repeat(200_000)),
+        ("length", "# ".repeat(FILE_BYTES_MAX)),
+        ("merge keys", format!("a: &a {{x: 1}}\nb: {{{}}}", "<<: *a, ".repeat(50_000))),
+    ] {
+        all.push_str(&format!("# {what}\n{}\n", wrong(&bomb)));
+    }
+    insta::assert_snapshot!(all, @r##"
+# aliases
+p.yaml:5:36: error: alias replay limit exceeded: total_replayed_events=100001 > 100000
+# depth
+p.yaml:1:256: error: recursion limit exceeded
+# maps
+p.yaml:1:1021: error: recursion limit exceeded
+# values
+p.yaml:100000:3: error: more than 100000 values
+# length
+p.yaml: error: the file has 2097152 bytes, more than 1048576
+# merge keys
+p.yaml:2:80005: error: more than a pipeline file may hold: MergeKeys { merge_keys: 10001 }
+"##);
+}

@@ -47,6 +47,10 @@ impl CloudEvent {
     /// # Errors
     /// Says which member is missing or wrong, or where the text is not JSON. A member that stands twice is an error.
     pub fn from_json_slice(text: &[u8]) -> Result<Self, EventError> {
+        if text.trim_ascii_start().starts_with(b"\"") {
+            // The parser would give the whole string back in its error.
+            return Err(EventError::at(0, "invalid type: string, expected a CloudEvent: an object"));
+        }
         let mut deserializer = serde_json::Deserializer::from_slice(text);
         let (mut parts, data) = (&mut deserializer).deserialize_map(EventVisitor).map_err(|error| at(&error, text))?;
         deserializer.end().map_err(|error| at(&error, text))?;

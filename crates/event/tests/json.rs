@@ -157,6 +157,7 @@ fn bad_text_is_told_what_is_wrong() {
         assert_eq!(refused(tail), problem, "{tail}");
     }
     let of = |text: &str| CloudEvent::from_json_slice(text.as_bytes()).unwrap_err().to_string();
+    assert_eq!(of(" \"[]\""), "invalid type: string, expected a CloudEvent: an object (at byte 0)");
     assert_eq!(of("[]"), "invalid type: sequence, expected a CloudEvent: an object (at byte 0)");
     assert_eq!(of("{}"), "`specversion` is missing: a CloudEvent has \"specversion\": \"1.0\"");
     assert_eq!(of(r#"{"specversion":"1.0"}"#), "`id` is missing or empty: every CloudEvent has one");

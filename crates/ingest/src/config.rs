@@ -9,8 +9,8 @@ use jaiminho_runtime::Acknowledge;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Overhead of one event between its text and the log: its drafts' columns, id and attributes, in bytes.
-pub(crate) const DRAFT_OVERHEAD_BYTES: u64 = 256;
+/// What one event takes between its text and the log beside text, type and source: columns, id, attributes of ours.
+pub(crate) const DRAFT_OVERHEAD_BYTES: u64 = 320;
 
 /// Most that a zstd decoder keeps of what it has written (RFC 9659 lets no sender ask for more).
 pub(crate) const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
@@ -238,11 +238,33 @@ impl LimitsConfig {
         self.event_bytes.0.saturating_add((self.event_bytes.0 / 4).max(64))
     }
 
-    /// Bytes to reserve before a body is read that has at most `expanded` bytes: the body, the events made of it, and
-    /// what each of them costs besides.
-    pub(crate) fn reservation(&self, expanded: u64) -> u64 {
-        let events = (expanded / 2 + 1).min(u64::from(self.events));
-        expanded.saturating_mul(2).saturating_add(events * DRAFT_OVERHEAD_BYTES)
+    /// Bytes to reserve before a body is read that has at most `expanded` bytes: the body, the events made of it, what
+    /// each of them costs besides, and the one in work.
+    pub(crate) fn reservation(&self, expanded: u64, cost: &Cost) -> u64 {
+        let events = (expanded / 2 + 1).min(cost.events_max);
+        let in_work = expanded.min(self.event_bytes.0).saturating_mul(2);
+        expanded
+            .saturating_mul(cost.copies)
+            .saturating_add(in_work)
+            .saturating_add(events.saturating_mul(cost.event_bytes))
+    }
+}
+
+/// What drafting takes at most, for each request its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// Of the whole text, held at once: the body itself among them.
+    pub(crate) copies: u64,
+    /// Of one event, beside its text.
+    pub(crate) event_bytes: u64,
+    /// Most events.
+    pub(crate) events_max: u64,
+}
+
+impl Cost {
+    /// Of one message, with the text itself.
+    pub(crate) fn message(&self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.copies + 2).saturating_add(self.event_bytes)
     }
 }
 
@@ -341,8 +363,9 @@ impl Config {
         if limits.header_bytes.0 < 8 << 10 || limits.header_bytes.0 > 1 << 20 {
             errors.push(ConfigError::new("limits.header_bytes", "must be from 8KiB to 1MiB"));
         }
-        let one =
-            limits.reservation(limits.expanded_bytes.0.max(limits.event_bytes.0)).saturating_add(ZSTD_WINDOW_BYTES);
+        let cost = Cost { copies: 3, event_bytes: DRAFT_OVERHEAD_BYTES, events_max: u64::from(limits.events) };
+        let largest = limits.expanded_bytes.0.max(limits.event_bytes.0);
+        let one = limits.reservation(largest, &cost).saturating_add(ZSTD_WINDOW_BYTES);
         if limits.reading_bytes.0 < one {
             let problem =
                 format!("must be at least {one} (one body of `expanded_bytes`, its events, and a zstd window)");

@@ -7,6 +7,7 @@ use jaiminho_runtime::NewEvent;
 use time::OffsetDateTime;
 
 use crate::answer::EventId;
+use crate::config::{Cost, DRAFT_OVERHEAD_BYTES, LimitsConfig};
 use crate::pieces::{Piece, array_pieces, line_pieces};
 use crate::problem::{Position, Problem};
 
@@ -44,6 +45,8 @@ pub(crate) enum FaultKind {
     EventTooLarge,
     /// More events than the limit.
     TooManyEvents,
+    /// Events that take more than what was reserved for them.
+    BodyTooLarge,
 }
 
 impl Fault {
@@ -65,6 +68,7 @@ impl Fault {
         let (status, kind) = match self.kind {
             FaultKind::Malformed => (StatusCode::BAD_REQUEST, "malformed"),
             FaultKind::EventTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "event-too-large"),
+            FaultKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
             FaultKind::TooManyEvents => (StatusCode::PAYLOAD_TOO_LARGE, "too-many-events"),
         };
         let mut problem = Problem::new(status, kind, self.detail);
@@ -79,6 +83,8 @@ impl Fault {
 pub(crate) struct Drafts {
     pub(crate) events: Vec<NewEvent>,
     pub(crate) ids: Vec<EventId>,
+    /// What they take.
+    pub(crate) bytes: usize,
 }
 
 /// What a request gives to each of its events.
@@ -103,9 +109,32 @@ pub(crate) struct Drafter {
     pub(crate) events_max: usize,
 }
 
+/// What a draft takes beside its payload: columns, id, its piece of the body.
+const DRAFT_COLUMNS_BYTES: usize = 192;
+
 impl Drafter {
+    /// What the events of a body, or of a message (no format), take at most.
+    pub(crate) fn cost(&self, limits: &LimitsConfig, format: Option<&Format>, common: &Common) -> Cost {
+        let text = |text: &str| text.len() as u64;
+        let own = DRAFT_OVERHEAD_BYTES + text(&self.ty) + text(&self.source);
+        let given = common.attributes.iter().map(|(name, value)| 2 * (text(name) + text(value)) + 16);
+        let trace = common.trace.map_or(0, |trace| 2 * trace.len() as u64);
+        let event_bytes = own + given.sum::<u64>() + trace;
+        let copies = 2 + u64::from(self.key.is_some());
+        match format {
+            // Its attributes came in headers.
+            Some(Format::Binary(_)) => {
+                Cost { copies, event_bytes: event_bytes + 3 * limits.header_bytes.0, events_max: 1 }
+            }
+            Some(Format::Structured) | None => Cost { copies, event_bytes, events_max: 1 },
+            Some(Format::Json | Format::Ndjson | Format::Batch) => {
+                Cost { copies, event_bytes, events_max: u64::from(limits.events) }
+            }
+        }
+    }
+
     /// All events of a body, or none.
-    pub(crate) fn body(&self, format: Format, body: &[u8], common: &Common) -> Result<Drafts, Fault> {
+    pub(crate) fn body(&self, format: Format, body: &[u8], common: &Common, bytes_max: usize) -> Result<Drafts, Fault> {
         let mut drafts = Drafts::default();
         if let Format::Binary(event) = format {
             self.check_text_size(body.len(), 0).map_err(|fault| Fault { index: Some(0), ..fault })?;
@@ -126,6 +155,10 @@ impl Drafter {
         drafts.ids.reserve_exact(pieces.len());
         for (index, piece) in pieces.into_iter().enumerate() {
             let one = |fault: Fault| Fault { index: Some(index), ..fault };
+            if drafts.bytes > bytes_max {
+                let detail = format!("its events take more than the {bytes_max} bytes reserved for them");
+                return Err(Fault { kind: FaultKind::BodyTooLarge, ..Fault::malformed(detail) });
+            }
             self.check_text_size(piece.text.len(), piece.start).map_err(one)?;
             let event = if structured { self.structured(piece) } else { self.plain(piece) }.map_err(one)?;
             self.push(&mut drafts, event, common).map_err(one)?;
@@ -237,6 +270,7 @@ impl Drafter {
             return Err(self.too_large(payload.len()));
         }
         let identity = identity(&event.source, &event.id);
+        drafts.bytes += payload.len() + DRAFT_COLUMNS_BYTES;
         drafts.events.push(NewEvent { payload, key, identity, trace: common.trace.map(Box::new) });
         drafts.ids.push(EventId { text: event.id, assigned });
         Ok(())
@@ -258,7 +292,8 @@ impl Drafter {
         let hash = key.as_deref().map(|key| KeyHash(key_hash(key)));
         let payload = match first {
             Some(payload) if own == key => payload,
-            Some(_) | None => {
+            first => {
+                drop(first);
                 if let Some(key) = key.filter(|key| own.as_ref() != Some(key)) {
                     event.set("partitionkey", Value::String(key)).map_err(|error| Fault::of(&error, 0))?;
                 }
@@ -280,4 +315,4 @@ fn now_text() -> Option<String> {
 
 #[cfg(test)]
 #[path = "draft_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::headers;
 
-fn drafter() -> Drafter {
+pub(crate) fn drafter() -> Drafter {
     Drafter {
         ty: "t".to_owned(),
         source: "/s".to_owned(),
@@ -45,7 +45,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn body() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => mutated(), 1 => prop::collection::vec(any::<u8>(), 0..300)]
 }
 
@@ -75,14 +75,14 @@ proptest! {
     #[test]
     fn bodies_of_every_format_never_panic(body in body()) {
         for format in [Format::Json, Format::Ndjson, Format::Structured, Format::Batch] {
-            check(drafter().body(format, &body, &Common::default()), &body);
+            check(drafter().body(format, &body, &Common::default(), usize::MAX), &body);
         }
         let mut event = CloudEvent::new("", "/a", "t");
         for content_type in [None, Some("application/json"), Some("text/plain"), Some("image/png")] {
             if let Some(content_type) = content_type {
                 event.set("datacontenttype", Value::String(content_type.to_owned())).unwrap();
             }
-            check(drafter().body(Format::Binary(Box::new(event.clone())), &body, &Common::default()), &body);
+            check(drafter().body(Format::Binary(Box::new(event.clone())), &body, &Common::default(), usize::MAX), &body);
         }
     }
 
@@ -90,11 +90,11 @@ proptest! {
     fn messages_never_panic(body in body()) {
         if let Ok(text) = std::str::from_utf8(&body) {
             let one = |drafted: Result<(NewEvent, EventId), Fault>| {
-                drafted.map(|(event, id)| Drafts { events: vec![event], ids: vec![id] })
+                drafted.map(|(event, id)| Drafts { events: vec![event], ids: vec![id], bytes: 0 })
             };
             check(one(drafter().message(text, &Common::default())), &body);
             check(one(drafter().structured_message(text, &Common::default())), &body);
-            let _frame = serde_json::from_str::<crate::websocket::EventFrame<'_>>(text);
+            let _frame = crate::websocket::EventFrame::parse(text);
         }
     }
 
@@ -116,7 +116,7 @@ proptest! {
         let _coding = headers::coding(&map);
         let common = headers::common(&map, &[("traceparent".parse().unwrap(), "tp".to_owned())]);
         if let (Ok(format), Ok(common)) = (headers::format(&map), common) {
-            check(drafter().body(format, b"{\"k\":\"a\"}", &common), b"{\"k\":\"a\"}");
+            check(drafter().body(format, b"{\"k\":\"a\"}", &common, usize::MAX), b"{\"k\":\"a\"}");
         }
     }
 }

@@ -187,9 +187,10 @@ async fn take(edge: &Edge, request: Request) -> Result<Response, Problem> {
     let coding = headers::coding(&head.headers)?;
     let common = headers::common(&head.headers, &edge.allowed)?;
     let timeout = edge.config.http.as_ref().map_or(Duration::ZERO, |http| http.body_timeout.0);
-    let read = edge.room.read(&head.headers, body, coding, timeout).await?;
-    let Drafts { events, ids } =
-        edge.drafter.body(format, &read.body, &common).map_err(|fault| fault.problem(&read.body))?;
+    let cost = edge.drafter.cost(&edge.config.limits, Some(&format), &common);
+    let read = edge.room.read(&head.headers, body, coding, timeout, &cost).await?;
+    let drafted = edge.drafter.body(format, &read.body, &common, read.events_bytes());
+    let Drafts { events, ids, .. } = drafted.map_err(|fault| fault.problem(&read.body))?;
     let acknowledge = edge.acknowledge();
     if events.is_empty() {
         return Ok(answer::response(acknowledge, &ids, &[]));

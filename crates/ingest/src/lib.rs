@@ -40,6 +40,8 @@ mod config;
 mod draft;
 mod edge;
 mod headers;
+#[cfg(test)]
+mod memory_tests;
 mod pieces;
 mod problem;
 mod reading;

@@ -34,6 +34,10 @@ pub(crate) fn line_pieces(text: &str, events_max: usize) -> Result<Vec<Piece<'_>
 
 /// The elements of a JSON array. The text around them is checked here, they themselves only as far as to find their ends.
 pub(crate) fn array_pieces(text: &str, events_max: usize) -> Result<Vec<Piece<'_>>, Fault> {
+    let begin = text.len() - text.trim_ascii_start().len();
+    if text[begin..].starts_with(|first| first != '[') {
+        return Err(Fault::malformed("a batch is an array of events").at(begin));
+    }
     let mut over = false;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let visitor = Elements { events_max, over: &mut over };

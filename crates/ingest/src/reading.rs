@@ -16,9 +16,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::StreamReader;
 
-use crate::config::{LimitsConfig, ZSTD_WINDOW_BYTES};
+use crate::config::{Cost, LimitsConfig, ZSTD_WINDOW_BYTES};
 use crate::headers::Coding;
 use crate::problem::Problem;
+
+/// What an expanded body's memory begins with.
+const EXPANDED_BYTES_MIN: usize = 8 << 10;
 
 /// Memory for what is being read, in bytes, shared by all requests and sockets.
 #[derive(Clone, Debug)]
@@ -31,7 +34,14 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) body: Bytes,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+}
+
+impl Read {
+    /// What was reserved for the events that are made of it.
+    pub(crate) fn events_bytes(&self) -> usize {
+        self.room.num_permits().saturating_sub(self.body.len())
+    }
 }
 
 impl Room {
@@ -41,21 +51,18 @@ impl Room {
         Self { bytes: Arc::new(Semaphore::new(bytes)), limits }
     }
 
-    /// Waits for the memory of a body or message that has at most `expanded` bytes. In turn: big ones don't starve.
-    pub(crate) async fn reserve(&self, expanded: u64, extra: u64) -> Option<OwnedSemaphorePermit> {
-        let wanted = self.limits.reservation(expanded).saturating_add(extra).min(self.limits.reading_bytes.0);
-        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        Arc::clone(&self.bytes).acquire_many_owned(wanted).await.ok()
+    /// Waits for so much memory, at most all that there is. In turn: who wants much does not starve.
+    pub(crate) async fn reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.bytes).acquire_many_owned(self.permits(bytes)).await.ok()
     }
 
-    /// The memory of one small message, if there is some now.
-    pub(crate) fn try_reserve_message(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.bytes).try_acquire_many_owned(message_bytes(bytes)).ok()
+    /// So much memory, if it is free now.
+    pub(crate) fn try_reserve(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.bytes).try_acquire_many_owned(self.permits(bytes)).ok()
     }
 
-    /// Waits for the memory of one message.
-    pub(crate) async fn reserve_message(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.bytes).acquire_many_owned(message_bytes(bytes)).await.ok()
+    fn permits(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes.min(self.limits.reading_bytes.0)).unwrap_or(u32::MAX)
     }
 
     /// Reads the whole of `body`.
@@ -65,6 +72,7 @@ impl Room {
         body: Body,
         coding: Coding,
         timeout: Duration,
+        cost: &Cost,
     ) -> Result<Read, Problem> {
         let limits = &self.limits;
         let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -77,7 +85,8 @@ impl Room {
             Coding::Zstd => (limits.expanded_bytes.0, ZSTD_WINDOW_BYTES),
         };
         let deadline = tokio::time::Instant::now() + timeout;
-        let Ok(Some(mut room)) = tokio::time::timeout_at(deadline, self.reserve(expanded, extra)).await else {
+        let wanted = limits.reservation(expanded, cost).saturating_add(extra);
+        let Ok(Some(mut room)) = tokio::time::timeout_at(deadline, self.reserve(wanted)).await else {
             return Err(busy("no memory free for reading it"));
         };
         let read = async {
@@ -102,9 +111,9 @@ impl Room {
             return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", detail).header("connection", "close"));
         };
         let body = body?;
-        let needed = usize::try_from(limits.reservation(body.len() as u64)).unwrap_or(usize::MAX);
+        let needed = usize::try_from(limits.reservation(body.len() as u64, cost)).unwrap_or(usize::MAX);
         drop(room.num_permits().checked_sub(needed).and_then(|surplus| room.split(surplus)));
-        Ok(Read { body, _room: room })
+        Ok(Read { body, room })
     }
 
     async fn plain(&self, body: Body) -> Result<Bytes, Problem> {
@@ -123,13 +132,25 @@ impl Room {
     async fn expanded(&self, decoder: impl AsyncRead + Unpin) -> Result<Bytes, Problem> {
         let limit = self.limits.expanded_bytes.0;
         let mut out = Vec::new();
-        if let Err(error) = decoder.take(limit + 1).read_to_end(&mut out).await {
-            return Err(self.failed(&error));
+        let most = usize::try_from(limit + 1).unwrap_or(usize::MAX);
+        let mut decoder = decoder.take(limit + 1);
+        while out.len() < most {
+            if out.len() == out.capacity() {
+                // Doubled once more, it would be twice the limit.
+                let capacity = (out.capacity() * 2).clamp(EXPANDED_BYTES_MIN.min(most), most);
+                out.reserve_exact(capacity - out.len());
+            }
+            match decoder.read_buf(&mut out).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => return Err(self.failed(&error)),
+            }
         }
         if out.len() as u64 > limit {
             let detail = format!("the body expands to more than {limit} bytes");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail));
         }
+        out.shrink_to_fit();
         Ok(Bytes::from(out))
     }
 
@@ -152,11 +173,6 @@ impl Room {
         }
         Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("the body can't be read: {error}"))
     }
-}
-
-fn message_bytes(bytes: u64) -> u32 {
-    let wanted = bytes.saturating_mul(2).saturating_add(crate::config::DRAFT_OVERHEAD_BYTES);
-    u32::try_from(wanted).unwrap_or(u32::MAX)
 }
 
 /// Too much at once; nothing was taken.

@@ -14,6 +14,16 @@ pub(crate) struct EventFrame<'a> {
     pub(crate) event: &'a RawValue,
 }
 
+impl<'a> EventFrame<'a> {
+    /// What is no object is not looked into: its text would stand in the error.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, String> {
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err("not an object".to_owned());
+        }
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
 /// To the client.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]

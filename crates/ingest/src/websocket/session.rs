@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_
 use tokio_tungstenite::tungstenite;
 
 use crate::answer::{EventId, EventOutcome, reason_text};
-use crate::config::WebSocketConfig;
+use crate::config::{Cost, WebSocketConfig};
 use crate::draft::{Common, Fault, FaultKind};
 use crate::edge::{Edge, Phase};
 use crate::websocket::Mode;
@@ -93,6 +93,7 @@ pub(crate) struct Session {
     config: WebSocketConfig,
     mode: Mode,
     common: Common,
+    cost: Cost,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
     /// A message that waits for memory.
@@ -122,11 +123,13 @@ impl Session {
         let mut ping = interval(config.ping_interval.0);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
+        let cost = edge.drafter.cost(&edge.config.limits, None, &common);
         Self {
             edge,
             config,
             mode,
             common,
+            cost,
             sink,
             stream,
             reserving: None,
@@ -253,14 +256,16 @@ impl Session {
     fn received(&mut self, message: Option<Result<Message, axum::Error>>) {
         self.last_seen = Instant::now();
         match message {
-            Some(Ok(Message::Text(text))) => match self.edge.room.try_reserve_message(text.len() as u64) {
-                Some(room) => self.draft(&text, room),
-                None => {
-                    let memory = self.edge.room.clone();
-                    self.reserving =
-                        Some(async move { (text.clone(), memory.reserve_message(text.len() as u64).await) }.boxed());
+            Some(Ok(Message::Text(text))) => {
+                let bytes = self.cost.message(text.len() as u64);
+                match self.edge.room.try_reserve(bytes) {
+                    Some(room) => self.draft(&text, room),
+                    None => {
+                        let memory = self.edge.room.clone();
+                        self.reserving = Some(async move { (text, memory.reserve(bytes).await) }.boxed());
+                    }
                 }
-            },
+            }
             Some(Ok(Message::Binary(_))) => self.begin_close(UNSUPPORTED, "events are text messages", CLOSE_WAIT),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Close(_))) | None => self.gone(),
@@ -310,7 +315,7 @@ impl Session {
 
     /// The event's text; none when the socket closes instead.
     fn open_frame<'a>(&mut self, text: &'a str) -> Option<&'a str> {
-        let frame: EventFrame<'a> = match serde_json::from_str(text) {
+        let frame: EventFrame<'a> = match EventFrame::parse(text) {
             Ok(frame) => frame,
             Err(error) => {
                 self.begin_close(INVALID, &format!("not {{\"event\":VALUE}}: {error}"), CLOSE_WAIT);
@@ -334,7 +339,9 @@ impl Session {
         let detail = format!("{}{place}", fault.detail);
         let (reason, code) = match fault.kind {
             FaultKind::Malformed => (Reason::Malformed, INVALID),
-            FaultKind::EventTooLarge | FaultKind::TooManyEvents => (Reason::TooLarge, TOO_BIG),
+            FaultKind::EventTooLarge | FaultKind::TooManyEvents | FaultKind::BodyTooLarge => {
+                (Reason::TooLarge, TOO_BIG)
+            }
         };
         match self.mode {
             Mode::Plain | Mode::CloudEvents => self.begin_close(code, &detail, CLOSE_WAIT),

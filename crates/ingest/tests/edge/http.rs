@@ -494,3 +494,12 @@ async fn a_drain_serves_on_then_refuses_then_ends_when_all_is_answered() {
     tokio::time::timeout(PATIENCE, running.task).await.unwrap().unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(running.address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_header_that_many_events_would_copy_is_refused_before_it_fills_the_memory() {
+    let mut running = start(json!({ "headers": { "x-tenant": "tenant" } }));
+    let request = running.post("application/x-ndjson", "1\n".repeat(10_000)).header("x-tenant", "x".repeat(7_000));
+    let told = running.refused(request).await;
+    assert_eq!((told.problem().0, told.problem().1), (413, "body-too-large"));
+    assert_eq!(told.body["detail"], "its events take more than the 67088864 bytes reserved for them");
+}

@@ -416,6 +416,8 @@ proptest! {
             let end = (at + length).min(yaml.len());
             yaml.replace_range(at..end, &insert);
         }
+        let peak = allocation_counter::measure(|| drop(wrong(&yaml))).bytes_max;
+        prop_assert!(peak <= 4 << 20, "{} bytes", peak);
         if let Err(problems) = load_text(&yaml, &Overrides::default(), Setting::Anywhere) {
             prop_assert!(problems.has_errors());
             for problem in problems.0 {

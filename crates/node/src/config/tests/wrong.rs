@@ -1,6 +1,6 @@
 //! Wrong files, and in `snapshots` the exact words for each.
 
-use super::{changed, wrong};
+use super::{EUGENIO, changed, wrong};
 use crate::config::tree::FILE_BYTES_MAX;
 
 /// What is replaced in the Eugenio pipeline, and by what.
@@ -157,4 +157,26 @@ p.yaml: error: the file has 2097152 bytes, more than 1048576
 # merge keys
 p.yaml:2:80005: error: more than a pipeline file may hold: MergeKeys { merge_keys: 10001 }
 "##);
+}
+
+/// What reading any file takes at its peak, counted by an allocator.
+const PEAK_BYTES_MAX: u64 = 64 << 20;
+
+#[test]
+fn no_file_takes_more_memory_than_the_limit() {
+    let numbered = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>();
+    for (what, bomb) in [
+        ("values", "- 1\n".repeat(99_000)),
+        ("unknown keys", numbered(10_000, &|n| format!("k{n}: {{}}\n"))),
+        ("stages", format!("version: 1\npipeline: p\nstages:\n{}", numbered(5_000, &|n| format!("  s{n}: {{}}\n")))),
+        ("one scalar", format!("a: \"{}\"", "x".repeat(1_000_000))),
+        ("variables", EUGENIO.replace("eugenio.dead", &"${KAFKA}".repeat(100_000))),
+        (
+            "profiles",
+            format!("{EUGENIO}{}", numbered(60, &|n| format!("  p{n}: {{ stages: {{ s{n}: {{ a: 1 }} }} }}\n"))),
+        ),
+    ] {
+        let peak = allocation_counter::measure(|| drop(wrong(&bomb))).bytes_max;
+        assert!(peak <= PEAK_BYTES_MAX, "{what}: {peak} bytes");
+    }
 }

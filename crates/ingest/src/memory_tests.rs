@@ -1,0 +1,203 @@
+//! What reading and drafting take at their peak, counted by an allocator, against what was reserved for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use jaiminho_event::CloudEvent;
+use proptest::prelude::*;
+use tokio::io::AsyncReadExt;
+
+use crate::config::LimitsConfig;
+use crate::draft::tests::{body, drafter};
+use crate::draft::{Common, Drafter, Format};
+use crate::headers::Coding;
+use crate::reading::Room;
+use crate::websocket::EventFrame;
+
+/// What a thread takes for the one event that it works on, and gives back: its attributes, an error's text.
+const WORK_BYTES: u64 = 48 << 10;
+
+const EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/a","type":"t"}"#;
+
+fn formats() -> [Format; 5] {
+    let binary = Box::new(CloudEvent::new("1", "/a", "t"));
+    [Format::Json, Format::Ndjson, Format::Structured, Format::Batch, Format::Binary(binary)]
+}
+
+fn with_defaults(limits: &LimitsConfig) -> Drafter {
+    let mut drafter = drafter();
+    drafter.event_bytes_max = usize::try_from(limits.event_bytes.0).unwrap();
+    drafter.events_max = usize::try_from(limits.events).unwrap();
+    drafter
+}
+
+/// Long names of ours, and headers that become attributes of each event.
+fn common() -> Common {
+    Common { attributes: vec![("tenant".to_owned(), "x".repeat(4_000))], trace: Some([1; 25]) }
+}
+
+fn start(body: &[u8]) -> String {
+    String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned()
+}
+
+/// Drafting keeps to what is reserved beside the body, whatever the format that a client says.
+fn check_body(body: &[u8]) {
+    let limits = LimitsConfig::default();
+    let drafter = with_defaults(&limits);
+    for (format, common) in
+        formats().into_iter().flat_map(|format| [(format.clone(), Common::default()), (format, common())])
+    {
+        let cost = drafter.cost(&limits, Some(&format), &common);
+        let reserved = limits.reservation(body.len() as u64, &cost).min(limits.reading_bytes.0) - body.len() as u64;
+        let events_bytes = usize::try_from(reserved).unwrap();
+        let named = format!("{format:?}");
+        let peak = measure(|| drop(drafter.body(format, body, &common, events_bytes))).bytes_max;
+        assert!(peak <= reserved + WORK_BYTES, "{peak} bytes of {reserved}: {named} {} {}", body.len(), start(body));
+    }
+}
+
+/// The same for a message of each subprotocol.
+fn check_message(text: &str) {
+    let limits = LimitsConfig::default();
+    let drafter = with_defaults(&limits);
+    for common in [Common::default(), common()] {
+        let reserved = drafter.cost(&limits, None, &common).message(text.len() as u64) - text.len() as u64;
+        let peak = measure(|| {
+            drop(drafter.message(text, &common));
+            drop(drafter.structured_message(text, &common));
+            if let Ok(frame) = EventFrame::parse(text) {
+                drop(drafter.message(frame.event.get(), &common));
+            }
+        })
+        .bytes_max;
+        assert!(peak <= reserved + WORK_BYTES, "{peak} bytes of {reserved}: {} {}", text.len(), start(text.as_bytes()));
+    }
+}
+
+/// Bodies that make the most of their bytes.
+fn bombs() -> Vec<String> {
+    let attributes: String = (0..120).map(|n| format!(",\"a{n}\":1")).collect();
+    let with = |member: &str| EVENT.replace('}', &format!("{member}}}"));
+    vec![
+        "1\n".repeat(10_000),
+        format!("[{}1]", "1,".repeat(9_999)),
+        format!("[{}1]", "1,".repeat(500_000)),
+        format!("[{}{EVENT}]", format!("{EVENT},").repeat(5_000)),
+        format!("{EVENT}\n").repeat(5_000),
+        format!("[{}{EVENT}]", format!("{},", with(&attributes)).repeat(2_000)),
+        with(&attributes),
+        with(&attributes.repeat(200)),
+        with(&(0..20_000).map(|n| format!(",\"a{n}\":1")).collect::<String>()),
+        format!("\"{}\"", "x".repeat(200 << 10)),
+        format!("{{\"k\":\"{}\"}}", "x".repeat(100 << 10)),
+        format!("{{\"{}\":1}}", "x".repeat(200 << 10)),
+        format!("{{\"event\":1,\"{}\":1}}", "x".repeat(200 << 10)),
+        format!("[{}]", vec![format!("{{\"k\":\"{}\"}}", "x".repeat(30 << 10)); 100].join(",")),
+        with(&format!(",\"data\":\"{}\"", "\\u0001".repeat(30 << 10))),
+        with(&format!(",\"datacontenttype\":\"text/plain\",\"data\":\"{}\"", "\\u00e9".repeat(30 << 10))),
+        with(&format!(",\"data\":\"{}\"", "x".repeat(250 << 10))),
+        with(&format!(",\"data_base64\":\"{}\"", "AAAA".repeat(60 << 10))),
+        with(&format!(",\"x\":\"{}\"", "\\u00e9".repeat(30 << 10))),
+        format!("{{\"specversion\":\"{}\"}}", "9".repeat(200 << 10)),
+        "9".repeat(250 << 10),
+        "[".repeat(200 << 10),
+        "{\"a\":".repeat(40 << 10),
+        format!("{}{}", "[".repeat(119), "]".repeat(119)),
+        " ".repeat(1 << 20),
+    ]
+}
+
+#[test]
+fn bombs_take_no_more_than_is_reserved() {
+    for bomb in bombs() {
+        check_body(bomb.as_bytes());
+        if bomb.len() <= 320 << 10 {
+            check_message(&bomb);
+            check_message(&format!("{{\"event\":{bomb}}}"));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn drafting_takes_no_more_than_is_reserved(body in body(), repeat in 1..200usize) {
+        check_body(&body);
+        check_body(&body.repeat(repeat));
+        if let Ok(text) = std::str::from_utf8(&body) {
+            check_message(text);
+        }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn compressed(coding: Coding, plain: &[u8]) -> Bytes {
+    let mut wire = Vec::new();
+    runtime().block_on(async {
+        match coding {
+            Coding::Identity => wire.extend_from_slice(plain),
+            Coding::Gzip => drop(GzipEncoder::new(plain).read_to_end(&mut wire).await.unwrap()),
+            Coding::Zstd => drop(ZstdEncoder::new(plain).read_to_end(&mut wire).await.unwrap()),
+        }
+    });
+    Bytes::from(wire)
+}
+
+/// Reading keeps to what is reserved before it. (zstd's own memory is C's, and not counted here.)
+fn check_read(wire: &Bytes, coding: Coding) {
+    let limits = Arc::new(LimitsConfig::default());
+    // The least that is ever reserved: one event without a key.
+    let drafter = Drafter { key: None, ..with_defaults(&limits) };
+    let cost = drafter.cost(&limits, Some(&Format::Structured), &Common::default());
+    let (runtime, room) = (runtime(), Room::new(Arc::clone(&limits)));
+    let body = Body::from(wire.clone());
+    let reserved = limits.reservation(limits.expanded_bytes.0, &cost);
+    let peak = measure(|| {
+        drop(runtime.block_on(room.read(&HeaderMap::new(), body, coding, Duration::from_secs(60), &cost)));
+    })
+    .bytes_max;
+    assert!(peak <= reserved + (256 << 10), "{coding:?}: {peak} bytes of {reserved} for {}", wire.len());
+}
+
+#[test]
+fn a_body_that_expands_takes_no_more_than_is_reserved() {
+    for coding in [Coding::Gzip, Coding::Zstd] {
+        for bytes in [0, 1, 8 << 10, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 64 << 20] {
+            check_read(&compressed(coding, &vec![b' '; bytes]), coding);
+        }
+        let twice = [compressed(coding, &vec![b' '; 3 << 20]), compressed(coding, &vec![b' '; 3 << 20])].concat();
+        check_read(&Bytes::from(twice), coding);
+    }
+    check_read(&Bytes::from(vec![b' '; 1 << 20]), Coding::Identity);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn broken_compression_takes_no_more_than_is_reserved(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+        random in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            let mut wire = compressed(coding, &b"{\"k\":[1,2,3]} ".repeat(2_000)).to_vec();
+            for (at, byte) in &changes {
+                let at = at.index(wire.len());
+                wire[at] = *byte;
+            }
+            wire.truncate(cut.index(wire.len()) + 1);
+            check_read(&Bytes::from(wire), coding);
+            check_read(&Bytes::from(random.clone()), coding);
+        }
+    }
+}

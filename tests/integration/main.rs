@@ -7,4 +7,5 @@ mod drain;
 mod filter_walk;
 mod nothing_lost;
 mod pipelines;
+mod tls;
 mod up;

@@ -34,6 +34,13 @@ const HTTP_WINDOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long the last messages of a dropped link may take to leave, and its connection to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
+const NO_TLS: &str =
+    "the producer does not speak TLS; its stage needs `tls` with `cert` and `key`, or this one no `tls`";
+const WANTS_TLS: &str = "if the producer speaks TLS, this stage needs `tls` with its `ca`";
+const WANTS_CERTIFICATE: &str = "if the producer asks for a certificate, this stage's `tls` needs `cert` and `key`";
+/// How tonic and HTTP/2 say so.
+const ENDS_AT_ONCE: [&str; 3] = ["http2 error", "operation was canceled", "connection error"];
+
 /// Deadlines of a [`Connector`].
 #[derive(Clone, Debug)]
 pub struct ConnectorConfig {
@@ -92,10 +99,10 @@ impl Connector {
         let (end, sent) = (CancellationToken::new(), CancellationToken::new());
         let outgoing = ToProducerStream::new(&subscribe, outgoing, end.clone(), sent.clone());
         let deadline = self.config.subscribed_deadline;
-        let (subscribed, incoming) =
-            timeout(deadline, answer(client.clone(), outgoing)).await.unwrap_or_else(|_| {
-                Err(LinkError::Unavailable(format!("{}: no Subscribed within {} ms", address.0, deadline.as_millis())))
-            })?;
+        let answered = timeout(deadline, answer(client.clone(), outgoing)).await.unwrap_or_else(|_| {
+            Err(LinkError::Unavailable(format!("{}: no Subscribed within {} ms", address.0, deadline.as_millis())))
+        });
+        let (subscribed, incoming) = answered.map_err(|error| self.no_answer(address, error))?;
 
         let (to_stage, from_producer) = mpsc::channel(FROM_PRODUCER_MAX);
         let pump = Pump { client, incoming, to_stage, end, sent, life };
@@ -104,7 +111,12 @@ impl Connector {
     }
 
     async fn dial(&self, address: &Address, subscribe: &Subscribe) -> Result<(Channel, Life), LinkError> {
-        let unavailable = |error: &dyn Error| LinkError::Unavailable(format!("{}: {}", address.0, chain(error)));
+        let unavailable = |error: &dyn Error| {
+            let text = chain(error);
+            // What rustls says of a server that answers in plain text.
+            let plain = if text.contains("InvalidContentType") { NO_TLS } else { text.as_str() };
+            LinkError::Unavailable(format!("{}: {plain}", address.0))
+        };
         let endpoint = self.endpoint(address, subscribe).map_err(|error| unavailable(&*error))?;
         let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
         let life = Life { cut: cut.clone().drop_guard(), gone: gone.clone() };
@@ -118,6 +130,25 @@ impl Connector {
         });
         let channel = endpoint.connect_with_connector(dial).await.map_err(|error| unavailable(&error))?;
         Ok((channel, life))
+    }
+
+    /// A server that wants TLS, or a certificate, says nothing that this side could read: the connection only ends.
+    fn no_answer(&self, address: &Address, error: LinkError) -> LinkError {
+        let wanted = match &self.config.tls {
+            None => WANTS_TLS,
+            Some(tls) if tls.cert.is_none() => WANTS_CERTIFICATE,
+            Some(_) => return error,
+        };
+        let ended = |text: &String| ENDS_AT_ONCE.iter().any(|end| text.contains(end));
+        if let LinkError::Unavailable(text) = &error
+            && ended(text)
+        {
+            return LinkError::Unavailable(format!(
+                "{}: the connection ended before a first answer; {wanted}",
+                address.0
+            ));
+        }
+        error
     }
 
     fn endpoint(&self, address: &Address, subscribe: &Subscribe) -> Result<Endpoint, Box<dyn Error + Send + Sync>> {
@@ -209,7 +240,11 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        // Some errors repeat their cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
     text

@@ -76,8 +76,9 @@ impl Subscription {
     /// Connects to one instance as long as it is named; a link that is open outlives the name.
     async fn keep_linked(self, address: Address, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut told = None;
         while !stop.is_cancelled() {
-            let ended = self.link(&address, &stop, &mut backoff).await;
+            let ended = self.link(&address, &stop, &mut backoff, &mut told).await;
             let wait = match ended {
                 None => return,
                 Some(LinkError::Fenced(_)) => return,
@@ -91,8 +92,15 @@ impl Subscription {
         }
     }
 
-    /// One link from beginning to end. None: the stage is gone or wants no more.
-    async fn link(&self, address: &Address, stop: &CancellationToken, backoff: &mut Backoff) -> Option<LinkError> {
+    /// One link from beginning to end. None: the stage is gone or wants no more. `told` is why there was none before: the
+    /// same reason is logged once, however often it is tried again.
+    async fn link(
+        &self,
+        address: &Address,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+        told: &mut Option<LinkError>,
+    ) -> Option<LinkError> {
         let link = UpstreamLink(self.links.fetch_add(1, Ordering::Relaxed));
         let subscribe = Subscribe { link_counter: link.0, ..self.template.clone() };
         let connected = tokio::select! {
@@ -100,9 +108,18 @@ impl Subscription {
             () = stop.cancelled() => return None,
         };
         let mut half = match connected.and_then(|half| agreed(half, self.template.window)) {
-            Ok(half) => half,
+            Ok(half) => {
+                *told = None;
+                half
+            }
             Err(error) => {
-                tracing::debug!(address = address.0, %error, "no link");
+                let (stage, output) = (&self.template.group, &self.template.output);
+                if told.as_ref() == Some(&error) {
+                    tracing::debug!(stage, output, address = address.0, %error, "no link to upstream");
+                } else {
+                    tracing::warn!(stage, output, address = address.0, %error, "no link to upstream; trying again");
+                    *told = Some(error.clone());
+                }
                 self.events.send((link, UpstreamEvent::Closed(error.clone()))).await.ok()?;
                 return Some(error);
             }

@@ -2,10 +2,12 @@
 
 mod apart;
 mod bad_config;
+mod commands;
 mod cut_links;
 mod drain;
 mod filter_walk;
 mod nothing_lost;
 mod pipelines;
+mod service;
 mod tls;
 mod up;

@@ -58,6 +58,11 @@ impl Child {
         self.signal(Signal::TERM);
     }
 
+    /// SIGINT
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// The exit status, once it has ended.
     pub fn exited(&self) -> Option<ExitStatus> {
         self.lock().try_wait().expect("wait")

@@ -100,6 +100,12 @@ impl Jaiminho {
         Self::start(directory, &format!("{stage}-{}", place.stage_port), &arguments, file, place)
     }
 
+    /// The same under a name of its own.
+    pub fn named(directory: &Path, file: &Path, stage: &str, place: &Place, name: &str) -> Self {
+        let arguments = ["stage", stage, "--listen", &place.address(), "--name", name];
+        Self::start(directory, &format!("{stage}-{}", place.stage_port), &arguments, file, place)
+    }
+
     /// All stages in one process. It is not waited for.
     pub fn up(directory: &Path, file: &Path, arguments: &[&str]) -> Self {
         Self::start(directory, "up", &[&["up"], arguments].concat(), file, &Place::local())

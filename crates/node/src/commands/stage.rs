@@ -12,7 +12,7 @@ use super::{block_on, instance, load_logged};
 use crate::admin::{self, Readiness};
 use crate::cli::{Global, StageArgs};
 use crate::config::model::Stage;
-use crate::config::{Config, Setting};
+use crate::config::{Config, Setting, nearest};
 use crate::exit::Failure;
 use crate::signals::Signals;
 use crate::wire::{Links, Wiring};
@@ -24,11 +24,11 @@ pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure>
     let config = load_logged(global, Setting::Apart)?;
     let Some(stage) = config.pipeline.stages.get(&arguments.stage) else {
         let known: Vec<&str> = config.pipeline.stages.keys().map(String::as_str).collect();
-        return Err(Failure::usage(format!(
-            "the pipeline has no stage `{}`; it has: {}",
-            arguments.stage,
-            known.join(", ")
-        )));
+        let hint = match nearest(&arguments.stage, &known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("it has: {}", known.join(", ")),
+        };
+        return Err(Failure::usage(format!("the pipeline has no stage `{}`; {hint}", arguments.stage)));
     };
     block_on(serve(&config, stage, arguments))
 }

@@ -21,6 +21,8 @@ pub struct SinkConfig {
     /// Template of the topic's name. An event without one of its fields is rejected.
     pub topic: String,
     /// Most topics that events may name: a client chooses them. More are rejected.
+    /// Most topics that events may name: a client chooses them. More are rejected.
+    #[schemars(range(min = 1))]
     #[serde(default = "default_topics_max")]
     pub topics_max: usize,
     /// Template of the record's key; a missing field makes it null. Default: the event's `partitionkey`.
@@ -33,6 +35,7 @@ pub struct SinkConfig {
     #[serde(default)]
     pub mode: Mode,
     /// Most records in librdkafka's queue; beyond it the sink waits.
+    #[schemars(range(min = 1))]
     #[serde(default = "default_queue_events")]
     pub queue_events: u32,
     /// Most bytes in librdkafka's queue; beyond it the sink waits.

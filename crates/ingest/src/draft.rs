@@ -203,7 +203,7 @@ impl Drafter {
     }
 
     fn structured(&self, piece: Piece<'_>) -> Result<(CloudEvent, bool), Fault> {
-        let error = match CloudEvent::from_json_slice(piece.text.as_bytes()) {
+        let mut error = match CloudEvent::from_json_slice(piece.text.as_bytes()) {
             Ok(event) => return Ok((event, false)),
             Err(error) => error,
         };
@@ -212,8 +212,11 @@ impl Drafter {
             && !crate::pieces::has_member(piece.text, "id")
         {
             let with_id = format!("{{\"id\":\"{}\",{inside}", new_id());
-            if let Ok(event) = CloudEvent::from_json_slice(with_id.as_bytes()) {
-                return Ok((event, true));
+            match CloudEvent::from_json_slice(with_id.as_bytes()) {
+                Ok(event) => return Ok((event, true)),
+                // What is missing besides.
+                Err(other) if other.position.is_none() => error = other,
+                Err(_) => {}
             }
         }
         Err(Fault::of(&error, piece.start))

@@ -14,7 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::{PATIENCE, Running, accepted, rejected, start};
 
-type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 const EVENT: &str = r#"{"specversion":"1.0","id":"1","source":"/d","type":"t","data":1}"#;
 
@@ -30,7 +30,7 @@ async fn try_connect(running: &Running, protocol: Option<&str>) -> Result<Client
     Ok(client)
 }
 
-async fn connect(running: &Running, protocol: Option<&str>) -> Client {
+pub(crate) async fn connect(running: &Running, protocol: Option<&str>) -> Client {
     try_connect(running, protocol).await.unwrap()
 }
 
@@ -62,7 +62,7 @@ async fn ack(client: &mut Client) -> Value {
 }
 
 /// Code and reason with which the server closes.
-async fn closed(client: &mut Client) -> (u16, String) {
+pub(crate) async fn closed(client: &mut Client) -> (u16, String) {
     loop {
         let message = tokio::time::timeout(PATIENCE, client.next()).await.unwrap();
         match message {

@@ -3,6 +3,7 @@
 //! The sink is a thread ([`sink`]) around a machine without IO ([`outbox`]) that knows what is unsettled, in which
 //! order, and what an error means ([`fate`]).
 
+mod bare;
 mod broker;
 mod config;
 mod event_hubs;
@@ -15,6 +16,7 @@ mod secret;
 mod sink;
 mod tail;
 
+pub use bare::{BareRecord, BareRun};
 pub use broker::EmbeddedBroker;
 pub use config::{ConfigError, Mode, OauthMethod, Sasl, SaslMechanism, Scalar, SinkConfig, Tls, client_config};
 pub use event_hubs::{Entra, EventHubs, ManagedIdentity};

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::BenchError;
 use futures_util::future::{BoxFuture, FutureExt};
 use jaiminho_core::{Dispatch, GroupKind, Instance, Outcome, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::Fixed;
@@ -10,7 +11,6 @@ use jaiminho_runtime::{
     Acknowledge, Address, Answer, Connect, NewEvent, Offer, OutputSpec, Pending, Role, Source, SourceError,
     SourceHandle, StageConfig, StageLimits, UpstreamSpec,
 };
-use crate::BenchError;
 
 /// Names of pipeline and stages.
 const PIPELINE: &str = "bench";
@@ -87,7 +87,10 @@ pub(crate) fn producer(window: &Window, links_max: usize) -> StageConfig {
         drops_without_group: false,
         groups: vec![RequiredGroup { name: CONSUMER.to_owned(), dispatch: Dispatch::Keyed }],
     };
-    StageConfig { outputs: vec![OutputSpec { name: PRODUCER.to_owned(), config }], ..stage(PRODUCER, PRODUCER, Role::Source(Box::new(Outside))) }
+    StageConfig {
+        outputs: vec![OutputSpec { name: PRODUCER.to_owned(), config }],
+        ..stage(PRODUCER, PRODUCER, Role::Source(Box::new(Outside)))
+    }
 }
 
 /// One instance of the consumer stage.

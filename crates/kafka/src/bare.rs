@@ -68,10 +68,12 @@ impl BareRun {
     }
 
     fn send(&self, record: &BareRecord) -> Result<(), ConfigError> {
-        let headers = record.headers.iter().fold(
-            OwnedHeaders::new_with_capacity(record.headers.len()),
-            |headers, (key, value)| headers.insert(Header { key, value: Some(value) }),
-        );
+        let headers = record
+            .headers
+            .iter()
+            .fold(OwnedHeaders::new_with_capacity(record.headers.len()), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(value) })
+            });
         let mut unsent =
             BaseRecord::to(&self.topic).key(record.key.as_str()).payload(record.value.as_slice()).headers(headers);
         loop {

@@ -1,5 +1,7 @@
 //! The command line's shape and its help texts, written for somebody who has never seen the program.
 
+mod bench;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use self::bench::{Bench, BenchCommand, BenchLink, BenchPipeline, BenchSide, Role};
 use crate::config::Overrides;
 
 /// Version and commit.
@@ -106,6 +109,12 @@ pub(crate) enum Command {
     /// Lists sources, transforms and sinks, and the options of one.
     #[command(after_help = "Examples:\n  jaiminho list\n  jaiminho list sink.kafka\n  jaiminho list stage")]
     List(List),
+    /// Measures the link between stages, or a whole pipeline, on this machine.
+    #[command(after_help = "Examples:\n  jaiminho bench link\n  \
+        jaiminho bench pipeline --kafka localhost:9092\n\n\
+        Figures are medians of alternating runs, with the least and the most; goals stand beside them. They mean something\n\
+        in a release build, on a machine that does nothing else.")]
+    Bench(Bench),
     /// Prints a script that completes commands and options in a shell.
     #[command(
         after_help = "Example:\n  jaiminho completions bash > ~/.local/share/bash-completion/completions/jaiminho"

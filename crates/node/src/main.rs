@@ -53,6 +53,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Schema => commands::schema::run(),
         Command::Init(init) => commands::init::run(init),
         Command::List(list) => commands::list::run(global, list),
+        Command::Bench(bench) => commands::bench::run(global, bench),
         Command::Completions { shell } => commands::completions::run(*shell),
     }
 }

@@ -90,7 +90,8 @@ pub(crate) async fn produce(
         .tcp_nodelay(true)
         .add_service(BareServer::new(once))
         .serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener).map(|stream| stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream))),
+            TcpListenerStream::new(listener)
+                .map(|stream| stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream))),
             stop.cancelled_owned(),
         );
     tasks.spawn(serving);

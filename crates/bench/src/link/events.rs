@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use jaiminho_core::KeyHash;
 use jaiminho_event::key_hash;
 use jaiminho_runtime::NewEvent;
-use tokio::sync::mpsc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 use super::{Arrived, EVENT_BYTES_MIN, Hop, Job};
 use crate::process::monotonic_ns;

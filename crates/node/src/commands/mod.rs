@@ -1,5 +1,6 @@
 //! One module for each command.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod init;
 pub(crate) mod list;

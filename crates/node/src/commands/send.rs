@@ -10,8 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use self::bodies::{Bodies, Body, from_reader, made};
-use self::client::{Client, Tally};
+pub(super) use self::bodies::Body;
+use self::bodies::{Bodies, from_reader, made};
+pub(super) use self::client::Client;
+use self::client::Tally;
 use super::block_on;
 use crate::cli::{Global, Send};
 use crate::config::component::Source;

@@ -13,10 +13,10 @@ const BODY_BYTES_MAX: usize = 512 * 1024;
 
 /// One request's body.
 #[derive(Debug)]
-pub(super) struct Body {
-    pub(super) content_type: &'static str,
-    pub(super) bytes: Vec<u8>,
-    pub(super) events: u64,
+pub(in crate::commands) struct Body {
+    pub(in crate::commands) content_type: &'static str,
+    pub(in crate::commands) bytes: Vec<u8>,
+    pub(in crate::commands) events: u64,
 }
 
 /// Bodies, made while they are sent.

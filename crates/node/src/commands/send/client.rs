@@ -21,12 +21,12 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// What became of events.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) done: u64,
-    pub(super) rejected: u64,
+pub(in crate::commands) struct Tally {
+    pub(in crate::commands) done: u64,
+    pub(in crate::commands) rejected: u64,
     /// Requests that were sent again.
-    pub(super) retries: u64,
-    pub(super) first_reason: Option<String>,
+    pub(in crate::commands) retries: u64,
+    pub(in crate::commands) first_reason: Option<String>,
 }
 
 impl Tally {
@@ -56,7 +56,7 @@ struct Event {
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(in crate::commands) struct Client {
     http: reqwest::Client,
     url: String,
     token: Option<String>,
@@ -71,7 +71,7 @@ enum Next {
 }
 
 impl Client {
-    pub(super) fn new(url: String, token: Option<String>, retries: u32) -> Result<Self, Failure> {
+    pub(in crate::commands) fn new(url: String, token: Option<String>, retries: u32) -> Result<Self, Failure> {
         let parsed = reqwest::Url::parse(&url).map_err(|error| Failure::usage(format!("--url {url}: {error}")))?;
         if parsed.scheme() != "http" {
             return Err(Failure::usage(format!("--url {url}: must begin with http://")));
@@ -81,7 +81,7 @@ impl Client {
     }
 
     /// Sends `body` until it is answered for good.
-    pub(super) async fn post(self, body: Body, progress: ProgressBar) -> Result<Tally, Failure> {
+    pub(in crate::commands) async fn post(self, body: Body, progress: ProgressBar) -> Result<Tally, Failure> {
         let mut tries = 0;
         loop {
             match self.try_once(&body, tries).await {

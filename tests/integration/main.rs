@@ -2,6 +2,7 @@
 
 mod apart;
 mod bad_config;
+mod bench;
 mod commands;
 mod cut_links;
 mod drain;

@@ -1,4 +1,4 @@
-//! Our Kafka sink beside a bare producer loop: the same records, the same properties, one process each.
+//! Our Kafka sink beside a bare producer loop: the same records, the same properties.
 //!
 //! All records are made before the clock starts, and a first part of them warms the connection up.
 

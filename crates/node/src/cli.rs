@@ -290,6 +290,9 @@ mod tests {
             vec!["send", "x", "--count", "3"],
             vec!["send", "--count", "3", "--rate", "0"],
             vec!["stage"],
+            vec!["bench"],
+            vec!["bench", "link", "--size", "15"],
+            vec!["bench", "side", "consume", "{}"],
         ] {
             assert!(
                 Cli::try_parse_from(std::iter::once("jaiminho").chain(arguments.iter().copied())).is_err(),

@@ -24,7 +24,7 @@ use super::{Arrived, Contender, Job, Sent};
 use crate::BenchError;
 use crate::process::{cpu_seconds, monotonic_ns};
 
-#[expect(clippy::all, unreachable_pub, reason = "generated")]
+#[expect(unreachable_pub, reason = "generated")]
 mod generated {
     tonic::include_proto!("jaiminho.bench");
 }
@@ -39,7 +39,15 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 struct Once {
     job: Job,
     /// Until the stream is asked for.
-    started: Mutex<Option<oneshot::Sender<(u64, f64, oneshot::Receiver<()>)>>>,
+    started: Mutex<Option<oneshot::Sender<Started>>>,
+}
+
+/// The moment at which a stream is asked for.
+struct Started {
+    at_ns: u64,
+    cpu_seconds: f64,
+    /// Resolves when all is sent.
+    sent: oneshot::Receiver<()>,
 }
 
 #[tonic::async_trait]
@@ -50,7 +58,8 @@ impl Bare for Once {
         let started = self.started.lock().unwrap_or_else(PoisonError::into_inner).take();
         let started = started.ok_or_else(|| Status::already_exists("one stream a run"))?;
         let (all_sent, sent) = oneshot::channel();
-        started.send((monotonic_ns(), cpu_seconds(), sent)).map_err(|_| Status::unavailable("given up"))?;
+        let now = Started { at_ns: monotonic_ns(), cpu_seconds: cpu_seconds(), sent };
+        started.send(now).map_err(|_| Status::unavailable("given up"))?;
         let mut all_sent = Some(all_sent);
         let end = stream::poll_fn(move |_| {
             // Nobody waits when the run was given up.
@@ -96,9 +105,9 @@ pub(crate) async fn produce(
         );
     tasks.spawn(serving);
     let ended = |_| BenchError::Stream("it ended early".to_owned());
-    let (started_ns, cpu, sent) = started.await.map_err(ended)?;
-    sent.await.map_err(ended)?;
-    Ok((Sent { started_ns, finished_ns: monotonic_ns(), settled: None }, cpu))
+    let started = started.await.map_err(ended)?;
+    started.sent.await.map_err(ended)?;
+    Ok((Sent { started_ns: started.at_ns, finished_ns: monotonic_ns(), settled: None }, started.cpu_seconds))
 }
 
 /// Takes the stream to its end.

@@ -23,7 +23,7 @@ struct Results {
 
 pub(super) async fn run(global: &Global, bench: &BenchLink) -> Result<(), Failure> {
     let program = super::program()?;
-    let progress = Progress::new(global, u64::from(bench.runs) * 6);
+    let progress = Progress::new(u64::from(bench.runs) * 6);
     let mut rounds = Vec::new();
     for _ in 0..bench.runs {
         rounds.push(round(&program, bench, &progress).await?);

@@ -11,15 +11,15 @@ use crate::cli::{Global, VERSION};
 use crate::exit::Failure;
 use crate::output;
 
-/// How often a line for a log is not repeated.
+/// How often the elapsed time is drawn again.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Steps of all runs; nothing on a standard error that is no terminal.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(super) fn new(global: &Global, steps: u64) -> Self {
-        if global.json && !io::stderr().is_terminal() || !io::stderr().is_terminal() {
+    pub(super) fn new(steps: u64) -> Self {
+        if !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::new(steps);

@@ -58,7 +58,7 @@ pub(super) async fn run(global: &Global, bench: &BenchPipeline) -> Result<(), Fa
     let kafka = bench.kafka.as_deref().ok_or_else(|| Failure::usage(format!("--kafka is missing; {HOW_TO_START}")))?;
     reach(kafka).await?;
     let program = super::program()?;
-    let progress = Progress::new(global, u64::from(bench.runs) * 5 + u64::from(!bench.no_idle));
+    let progress = Progress::new(u64::from(bench.runs) * 5 + u64::from(!bench.no_idle));
     progress.begin("three stages start");
     let stages = Stages::start(&program, kafka, &bench.topic).await?;
     let idle = if bench.no_idle { Vec::new() } else { idle(&stages, &progress).await? };

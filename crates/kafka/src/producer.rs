@@ -20,6 +20,9 @@ use crate::record::Shape;
 /// How long a topic that was away is asked about.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Between two looks at what a client that is given up still delivers.
+const GIVE_UP_POLL: Duration = Duration::from_millis(5);
+
 pub(crate) type Report = (u64, Result<(), Code>);
 
 /// Collects delivery reports. Only the thread that polls runs it, so its lock is never waited for.
@@ -80,10 +83,18 @@ impl Connection {
         BaseProducer::from_config_and_context(&config, Reports::default()).map(Self).map_err(config_error)
     }
 
-    /// Waits up to `wait` for delivery reports, and takes all that came.
-    pub(crate) fn poll(&self, wait: Duration) -> Vec<Report> {
-        self.0.poll(wait);
-        std::mem::take(&mut *self.0.context().reports.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes all delivery reports that have come.
+    pub(crate) fn poll(&self) -> Vec<Report> {
+        let mut reports = Vec::new();
+        loop {
+            // One event of the client a call: the reports of one batch, or a line of its log.
+            self.0.poll(Duration::ZERO);
+            let more = std::mem::take(&mut *self.0.context().reports.lock().unwrap_or_else(PoisonError::into_inner));
+            if more.is_empty() {
+                return reports;
+            }
+            reports.extend(more);
+        }
     }
 
     /// Whether librdkafka has given up.
@@ -98,13 +109,14 @@ impl Connection {
         self.0.purge(PurgeConfig::default().queue().non_blocking());
         let mut reports = Vec::new();
         loop {
-            reports.extend(self.poll(Duration::from_millis(5)));
+            std::thread::sleep(GIVE_UP_POLL);
+            reports.extend(self.poll());
             if self.0.in_flight_count() == 0 || Instant::now() >= deadline {
                 break;
             }
         }
         self.0.purge(PurgeConfig::default().queue().inflight());
-        reports.extend(self.poll(Duration::ZERO));
+        reports.extend(self.poll());
         reports.retain(|(_, result)| result.is_ok());
         reports
     }

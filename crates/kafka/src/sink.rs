@@ -272,20 +272,19 @@ impl Worker {
         let now = Instant::now();
         let wait = match &self.connection {
             _ if more => Duration::ZERO,
-            None => {
-                std::thread::park_timeout(self.recover_at.saturating_duration_since(now).min(QUIET_POLL));
-                return;
-            }
+            None => self.recover_at.saturating_duration_since(now).min(QUIET_POLL),
             Some(_) if self.outbox.in_flight() == 0 => {
-                let due = self.outbox.due().map_or(IDLE_POLL, |due| due.saturating_duration_since(now));
-                std::thread::park_timeout(due.min(IDLE_POLL));
-                Duration::ZERO
+                self.outbox.due().map_or(IDLE_POLL, |due| due.saturating_duration_since(now)).min(IDLE_POLL)
             }
             Some(_) if now.duration_since(self.active_at) > QUIET_AFTER => QUIET_POLL,
             Some(_) => ACTIVE_POLL,
         };
+        // Not within the client's own poll: it spins for the last millisecond, and no hand-over wakes it.
+        if !wait.is_zero() {
+            std::thread::park_timeout(wait);
+        }
         let Some(connection) = &self.connection else { return };
-        let reports = connection.poll(wait);
+        let reports = connection.poll();
         let mut broken = connection.is_fatal();
         let now = Instant::now();
         for (seq, result) in reports {

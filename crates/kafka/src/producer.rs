@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use jaiminho_event::EventView;
@@ -64,6 +64,12 @@ impl ProducerContext for Reports {
 
 /// librdkafka's log lines go where ours go; it keeps secrets out of them itself.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    // It calls a property experimental that we own and always set: nothing that anybody could act on.
+    static GAPLESS: Once = Once::new();
+    if facility == "CONFWARN" && text.contains("enable.gapless.guarantee") {
+        GAPLESS.call_once(|| tracing::debug!(facility, "librdkafka: {text}"));
+        return;
+    }
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::error!(facility, "librdkafka: {text}");
@@ -166,6 +172,6 @@ pub(crate) fn native(properties: &BTreeMap<String, String>) -> ClientConfig {
 /// Without the value, which may be a secret.
 pub(crate) fn config_error(error: KafkaError) -> ConfigError {
     let KafkaError::ClientConfig(_, text, name, value) = error else { return ConfigError::Client(error.to_string()) };
-    let text = if value.is_empty() { text } else { text.replace(&value, "[value]") };
+    let text = if value.is_empty() { text } else { text.replace(&value, "[value]") }.trim_end().to_owned();
     ConfigError::Property { name, text }
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, Outcome};
 use jaiminho_runtime::{Receipt, Settler, Sink};
+use jaiminho_telemetry::names::kafka as names;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{ConfigError, SinkConfig, client_config};
-use crate::names;
 use crate::outbox::{Outbox, Pumped};
 use crate::producer::Connection;
 use crate::record::Shape;
@@ -77,13 +77,18 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    /// Checks the configuration and starts; needs no broker yet.
-    pub fn new(config: &SinkConfig, settler: Settler) -> Result<Self, ConfigError> {
-        Self::with_timing(config, settler, Timing::default())
+    /// Checks the configuration and starts; needs no broker yet. `stage` is the label of its metrics.
+    pub fn new(config: &SinkConfig, stage: &str, settler: Settler) -> Result<Self, ConfigError> {
+        Self::with_timing(config, stage, settler, Timing::default())
     }
 
     /// With times of one's own.
-    pub fn with_timing(config: &SinkConfig, settler: Settler, timing: Timing) -> Result<Self, ConfigError> {
+    pub fn with_timing(
+        config: &SinkConfig,
+        stage: &str,
+        settler: Settler,
+        timing: Timing,
+    ) -> Result<Self, ConfigError> {
         let mut properties = client_config(config)?;
         // An unknown topic's records wait in librdkafka, where they disturb no other topic.
         let grace_ms = timing.grace.as_millis().min(3_600_000);
@@ -109,7 +114,7 @@ impl KafkaSink {
             delivered_at: Instant::now(),
             looked_at: Instant::now(),
             stalled: false,
-            meters: Meters::new(),
+            meters: Meters::new(stage),
         };
         let thread = std::thread::Builder::new()
             .name("kafka-sink".to_owned())
@@ -377,14 +382,15 @@ struct Meters {
 }
 
 impl Meters {
-    fn new() -> Self {
+    fn new(stage: &str) -> Self {
+        let settled = |outcome: &'static str| metrics::counter!(names::SETTLED, "stage" => stage.to_owned(), "outcome" => outcome);
         Self {
-            accepted: metrics::counter!(names::SETTLED_TOTAL, "outcome" => "accepted"),
-            rejected: metrics::counter!(names::SETTLED_TOTAL, "outcome" => "rejected"),
-            recoveries: metrics::counter!(names::RECOVERIES_TOTAL),
-            queue_full: metrics::counter!(names::QUEUE_FULL_TOTAL),
-            unsettled: metrics::gauge!(names::UNSETTLED),
-            topics: metrics::gauge!(names::TOPICS),
+            accepted: settled("accepted"),
+            rejected: settled("rejected"),
+            recoveries: metrics::counter!(names::RECOVERIES, "stage" => stage.to_owned()),
+            queue_full: metrics::counter!(names::QUEUE_FULL, "stage" => stage.to_owned()),
+            unsettled: metrics::gauge!(names::UNSETTLED, "stage" => stage.to_owned()),
+            topics: metrics::gauge!(names::TOPICS, "stage" => stage.to_owned()),
         }
     }
 }

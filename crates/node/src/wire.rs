@@ -225,7 +225,7 @@ impl Wiring<'_> {
                 if kafka.is_embedded() {
                     kafka.bootstrap_servers = self.embedded.clone();
                 }
-                Box::new(KafkaSink::new(&kafka, settler).map_err(|error| failure(&error))?)
+                Box::new(KafkaSink::new(&kafka, name, settler).map_err(|error| failure(&error))?)
             }
             Sink::Stdout(stdout) => components::stdout(stdout, settler),
             Sink::File(file) => {

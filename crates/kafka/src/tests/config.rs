@@ -14,7 +14,7 @@ fn parse(json: Json) -> SinkConfig {
 fn error(json: Json) -> String {
     let config = parse(json);
     let checked = config.check().unwrap_err().to_string();
-    let made = KafkaSink::new(&config, Settler::default()).unwrap_err().to_string();
+    let made = KafkaSink::new(&config, "publish", Settler::default()).unwrap_err().to_string();
     assert_eq!(checked, made, "check and start disagree");
     checked
 }
@@ -40,7 +40,7 @@ fn assert_client(config: &SinkConfig, expected: &[(&str, &str)]) {
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     assert_eq!(client_config(config).unwrap(), expected);
-    KafkaSink::new(config, Settler::default()).expect("librdkafka takes it");
+    KafkaSink::new(config, "publish", Settler::default()).expect("librdkafka takes it");
 }
 
 const HUBS: [(&str, &str); 7] = [

@@ -61,7 +61,7 @@ impl Bench {
         let mut config = SinkConfig::new(broker.bootstrap_servers(), "readings");
         configure(&mut config);
         let settler = Settler::default();
-        let sink = KafkaSink::with_timing(&config, settler.clone(), timing()).unwrap();
+        let sink = KafkaSink::with_timing(&config, "publish", settler.clone(), timing()).unwrap();
         Self { broker, sink, settler, outcomes: HashMap::new(), sent: 0 }
     }
 
@@ -451,7 +451,7 @@ async fn a_drain_flushes_what_it_has() {
 async fn a_drain_ends_in_time_without_a_broker_and_settles_nothing() {
     let config = SinkConfig::new("127.0.0.1:1", "readings");
     let settler = Settler::default();
-    let mut sink = KafkaSink::with_timing(&config, settler.clone(), timing()).unwrap();
+    let mut sink = KafkaSink::with_timing(&config, "publish", settler.clone(), timing()).unwrap();
     sink.send(&mut vec![(Receipt::for_test(1), event(&reading(1, "k")))]).await;
     let began = Instant::now();
     sink.drain(Duration::from_millis(300)).await;
@@ -491,4 +491,16 @@ async fn a_tail_from_the_end_shows_what_comes_and_new_topics_from_their_beginnin
     }
     ids.sort();
     assert_eq!(ids, ["2", "3"]);
+}
+
+#[test]
+fn each_sink_of_a_process_has_metrics_of_its_own() {
+    let metrics = jaiminho_telemetry::install_metrics().unwrap();
+    let config = SinkConfig::new("127.0.0.1:1", "readings");
+    let _sinks = ["publish", "dead"].map(|stage| KafkaSink::new(&config, stage, Settler::default()).unwrap());
+    let text = metrics.render();
+    for sample in ["recoveries_total{stage=\"publish\"} 0", "recoveries_total{stage=\"dead\"} 0"] {
+        assert!(text.contains(&format!("jaiminho_kafka_{sample}")), "{sample} in:\n{text}");
+    }
+    assert!(text.contains("jaiminho_kafka_settled_total{stage=\"dead\",outcome=\"rejected\"} 0"), "{text}");
 }

@@ -263,7 +263,7 @@ impl Check<'_> {
         if let Some(Sink::Kafka(kafka)) = &stage.sink
             && let Err(error) = kafka.check()
         {
-            self.error(&["stages", name, "sink", "kafka"], error.to_string().trim_end());
+            self.error(&["stages", name, "sink", "kafka"], error.to_string());
         }
     }
 

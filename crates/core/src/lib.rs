@@ -16,7 +16,7 @@ pub use message::{
     Subscribe, Subscribed, ToConsumer, ToProducer, Window,
 };
 pub use output::{
-    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS,
+    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS, Refused,
     RequiredGroup, Settlement, Signal, TAPPED_BYTES_MAX, Waiting, partition_of,
 };
 pub use time::Time;

@@ -85,6 +85,7 @@ impl Wiring<'_> {
                 concurrency: stage.concurrency as usize,
                 timeout: stage.timeout.0,
                 max_failures: stage.max_failures,
+                links_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX),
                 event_bytes_max: stage.limits.event_bytes.0,
                 ..StageLimits::default()
             },

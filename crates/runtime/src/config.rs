@@ -91,8 +91,10 @@ pub struct StageLimits {
     pub concurrency: usize,
     /// For one call of a transform; time in which the process stood still does not count.
     pub timeout: Duration,
-    /// Tries of a transform before an event is rejected as exhausted.
+    /// Tries of a transform, and panics of a sink at one event, before it is rejected as exhausted.
     pub max_failures: u32,
+    /// Links to upstreams at once; a dead one counts until all that it brought is done.
+    pub links_max: usize,
     /// Largest event that this stage takes.
     pub event_bytes_max: u64,
     /// Largest frame that this stage takes.
@@ -105,6 +107,7 @@ impl Default for StageLimits {
             concurrency: 64,
             timeout: Duration::from_secs(10),
             max_failures: 5,
+            links_max: 64,
             event_bytes_max: 1 << 20,
             frame_bytes_max: 4 << 20,
         }

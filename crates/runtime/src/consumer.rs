@@ -1,9 +1,9 @@
-//! The stage's open links to its upstreams: what came, what may be asked for, what is owed.
+//! The stage's links to its upstreams: what came, what may be asked for, what is owed; and what dead ones have left here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use jaiminho_core::{Delivery, Intake, LinkError, Settled, Subscribed, ToProducer, Window};
-use tokio::sync::mpsc;
+use jaiminho_core::{Delivery, Intake, KeyHash, LinkError, Settled, Subscribed, ToProducer, Window};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
     link::Address,
@@ -22,12 +22,24 @@ struct Upstream {
     cancelled: bool,
     silent: u32,
     idle: u32,
+    place: OwnedSemaphorePermit,
 }
 
-/// All open links to upstreams.
+/// A link that has ended before all that it brought was done.
+#[derive(Debug)]
+struct Dead {
+    left: u64,
+    /// Keys of which something was rejected: what came behind it is dropped.
+    dropped: HashSet<KeyHash>,
+    /// A flapping link can't pile up left-overs.
+    _place: OwnedSemaphorePermit,
+}
+
+/// All links to upstreams.
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
     open: HashMap<UpstreamLink, Upstream>,
+    dead: HashMap<UpstreamLink, Dead>,
 }
 
 impl Upstreams {
@@ -38,11 +50,12 @@ impl Upstreams {
         subscribed: &Subscribed,
         min_demand: u64,
         to_producer: mpsc::Sender<ToProducer>,
+        place: OwnedSemaphorePermit,
     ) {
         let Window { events, bytes } = subscribed.window;
         let intake = Intake::new(Window { events, bytes }, min_demand.min(events.saturating_sub(1)));
         let (pressure, ended, cancelled) = (false, false, false);
-        let upstream = Upstream { address, intake, to_producer, pressure, ended, cancelled, silent: 0, idle: 0 };
+        let upstream = Upstream { address, intake, to_producer, pressure, ended, cancelled, silent: 0, idle: 0, place };
         self.open.insert(link, upstream);
     }
 
@@ -77,8 +90,25 @@ impl Upstreams {
         Ok(())
     }
 
+    /// The link is over. What it brought goes on, and keeps its place among the links.
     pub(crate) fn closed(&mut self, link: UpstreamLink) -> Option<Address> {
-        self.open.remove(&link).map(|upstream| upstream.address)
+        let Upstream { address, intake, place: _place, .. } = self.open.remove(&link)?;
+        let left = intake.unsettled();
+        if left > 0 {
+            self.dead.insert(link, Dead { left, dropped: HashSet::new(), _place });
+        }
+        Some(address)
+    }
+
+    /// From now on drops what came of this key, if the link is dead; whether it is.
+    pub(crate) fn drop_key(&mut self, link: UpstreamLink, key: KeyHash) -> bool {
+        let Some(dead) = self.dead.get_mut(&link) else { return false };
+        dead.dropped.insert(key);
+        true
+    }
+
+    pub(crate) fn is_dropped(&self, link: UpstreamLink, key: KeyHash) -> bool {
+        self.dead.get(&link).is_some_and(|dead| dead.dropped.contains(&key))
     }
 
     pub(crate) fn processed(&mut self, link: UpstreamLink, bytes: u64) {
@@ -90,6 +120,11 @@ impl Upstreams {
     pub(crate) fn settle(&mut self, link: UpstreamLink, number: u64, settled: Settled) {
         if let Some(upstream) = self.open.get_mut(&link) {
             upstream.intake.settle(number, settled);
+        } else if let Some(dead) = self.dead.get_mut(&link) {
+            dead.left -= 1;
+            if dead.left == 0 {
+                self.dead.remove(&link);
+            }
         }
     }
 

@@ -1,6 +1,11 @@
 //! A sink's queue: what it is given, what it has not settled yet.
 
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use jaiminho_core::{Event, InputId};
@@ -22,19 +27,41 @@ pub(crate) struct Held {
     pub(crate) event: Event,
 }
 
-type Chunk = Vec<(Receipt, Event)>;
+/// Receipts of events that were given to the sink at once, the first and the last.
+type Span = (u64, u64);
+
+/// What the sink is given at once.
+#[derive(Debug)]
+struct Chunk {
+    /// Panics that the stage has seen: a chunk from before the last one is void.
+    panics: u32,
+    events: Vec<(Receipt, Event)>,
+}
+
+/// How often the sink has panicked, and what it had been given the last time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Panics {
+    count: u32,
+    given: Span,
+}
 
 /// The stage's side of a sink. Bounded by the windows of its links.
 #[derive(Debug)]
 pub(crate) struct Outlet {
     pub(crate) settler: Settler,
-    /// The sink panicked so many times.
-    pub(crate) panics: watch::Receiver<u32>,
+    pub(crate) panics: watch::Receiver<Panics>,
     queue: VecDeque<(Receipt, Event)>,
     chunks: mpsc::Sender<Chunk>,
     /// By receipt, from `first`; none: settled.
     held: VecDeque<Option<Held>>,
     first: u64,
+    /// Panics that were acted upon.
+    seen: u32,
+    /// One of these was at fault: they go to the sink one by one.
+    suspects: Option<Span>,
+    /// How often the sink has panicked at one event alone. Cleared with the suspects.
+    failures: HashMap<u64, u32>,
+    max_failures: u32,
 }
 
 impl Outlet {
@@ -43,11 +70,23 @@ impl Outlet {
         sink: Box<dyn Sink>,
         settler: Settler,
         progress: Arc<Notify>,
+        max_failures: u32,
         drain: Duration,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (chunks, receiver) = mpsc::channel(1);
-        let (panicked, panics) = watch::channel(0);
-        let outlet = Self { settler, panics, queue: VecDeque::new(), chunks, held: VecDeque::new(), first: 0 };
+        let (panicked, panics) = watch::channel(Panics::default());
+        let outlet = Self {
+            settler,
+            panics,
+            queue: VecDeque::new(),
+            chunks,
+            held: VecDeque::new(),
+            first: 0,
+            seen: 0,
+            suspects: None,
+            failures: HashMap::new(),
+            max_failures,
+        };
         (outlet, run(sink, receiver, progress, panicked, drain))
     }
 
@@ -59,9 +98,19 @@ impl Outlet {
 
     /// Gives the sink a chunk if it can take one.
     pub(crate) fn feed(&mut self) {
-        while !self.queue.is_empty() {
+        while let Some((Receipt(first), _)) = self.queue.front() {
+            let first = *first;
             let Ok(permit) = self.chunks.try_reserve() else { return };
-            permit.send(self.queue.drain(..self.queue.len().min(CHUNK_EVENTS)).collect());
+            if self.suspects.is_some_and(|(_, last)| first > last) {
+                self.suspects = None;
+                self.failures.clear();
+            }
+            let count = match self.suspects {
+                Some((from, _)) if first >= from => 1,
+                Some((from, _)) => self.queue.iter().take_while(|(receipt, _)| receipt.0 < from).count(),
+                None => self.queue.len(),
+            };
+            permit.send(Chunk { panics: self.seen, events: self.queue.drain(..count.min(CHUNK_EVENTS)).collect() });
         }
     }
 
@@ -76,12 +125,27 @@ impl Outlet {
         held
     }
 
-    /// After a panic nothing is known of the sink: everything unsettled goes to it again, in order.
-    pub(crate) fn again(&mut self) {
+    /// After a panic nothing is known of the sink: everything unsettled goes to it again, in order, those among which the
+    /// culprit is one by one. An event at which alone it has panicked `max_failures` times is given back instead.
+    pub(crate) fn panicked(&mut self) -> Option<Held> {
+        let Panics { count, given: (first, last) } = *self.panics.borrow_and_update();
+        self.seen = count;
+        let (from, to) = self.suspects.unwrap_or((first, last));
+        self.suspects = Some((from.min(first), to.max(last)));
+        let mut exhausted = None;
+        if first == last {
+            let failures = self.failures.entry(first).or_default();
+            *failures += 1;
+            if *failures >= self.max_failures {
+                self.failures.remove(&first);
+                exhausted = self.settled(Receipt(first));
+            }
+        }
         let unsettled = self.held.iter().enumerate().filter_map(|(index, held)| {
             held.as_ref().map(|held| (Receipt(self.first + index as u64), held.event.clone()))
         });
         self.queue = unsettled.collect();
+        exhausted
     }
 
     /// Takes back what the sink has not been given, where `wanted`.
@@ -104,21 +168,31 @@ async fn run(
     mut sink: Box<dyn Sink>,
     mut chunks: mpsc::Receiver<Chunk>,
     progress: Arc<Notify>,
-    panicked: watch::Sender<u32>,
+    panicked: watch::Sender<Panics>,
     drain: Duration,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-    while let Some(mut chunk) = chunks.recv().await {
+    while let Some(Chunk { panics, mut events }) = chunks.recv().await {
         progress.notify_one();
-        if AssertUnwindSafe(async { sink.send(&mut chunk).await }).catch_unwind().await.is_ok() {
-            backoff.reset();
+        let last_panic = *panicked.borrow();
+        let (Some((first, _)), Some((last, _))) = (events.first(), events.last()) else { continue };
+        let given = (first.0, last.0);
+        // What was given before the panic comes again with all the rest.
+        if panics != last_panic.count {
             continue;
         }
-        tracing::error!("the sink panicked; all that it has not settled goes to it again");
+        if AssertUnwindSafe(async { sink.send(&mut events).await }).catch_unwind().await.is_ok() {
+            if given.0 > last_panic.given.1 {
+                backoff.reset();
+            }
+            continue;
+        }
+        tracing::error!(
+            events = given.1 - given.0 + 1,
+            "the sink panicked; all that it has not settled goes to it again"
+        );
         tokio::time::sleep(backoff.next()).await;
-        // What was given before the panic comes again with all the rest.
-        while chunks.try_recv().is_ok() {}
-        panicked.send_modify(|count| *count += 1);
+        panicked.send_modify(|panics| *panics = Panics { count: panics.count.wrapping_add(1), given });
     }
     sink.drain(drain).await;
 }

@@ -151,11 +151,11 @@ impl Task {
 
     pub(crate) fn upstream_event(&mut self, link: UpstreamLink, event: UpstreamEvent) {
         match event {
-            UpstreamEvent::Opened { subscription, address, subscribed, to_producer } => {
+            UpstreamEvent::Opened { subscription, address, subscribed, to_producer, place } => {
                 if self.leave.is_none() {
                     let min_demand = self.min_demand.get(subscription).copied().unwrap_or(0);
                     tracing::info!(stage = self.stage, address = address.0, "linked to upstream");
-                    self.upstreams.opened(link, address, &subscribed, min_demand, to_producer);
+                    self.upstreams.opened(link, address, &subscribed, min_demand, to_producer, place);
                 }
             }
             UpstreamEvent::Closed(error) => {
@@ -193,18 +193,23 @@ impl Task {
     /// Gives back what of the revoked partitions is not in work yet; the rest settles, or the producer takes it back.
     fn release(&mut self, link: UpstreamLink, partitions: &[u16]) {
         let partitions: std::collections::HashSet<u16> = partitions.iter().copied().collect();
+        self.give_back(|from, key| from == link && partitions.contains(&key.partition()));
+    }
+
+    /// Takes out of the queues what came on these links with these keys: it is released.
+    pub(crate) fn give_back(&mut self, wanted: impl Fn(UpstreamLink, KeyHash) -> bool) {
         let inputs = &self.inputs;
-        let revoked = |input, key: Option<KeyHash>| {
-            matches!(inputs.value(input), Some(Tag::Link { link: from, .. }) if *from == link)
-                && key.is_some_and(|key| partitions.contains(&key.partition()))
+        let wanted = |input, key: Option<KeyHash>| match (inputs.value(input), key) {
+            (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
+            (Some(Tag::Link { .. } | Tag::Body(_) | Tag::Taken) | None, _) => false,
         };
         let inputs: Vec<_> = match &mut self.doing {
             Doing::Transform { lanes, .. } => {
-                let recalled = lanes.recall(|work| revoked(work.input, work.event.key));
+                let recalled = lanes.recall(|work| wanted(work.input, work.event.key));
                 recalled.into_iter().map(|work| (work.input, work.event)).collect()
             }
             Doing::Sink(outlet) => {
-                let recalled = outlet.recall(|held| revoked(held.input, held.event.key));
+                let recalled = outlet.recall(|held| wanted(held.input, held.event.key));
                 recalled.into_iter().map(|held| (held.input, held.event)).collect()
             }
             Doing::Source(_) => Vec::new(),

@@ -7,10 +7,11 @@ use std::{
 };
 
 use jaiminho_core::{
-    Event, GroupKind, InputId, Inputs, Instance, Outcome, Output, Reason, Rejection, Settled, Subscribe, Time,
+    Event, GroupKind, InputId, Inputs, Instance, Offset, Outcome, Output, Reason, Rejection, Settled, Settlement,
+    Subscribe, Time,
 };
 use jaiminho_telemetry::names;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     desk::Desk,
     handle::{Command, OfferSlot, StageEnd, StageHandle},
     lanes::{Done, Lanes, Work},
-    outlet::Outlet,
+    outlet::{Held, Outlet},
     peers::{PeerId, Peers, TICK_MS},
     source::SourceHandle,
     stage::{Receipt, Source, SourceError, Verdict},
@@ -98,8 +99,8 @@ pub(crate) struct Task {
     pub(crate) logs: Vec<Log>,
     /// Index of its log.
     pub(crate) dead_letter: Option<(usize, DeadLetter)>,
-    /// Rejections whose dead letter is not settled yet.
-    pub(crate) dying: HashMap<InputId, Rejection>,
+    /// Rejections whose dead letter is not settled yet, by its place in the log.
+    pub(crate) dying: HashMap<Offset, Rejection>,
     pub(crate) inputs: Inputs<Tag>,
     pub(crate) peers: Peers,
     pub(crate) ready: BTreeSet<PeerId>,
@@ -164,14 +165,14 @@ pub fn spawn(config: StageConfig) -> StageHandle {
             Doing::Transform { lanes, placing: VecDeque::new() }
         }
         Role::Sink(sink, settler) => {
-            let (outlet, run) = Outlet::new(sink, settler, progress.clone(), SINK_DRAIN);
+            let (outlet, run) = Outlet::new(sink, settler, progress.clone(), limits.max_failures, SINK_DRAIN);
             tasks.spawn(run);
             Doing::Sink(outlet)
         }
     };
     let min_demand = upstreams.iter().map(|spec| spec.min_demand).collect();
     let template = template(&pipeline, &stage, &instance, &limits);
-    subscribe_all(upstreams, &template, &upstream, &tasks, &closing);
+    subscribe_all(upstreams, &template, limits.links_max, &upstream, &tasks, &closing);
     let task = Task {
         pipeline,
         stage,
@@ -225,16 +226,20 @@ fn logs(outputs: Vec<OutputSpec>, dead_letter: Option<DeadLetterSpec>) -> (Vec<L
 fn subscribe_all(
     upstreams: Vec<UpstreamSpec>,
     template: &Subscribe,
+    links_max: usize,
     events: &mpsc::Sender<(UpstreamLink, UpstreamEvent)>,
     tasks: &TaskTracker,
     closing: &CancellationToken,
 ) {
     let links = Arc::new(AtomicU64::new(1));
+    let places = Arc::new(Semaphore::new(links_max.min(Semaphore::MAX_PERMITS)));
     for (index, spec) in upstreams.into_iter().enumerate() {
         let UpstreamSpec { output, kind, window, min_demand: _, discover, connect } = spec;
         let template = Subscribe { output, kind, window, ..template.clone() };
-        let (links, events, closing) = (links.clone(), events.clone(), closing.clone());
-        let subscription = Subscription { index, template, connect, links, events, tasks: tasks.clone(), closing };
+        let (links, places, events, closing) = (links.clone(), places.clone(), events.clone(), closing.clone());
+        let tasks_of = tasks.clone();
+        let subscription =
+            Subscription { index, template, connect, links, links_max, places, events, tasks: tasks_of, closing };
         tasks.spawn(subscription.run(discover));
     }
 }
@@ -275,11 +280,7 @@ impl Task {
                 Turn::Tick => self.tick(),
                 Turn::Drain(deadline) => self.begin_drain(deadline, &inbox.closing),
                 Turn::SourceEnded(result) => self.source_ended(result),
-                Turn::SinkPanicked => {
-                    if let Doing::Sink(outlet) = &mut self.doing {
-                        outlet.again();
-                    }
-                }
+                Turn::SinkPanicked => self.sink_panicked(),
                 Turn::Room(peer) => {
                     self.ready.insert(peer);
                 }
@@ -354,8 +355,12 @@ impl Task {
         loop {
             self.place();
             let now = self.clock.now;
-            for log in &mut self.logs {
-                log.output.dispatch(now);
+            // The log may reject what is too large: there must be room for the dead letter.
+            let is_stuck = self.dead_letter.as_ref().is_some_and(|(dead, _)| self.logs[*dead].output.is_full());
+            for (index, log) in self.logs.iter_mut().enumerate() {
+                if !is_stuck || self.dead_letter.as_ref().is_some_and(|(dead, _)| *dead == index) {
+                    log.output.dispatch(now);
+                }
             }
             if !self.settle() {
                 break;
@@ -377,6 +382,9 @@ impl Task {
                 return;
             }
             let Some(done) = placing.pop_front() else { return };
+            if self.is_dropped(done.input, &done.event) {
+                continue;
+            }
             self.processed(done.input, done.event.size());
             match done.verdict {
                 Verdict::Emit(emitted) => {
@@ -402,11 +410,18 @@ impl Task {
         }
     }
 
-    /// This stage rejects: it, and no other, writes the dead letter.
+    /// This stage rejects an input.
     fn reject(&mut self, input: InputId, event: &Event, reason: Reason, mut text: String) {
         let cut = text.floor_char_boundary(256);
         text.truncate(cut);
-        let rejection = Rejection { reason, text, stored: false };
+        self.drop_behind(input, event);
+        self.bury(input, event, Rejection { reason, text, stored: false });
+        self.seal(input);
+    }
+
+    /// This stage rejects: it, and no other, writes the dead letter.
+    fn bury(&mut self, input: InputId, event: &Event, rejection: Rejection) {
+        let reason = rejection.reason;
         tracing::debug!(stage = self.stage, ?reason, text = rejection.text, "rejected");
         metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason_name(reason)).increment(1);
         let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
@@ -416,12 +431,11 @@ impl Task {
         match stored {
             Some((payload, output)) => {
                 self.inputs.output_added(input);
-                output.push(self.clock.now, input, Event { payload, attempt: 1, ..event.clone() });
-                self.dying.insert(input, rejection);
+                let offset = output.push(self.clock.now, input, Event { payload, attempt: 1, ..event.clone() });
+                self.dying.insert(offset, rejection);
             }
             None => self.inputs.reject(input, rejection),
         }
-        self.seal(input);
     }
 
     fn seal(&mut self, input: InputId) {
@@ -434,14 +448,12 @@ impl Task {
     fn settle(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.logs.len() {
+            let is_dead_letter = self.dead_letter.as_ref().is_some_and(|(dead, _)| *dead == index);
             while let Some(settlement) = self.logs.get_mut(index).and_then(|log| log.output.poll_settled()) {
                 any = true;
-                let outcome = if self.dead_letter.as_ref().is_some_and(|(dead, _)| *dead == index) {
-                    self.buried(settlement.input, &settlement.outcome)
-                } else {
-                    settlement.outcome
-                };
-                if let Some((tag, outcome)) = self.inputs.output_settled(settlement.input, outcome) {
+                let input = settlement.input;
+                let outcome = if is_dead_letter { self.buried(settlement) } else { self.settled(settlement) };
+                if let Some((tag, outcome)) = self.inputs.output_settled(input, outcome) {
                     self.answer(tag, outcome);
                 }
             }
@@ -449,14 +461,22 @@ impl Task {
         any
     }
 
+    /// What a log rejected, this stage did.
+    fn settled(&mut self, settlement: Settlement) -> Outcome {
+        if let Some(refused) = settlement.refused {
+            self.bury(settlement.input, &refused.event, refused.rejection);
+        }
+        settlement.outcome
+    }
+
     /// A dead letter has settled: its input's rejection is stored, or final without.
-    fn buried(&mut self, input: InputId, outcome: &Outcome) -> Outcome {
-        match self.dying.remove(&input) {
+    fn buried(&mut self, Settlement { outcome, offset, refused, .. }: Settlement) -> Outcome {
+        match self.dying.remove(&offset) {
             Some(rejection) => {
-                let stored = *outcome == Outcome::Accepted;
+                let stored = outcome == Outcome::Accepted && refused.is_none();
                 Outcome::Rejected(Box::new(Rejection { stored, ..rejection }))
             }
-            None => outcome.clone(),
+            None => outcome,
         }
     }
 
@@ -489,6 +509,35 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// All that is unsettled goes to the sink again, but for an event at which it has panicked too often.
+    fn sink_panicked(&mut self) {
+        let Doing::Sink(outlet) = &mut self.doing else { return };
+        if let Some(Held { input, event }) = outlet.panicked() {
+            self.processed(input, event.size());
+            self.reject(input, &event, Reason::Exhausted, "the sink panicked at it, again and again".into());
+        }
+    }
+
+    /// Rule 5: once an event of a dead link is rejected, what came of its key behind it is dropped. It comes again.
+    fn drop_behind(&mut self, input: InputId, event: &Event) {
+        let (Some(Tag::Link { link, .. }), Some(key)) = (self.inputs.value(input), event.key) else { return };
+        let link = *link;
+        if self.upstreams.drop_key(link, key) {
+            self.give_back(|from, of| from == link && of == key);
+        }
+    }
+
+    /// Whether the result of an input is dropped; then the input is given up.
+    fn is_dropped(&mut self, input: InputId, event: &Event) -> bool {
+        let Some(Tag::Link { link, number }) = self.inputs.value(input).copied() else { return false };
+        let is_dropped = event.key.is_some_and(|key| self.upstreams.is_dropped(link, key));
+        if is_dropped {
+            self.inputs.abandon(input);
+            self.upstreams.settle(link, number, Settled::Released);
+        }
+        is_dropped
     }
 
     /// Takes an event of an upstream into work.

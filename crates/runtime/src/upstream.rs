@@ -10,7 +10,7 @@ use std::{
 };
 
 use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer, Window};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,7 +28,14 @@ pub(crate) struct UpstreamLink(pub(crate) u64);
 /// What happens on a link, told to the stage's task.
 #[derive(Debug)]
 pub(crate) enum UpstreamEvent {
-    Opened { subscription: usize, address: Address, subscribed: Subscribed, to_producer: mpsc::Sender<ToProducer> },
+    Opened {
+        subscription: usize,
+        address: Address,
+        subscribed: Subscribed,
+        to_producer: mpsc::Sender<ToProducer>,
+        /// Given back when all that the link brought is done.
+        place: OwnedSemaphorePermit,
+    },
     Message(ToConsumer),
     Closed(LinkError),
 }
@@ -40,6 +47,9 @@ pub(crate) struct Subscription {
     pub(crate) template: Subscribe,
     pub(crate) connect: Arc<dyn Connect>,
     pub(crate) links: Arc<AtomicU64>,
+    /// Limit of all links of the stage, and what is left of it.
+    pub(crate) links_max: usize,
+    pub(crate) places: Arc<Semaphore>,
     pub(crate) events: mpsc::Sender<(UpstreamLink, UpstreamEvent)>,
     pub(crate) tasks: TaskTracker,
     /// No link is opened once this is cancelled.
@@ -77,8 +87,8 @@ impl Subscription {
     async fn keep_linked(self, address: Address, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut told = None;
-        while !stop.is_cancelled() {
-            let ended = self.link(&address, &stop, &mut backoff, &mut told).await;
+        while let Some(place) = self.place(&address, &stop).await {
+            let ended = self.link(&address, &stop, &mut backoff, &mut told, place).await;
             let wait = match ended {
                 None => return,
                 Some(LinkError::Fenced(_)) => return,
@@ -92,6 +102,19 @@ impl Subscription {
         }
     }
 
+    /// A place among the stage's links. None: no link is wanted any more.
+    async fn place(&self, address: &Address, stop: &CancellationToken) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return (!stop.is_cancelled()).then_some(place);
+        }
+        let Self { template: Subscribe { output, group, .. }, links_max, .. } = self;
+        tracing::warn!(stage = group, output, address = address.0, links_max, "not linked: `limits.links` is reached");
+        tokio::select! {
+            place = self.places.clone().acquire_owned() => place.ok(),
+            () = stop.cancelled() => None,
+        }
+    }
+
     /// One link from beginning to end. None: the stage is gone or wants no more. `told` is why there was none before: the
     /// same reason is logged once, however often it is tried again.
     async fn link(
@@ -100,6 +123,7 @@ impl Subscription {
         stop: &CancellationToken,
         backoff: &mut Backoff,
         told: &mut Option<LinkError>,
+        place: OwnedSemaphorePermit,
     ) -> Option<LinkError> {
         let link = UpstreamLink(self.links.fetch_add(1, Ordering::Relaxed));
         let subscribe = Subscribe { link_counter: link.0, ..self.template.clone() };
@@ -129,6 +153,7 @@ impl Subscription {
             address: address.clone(),
             subscribed: half.subscribed,
             to_producer: half.to_producer,
+            place,
         };
         self.events.send((link, opened)).await.ok()?;
         let error = loop {

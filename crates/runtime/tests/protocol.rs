@@ -9,12 +9,16 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jaiminho_core::{
-    Credit, Delivery, Disposition, EndReason, Event, GroupKind, Instance, LinkError, Origin, Outcome, Settled,
-    Subscribe, Subscribed, ToConsumer, ToProducer, Window,
+    Credit, Delivery, Disposition, EndReason, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Outcome, Reason,
+    Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window,
 };
-use jaiminho_runtime::{Address, Connect, LinkHalf, Pending, Role, Serve as _, StageHandle, UpstreamSpec, spawn};
+use jaiminho_runtime::{
+    Address, Connect, Emitted, Failure, LinkHalf, Pending, Receipt, Role, Serve as _, StageConfig, StageHandle,
+    Transform, UpstreamSpec, Verdict, spawn,
+};
+use smallvec::smallvec;
 use support::{Always, Collect, Local, Outside, accepted, event, log, offer, stage};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), future).await.unwrap()
@@ -270,7 +274,11 @@ impl Connect for Scripts {
 fn consumer(addresses: &[&str], window: Window) -> (StageHandle, mpsc::Receiver<Scripted>, Collect) {
     let sink = Collect::new(|_| accepted());
     let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
-    let mut config = stage("mid", vec![], &[], &Local::default(), role);
+    let (config, links) = scripted(stage("mid", vec![], &[], &Local::default(), role), addresses, window);
+    (spawn(config), links, sink)
+}
+
+fn scripted(mut config: StageConfig, addresses: &[&str], window: Window) -> (StageConfig, mpsc::Receiver<Scripted>) {
     let (opened, links) = mpsc::channel(16);
     config.upstreams = vec![UpstreamSpec {
         output: "in".into(),
@@ -280,7 +288,7 @@ fn consumer(addresses: &[&str], window: Window) -> (StageHandle, mpsc::Receiver<
         discover: Box::new(Always(addresses.iter().map(|name| Address((*name).into())).collect(), true)),
         connect: Arc::new(Scripts { opened, window }),
     }];
-    (spawn(config), links, sink)
+    (config, links)
 }
 
 #[tokio::test]
@@ -343,4 +351,93 @@ async fn a_window_of_nothing_is_no_link_and_is_tried_again() {
         soon(links.recv()).await.unwrap().given_up().await;
     }
     assert_eq!(stage.status().await.unwrap().links_out, 0);
+}
+
+const WINDOW: Window = Window { events: 4, bytes: 100 };
+
+#[tokio::test(start_paused = true)]
+async fn links_beyond_the_limit_wait_for_a_place_and_a_dead_one_keeps_its_own_until_all_it_brought_is_done() {
+    let sink = Collect::new(|_| None);
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let config = stage("mid", vec![], &[], &Local::default(), role);
+    let (mut config, mut links) = scripted(config, &["a", "b"], WINDOW);
+    config.limits.links_max = 1;
+    let _stage = spawn(config);
+    let mut first = links.recv().await.unwrap();
+    first.credit().await;
+    first.send([1]).await;
+    let wait = Duration::from_secs(8);
+    assert!(tokio::time::timeout(wait, links.recv()).await.is_err(), "a second link");
+    drop(first);
+    assert!(tokio::time::timeout(wait, links.recv()).await.is_err(), "the dead one has something unsettled");
+    sink.settler.settle(Receipt::for_test(0), Outcome::Accepted);
+    assert!(tokio::time::timeout(wait, links.recv()).await.is_ok(), "its place is free");
+}
+
+/// Waits for the test before each call returns; rejects "1".
+struct Gate(Arc<Semaphore>);
+
+impl Transform for Gate {
+    fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>> {
+        Box::pin(async move {
+            self.0.acquire().await.unwrap().forget();
+            let payload = event.payload.clone();
+            if payload == "1" {
+                return Ok(Verdict::Reject { reason: Reason::Invalid, text: "no".into() });
+            }
+            Ok(Verdict::Emit(smallvec![Emitted { payload }]))
+        })
+    }
+}
+
+/// What comes out of a transform's stage of deliveries 1 to 3 of one key and 4 of another, when 1 is rejected.
+async fn results_with_one_rejected(is_dead: bool) -> Vec<Bytes> {
+    let gate = Arc::new(Semaphore::new(0));
+    let role = Role::Transform(Arc::new(Gate(gate.clone())));
+    let mut config = stage("mid", vec![log("mid", &["out"])], &[], &Local::default(), role);
+    config.limits.timeout = Duration::from_secs(60);
+    let (config, mut links) = scripted(config, &["a"], WINDOW);
+    let stage = spawn(config);
+    let out = Subscribe { output: "mid".into(), group: "out".into(), ..wanted("out-0") };
+    let mut out = stage.subscribe(out).await.unwrap();
+    out.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut link = links.recv().await.unwrap();
+    link.credit().await;
+    let keyed = |number: u64, key: u64| {
+        let delivery = delivery(number);
+        Delivery { event: Event { key: Some(KeyHash(key)), ..delivery.event }, ..delivery }
+    };
+    let deliveries = vec![keyed(1, 7), keyed(2, 7), keyed(3, 7), keyed(4, 8)];
+    link.say(ToConsumer::Events { deliveries, backlog: 0, pressure: false }).await;
+    while stage.status().await.unwrap().inputs < 4 {
+        tokio::task::yield_now().await;
+    }
+    let _alive = if is_dead {
+        drop(link);
+        while stage.status().await.unwrap().links_out > 0 {
+            tokio::task::yield_now().await;
+        }
+        None
+    } else {
+        Some(link)
+    };
+    gate.add_permits(4);
+    let mut payloads = Vec::new();
+    for _ in 0..4 {
+        let next = tokio::time::timeout(Duration::from_secs(5), out.from_producer.recv()).await;
+        let Ok(Some(Ok(ToConsumer::Events { deliveries, .. }))) = next else { break };
+        payloads.extend(deliveries.into_iter().map(|delivery| delivery.event.payload));
+    }
+    payloads.sort();
+    payloads
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_on_a_dead_link_drops_what_of_its_key_came_behind_it() {
+    assert_eq!(results_with_one_rejected(true).await, [Bytes::from("4")], "the other key goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_on_a_live_link_drops_nothing() {
+    assert_eq!(results_with_one_rejected(false).await, [Bytes::from("2"), Bytes::from("3"), Bytes::from("4")]);
 }

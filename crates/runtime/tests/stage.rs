@@ -5,13 +5,18 @@
 mod support;
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use jaiminho_core::{Outcome, Reason};
-use jaiminho_runtime::{Answer, Emitted, Failure, Receipt, Refusal, Role, StageEnd, Verdict, spawn};
+use jaiminho_runtime::{
+    Answer, DeadLetter, DeadLetterSpec, Emitted, Failure, Receipt, Refusal, Role, StageEnd, StageHandle, Verdict, spawn,
+};
 use smallvec::smallvec;
 use support::{Collect, Convert, Local, Outside, accepted, copy, event, log, offer, pipeline, published, stage};
 
@@ -141,4 +146,89 @@ async fn a_sink_that_panics_gets_all_it_had_not_settled_again_in_order() {
     let (source, _rest, _) = pipeline(copy(), &sink);
     let answers = published(&source, (0..3).map(|n| event(n, Some(1))).collect()).await;
     assert_eq!(answers, vec![Answer::Settled(Outcome::Accepted); 3]);
+}
+
+#[tokio::test]
+async fn an_event_at_which_a_sink_always_panics_is_rejected_and_all_others_are_delivered() {
+    static PANICS: AtomicU32 = AtomicU32::new(0);
+    let sink = Collect::new(|event| {
+        if event.payload == "7" || event.payload == "40" {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+            panic!("poison");
+        }
+        accepted()
+    });
+    let (source, _rest, _) = pipeline(copy(), &sink);
+    let answers = published(&source, (0..60).map(|n| event(n, Some(u64::from(n % 3)))).collect()).await;
+    for (number, answer) in answers.iter().enumerate() {
+        match answer {
+            Answer::Settled(Outcome::Accepted) => assert!(number != 7 && number != 40),
+            Answer::Settled(Outcome::Rejected(rejection)) => {
+                assert_eq!(rejection.reason, Reason::Exhausted);
+                assert!(number == 7 || number == 40, "{number} is innocent");
+            }
+            Answer::Withdrawn | Answer::Unknown => panic!("{number}: {answer:?}"),
+        }
+    }
+    let panics = PANICS.load(Ordering::SeqCst);
+    assert!((10..=14).contains(&panics), "five times alone each, and a few times among others: {panics}");
+    let after = published(&source, vec![event(100, None)]).await;
+    assert_eq!(after, [Answer::Settled(Outcome::Accepted)]);
+}
+
+fn limited(event_bytes_max: u64, sink: &Collect, dead_letters: bool) -> (StageHandle, Vec<StageHandle>, Collect) {
+    let local = Local::default();
+    let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside)));
+    if dead_letters {
+        let make: DeadLetter = Arc::new(|event, rejection| Bytes::from(format!("{} {}", event.size(), rejection.text)));
+        config.dead_letter = Some(DeadLetterSpec { output: log("in.dead_letter", &["dead"]), make });
+    }
+    let source = spawn(config);
+    local.put("in", &source);
+    let mut config = stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone()));
+    config.limits.event_bytes_max = event_bytes_max;
+    let out = spawn(config);
+    let dead = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(dead.clone()), dead.settler.clone());
+    let from: &[&str] = if dead_letters { &["in.dead_letter"] } else { &[] };
+    (source, vec![out, spawn(stage("dead", vec![], from, &local, role))], dead)
+}
+
+#[tokio::test]
+async fn an_event_above_its_groups_limit_is_stored_as_the_producers_dead_letter() {
+    let sink = Collect::new(|_| accepted());
+    let (source, _rest, dead) = limited(3, &sink, true);
+    let answers = published(&source, vec![event(1, Some(1)), event(20_000, Some(1)), event(2, Some(1))]).await;
+    let Answer::Settled(Outcome::Rejected(rejection)) = &answers[1] else { panic!("{answers:?}") };
+    assert_eq!((rejection.reason, rejection.stored), (Reason::TooLarge, true));
+    assert_eq!(dead.payloads(), [Bytes::from("5 event of 5 bytes; group out takes at most 3")]);
+    assert_eq!(sink.payloads(), [Bytes::from("1"), Bytes::from("2")]);
+}
+
+#[tokio::test]
+async fn a_source_without_dead_letters_answers_for_an_event_above_its_groups_limit() {
+    let sink = Collect::new(|_| accepted());
+    let (source, _rest, _) = limited(3, &sink, false);
+    let answers = published(&source, vec![event(20_000, None)]).await;
+    let Answer::Settled(Outcome::Rejected(rejection)) = &answers[0] else { panic!("{answers:?}") };
+    assert_eq!((rejection.reason, rejection.stored), (Reason::TooLarge, false));
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_itself_too_large_is_final() {
+    let local = Local::default();
+    let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside)));
+    let make: DeadLetter = Arc::new(|event, _| Bytes::from(vec![b'x'; event.payload.len() * 2]));
+    config.dead_letter = Some(DeadLetterSpec { output: log("in.dead_letter", &["out"]), make });
+    let source = spawn(config);
+    local.put("in", &source);
+    let sink = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let mut config = stage("out", vec![], &["in", "in.dead_letter"], &local, role);
+    config.limits.event_bytes_max = 3;
+    let _out = spawn(config);
+    let answers = published(&source, vec![event(20_000, None)]).await;
+    let Answer::Settled(Outcome::Rejected(rejection)) = &answers[0] else { panic!("{answers:?}") };
+    assert_eq!((rejection.reason, rejection.stored), (Reason::TooLarge, false));
+    assert_eq!(sink.payloads(), Vec::<Bytes>::new());
 }

@@ -109,10 +109,22 @@ pub enum Signal {
 pub struct Settlement {
     /// The input that it was pushed for.
     pub input: crate::InputId,
-    /// The worst of its groups.
+    /// The worst that its groups' members said.
     pub outcome: Outcome,
     /// Its place in the log.
     pub offset: Offset,
+    /// The log itself rejected it for a group: the caller, and nobody else, stores it as a dead letter, and counts the
+    /// rejection into the input's outcome.
+    pub refused: Option<Box<Refused>>,
+}
+
+/// An event that was too large for a group, and was sent to none of its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// As it was pushed.
+    pub event: crate::Event,
+    /// Why; not stored.
+    pub rejection: crate::Rejection,
 }
 
 /// What waits in each required group: for admission and metrics.

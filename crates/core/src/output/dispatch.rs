@@ -6,7 +6,7 @@
 
 use super::entries::{NONE, Place};
 use super::group::{Group, Shared};
-use crate::message::{Outcome, Reason, Rejection};
+use crate::message::{Reason, Rejection};
 use crate::time::Time;
 
 impl Group {
@@ -140,7 +140,7 @@ impl Group {
             entry.link = NONE;
             let text = format!("event of {size} bytes; group {} takes at most {}", self.name, self.event_bytes_max);
             let rejection = Rejection { reason: Reason::TooLarge, text: cut(text), stored: false };
-            self.finish(shared, offset, Outcome::Rejected(Box::new(rejection)));
+            self.refuse(shared, offset, rejection);
             return;
         }
         entry.place = Place::Assigned;

@@ -7,7 +7,7 @@ use super::entries::{Entries, NONE, Place};
 use super::keyed::{Keyed, Move};
 use super::link::Links;
 use super::log::Log;
-use crate::message::{GroupKind, Outcome};
+use crate::message::{GroupKind, Outcome, Rejection};
 use crate::time::Time;
 
 /// What groups share: the log that they read, the links of all of them.
@@ -90,6 +90,15 @@ impl Group {
         self.entries.finish(offset, Place::Settled);
         match self.kind {
             GroupKind::Required => shared.log.settle(offset, outcome),
+            GroupKind::Attached | GroupKind::Tap => shared.log.let_go(offset),
+        }
+    }
+
+    /// An entry that is in no list and on no link is too large for this group.
+    pub(crate) fn refuse(&mut self, shared: &mut Shared, offset: u64, rejection: Rejection) {
+        self.entries.finish(offset, Place::Settled);
+        match self.kind {
+            GroupKind::Required => shared.log.refuse(offset, rejection),
             GroupKind::Attached | GroupKind::Tap => shared.log.let_go(offset),
         }
     }

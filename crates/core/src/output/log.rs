@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use super::api::{KeyShare, Offset, PARTITIONS, Settlement};
+use super::api::{KeyShare, Offset, PARTITIONS, Refused, Settlement};
 use crate::event::{Event, KeyHash};
 use crate::inputs::InputId;
 use crate::message::{Outcome, Rejection};
@@ -38,6 +38,8 @@ pub(crate) struct Held {
     position: u64,
     /// The worst rejection so far.
     rejection: Option<Box<Rejection>>,
+    /// It is too large for some group: why.
+    refused: Option<Box<Rejection>>,
     /// Required groups that have not settled it.
     unsettled: u32,
     /// Groups that have not settled it. Freed at 0.
@@ -95,6 +97,7 @@ impl Log {
             pushed: now,
             position: self.pushed_bytes,
             rejection: None,
+            refused: None,
             unsettled: required,
             holders: required + attached,
             sent: false,
@@ -102,6 +105,14 @@ impl Log {
         self.slots.push_back(key as u32);
         self.pushed_bytes += size;
         offset
+    }
+
+    /// One required group can't be sent an entry; the first one's reason counts.
+    pub(crate) fn refuse(&mut self, offset: u64, rejection: Rejection) {
+        if let Some(held) = self.find_mut(offset) {
+            held.refused.get_or_insert_with(|| Box::new(rejection));
+        }
+        self.settle(offset, Outcome::Accepted);
     }
 
     /// One required group has settled an entry.
@@ -118,9 +129,12 @@ impl Log {
         held.unsettled -= 1;
         if held.unsettled == 0 {
             let outcome = held.rejection.take().map_or(Outcome::Accepted, Outcome::Rejected);
+            let event = &held.event;
+            let refused = |rejection: Box<Rejection>| Box::new(Refused { event: event.clone(), rejection: *rejection });
+            let refused = held.refused.take().map(refused);
             let input = held.input;
             self.unsettled -= 1;
-            self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset) });
+            self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });
         }
         self.let_go(offset);
     }

@@ -29,8 +29,8 @@ mod subscribe;
 use slab::Slab;
 
 pub use api::{
-    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, RequiredGroup,
-    Settlement, Signal, Waiting,
+    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, Refused,
+    RequiredGroup, Settlement, Signal, Waiting,
 };
 use group::{Group, Shared};
 use link::Links;
@@ -141,7 +141,8 @@ impl Output {
     }
 
     /// Assigns waiting entries to links with credit: afterwards each member is without credit, or nothing waits that it may
-    /// have. An entry that is larger than its group's smallest `event_bytes_max` is rejected for that group instead.
+    /// have. An entry that is larger than its group's smallest `event_bytes_max` is rejected for that group instead:
+    /// its settlement says so.
     pub fn dispatch(&mut self, now: Time) {
         for (_, group) in &mut self.groups {
             group.dispatch(now, &mut self.shared);

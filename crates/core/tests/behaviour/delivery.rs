@@ -91,8 +91,11 @@ fn an_event_above_the_smallest_limit_of_a_groups_members_is_rejected_for_that_gr
     assert_eq!(bench.offsets(archive), [0, 1]);
     bench.accept(archive, 1, 2);
     let settled = bench.settled();
-    assert!(matches!(&settled[..], [only] if only.offset.0 == 0
-        && matches!(&only.outcome, Outcome::Rejected(rejection) if rejection.reason == Reason::TooLarge && !rejection.stored)));
+    let [only] = &settled[..] else { panic!("{settled:?}") };
+    let refused = only.refused.as_ref().unwrap();
+    assert_eq!((only.offset.0, &only.outcome), (0, &Outcome::Accepted), "the archive has it");
+    assert_eq!((refused.event.size(), refused.rejection.reason), (101, Reason::TooLarge));
+    assert!(!refused.rejection.stored, "that is the caller's to do");
     bench.close(small);
     bench.push_sized(None, 101);
     assert_eq!(bench.offsets(large), [2], "the small one's limit went with it");

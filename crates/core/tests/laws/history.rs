@@ -136,7 +136,7 @@ impl History {
             self.signal(id, signal);
         }
         while let Some(settlement) = self.output.poll_settled() {
-            self.reached.rejected |= settlement.outcome != Outcome::Accepted;
+            self.reached.rejected |= settlement.outcome != Outcome::Accepted || settlement.refused.is_some();
             self.model.report(&settlement);
             let body = self.model.entries[settlement.offset.0 as usize].body;
             if let Some((value, outcome)) = self.inputs.output_settled(settlement.input, settlement.outcome) {

@@ -238,7 +238,7 @@ impl Model {
         entry.state = State::Reported;
         assert_eq!(settlement.input, self.bodies[entry.body].input);
         let size = entry.event.size();
-        let mut worst = Outcome::Accepted;
+        let (mut worst, mut refused) = (Outcome::Accepted, false);
         for index in 0..self.groups.len() {
             let group = &self.groups[index];
             if group.kind != GroupKind::Required {
@@ -251,13 +251,15 @@ impl Model {
                     "{offset} is reported, but {} has not settled it",
                     group.name
                 );
-                too_large()
+                refused = true;
+                Outcome::Accepted
             });
             worst = worst.worst(outcome);
             self.close_copy(index, offset);
             self.groups[index].copies.remove(&offset);
         }
         assert_eq!(rank(&settlement.outcome), rank(&worst), "outcome of {offset}");
+        assert_eq!(settlement.refused.is_some(), refused, "{offset} is rejected by the log");
     }
 
     /// What all required groups have settled is reported at once.
@@ -270,11 +272,6 @@ impl Model {
             );
         }
     }
-}
-
-fn too_large() -> Outcome {
-    let reason = jaiminho_core::Reason::TooLarge;
-    Outcome::Rejected(Box::new(jaiminho_core::Rejection { reason, text: String::new(), stored: false }))
 }
 
 pub(crate) fn rank(outcome: &Outcome) -> u8 {

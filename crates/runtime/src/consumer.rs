@@ -188,3 +188,31 @@ impl Upstreams {
         self.open.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jaiminho_core::Instance;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[test]
+    fn an_end_that_names_another_delivery_than_the_last_one_is_a_violation() {
+        let (mut upstreams, link) = (Upstreams::default(), UpstreamLink(1));
+        let subscribed = Subscribed {
+            version: 1,
+            window: Window { events: 4, bytes: 100 },
+            link_id: 1,
+            instance: Instance { name: "in-0".into(), incarnation: 1 },
+            partition_count: 4_096,
+            hash_version: 1,
+            heartbeat_ms: 2_000,
+        };
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        upstreams.opened(link, Address("in".into()), &subscribed, 2, mpsc::channel(1).0, place);
+        assert!(matches!(upstreams.ended(link, 1), Err(LinkError::Violation(_))), "delivery 1 never came");
+        assert_eq!(upstreams.ended(link, 0), Ok(()));
+    }
+}

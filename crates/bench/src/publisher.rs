@@ -82,7 +82,8 @@ pub async fn ours(job: &PublishJob) -> Result<f64, BenchError> {
     let links = InProcess::new();
     links.register(PRODUCER, Arc::new(producer.clone()));
     let settler = Settler::default();
-    let sink = KafkaSink::new(&config(job), settler.clone()).map_err(|error| BenchError::Kafka(error.to_string()))?;
+    let sink =
+        KafkaSink::new(&config(job), "bench", settler.clone()).map_err(|error| BenchError::Kafka(error.to_string()))?;
     let role = Role::Sink(Box::new(sink), settler);
     let consumer = spawn(stages::consumer(CONSUMER, role, WINDOW, InProcess::address(PRODUCER), Arc::new(links)));
     let source = producer.source();

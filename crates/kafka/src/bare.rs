@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::{ConfigError, SinkConfig, client_config};
-use crate::producer::{config_error, native};
+use crate::producer::{config_error, log, native};
 
 /// Records between two looks at delivery reports.
 const POLL_EVERY: usize = 1_000;
@@ -35,7 +35,11 @@ pub struct BareRun {
 #[derive(Default)]
 struct Delivered(AtomicU64);
 
-impl ClientContext for Delivered {}
+impl ClientContext for Delivered {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+}
 
 impl ProducerContext for Delivered {
     type DeliveryOpaque = ();

@@ -12,6 +12,9 @@ use clap_complete::Shell;
 pub(crate) use self::bench::{Bench, BenchCommand, BenchLink, BenchPipeline, BenchSide, Role};
 use crate::config::Overrides;
 
+/// What is logged when nothing is said.
+pub(crate) const LOG_LEVEL_DEFAULT: &str = "info";
+
 /// Version and commit.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("JAIMINHO_COMMIT"), ")");
 
@@ -57,7 +60,7 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// error, warn, info, debug or trace; or a filter, as info,jaiminho_link=debug.
-    #[arg(long, global = true, env = "JAIMINHO_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    #[arg(long, global = true, env = "JAIMINHO_LOG_LEVEL", default_value = LOG_LEVEL_DEFAULT, value_name = "LEVEL")]
     pub(crate) log_level: String,
 }
 

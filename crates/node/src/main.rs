@@ -41,8 +41,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
-    init_logging(&cli.global.log_level, Format::Auto).map_err(Failure::usage)?;
     let global = &cli.global;
+    let log_level = match &cli.command {
+        // Stages of its own come and go with each run: that would bury the progress.
+        Command::Bench(_) if global.log_level == cli::LOG_LEVEL_DEFAULT => "warn",
+        _ => &global.log_level,
+    };
+    init_logging(log_level, Format::Auto).map_err(Failure::usage)?;
     match &cli.command {
         Command::Up(up) => commands::up::run(global, up),
         Command::Stage(stage) => commands::stage::run(global, stage),

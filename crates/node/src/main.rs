@@ -42,11 +42,9 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     let global = &cli.global;
-    let log_level = match &cli.command {
-        // Stages of its own come and go with each run: that would bury the progress.
-        Command::Bench(_) if global.log_level == cli::LOG_LEVEL_DEFAULT => "warn",
-        _ => &global.log_level,
-    };
+    let is_default = global.log_level == cli::LOG_LEVEL_DEFAULT;
+    // Stages of a benchmark's own come and go with each run: that would bury the progress.
+    let log_level = if is_default && matches!(cli.command, Command::Bench(_)) { "warn" } else { &global.log_level };
     init_logging(log_level, Format::Auto).map_err(Failure::usage)?;
     match &cli.command {
         Command::Up(up) => commands::up::run(global, up),

@@ -141,7 +141,7 @@ pub fn check_json(text: &[u8]) -> Result<(), EventError> {
     deserializer.end().map_err(|error| at(&error, text))
 }
 
-/// serde's line and column as a byte.
+/// serde's line and column as a byte: that of the last character read. Column 0 is the end of the line before.
 fn at(error: &serde_json::Error, text: &[u8]) -> EventError {
     let line_start = match error.line() {
         0 | 1 => 0,
@@ -155,7 +155,7 @@ fn at(error: &serde_json::Error, text: &[u8]) -> EventError {
             format!("not JSON: {message}")
         }
     };
-    EventError::at((line_start + error.column().saturating_sub(1)).min(text.len()), problem)
+    EventError::at((line_start + error.column()).saturating_sub(1).min(text.len()), problem)
 }
 
 /// A member's value, other than `data`'s.

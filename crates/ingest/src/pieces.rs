@@ -65,7 +65,7 @@ pub(crate) fn byte_of(text: &[u8], error: &serde_json::Error) -> usize {
         0 | 1 => 0,
         line => memchr::memchr_iter(b'\n', text).nth(line - 2).map_or(0, |at| at + 1),
     };
-    (line_start + error.column().saturating_sub(1)).min(text.len())
+    (line_start + error.column()).saturating_sub(1).min(text.len())
 }
 
 fn piece<'a>(body: &'a str, text: &'a str) -> Piece<'a> {

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::BenchError;
-use futures_util::future::{BoxFuture, FutureExt};
 use jaiminho_core::{Dispatch, GroupKind, Instance, Outcome, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::Fixed;
 use jaiminho_runtime::{
-    Acknowledge, Address, Answer, Connect, NewEvent, Offer, OutputSpec, Pending, Role, Source, SourceError,
-    SourceHandle, StageConfig, StageLimits, UpstreamSpec,
+    Acknowledge, Address, Answer, Connect, NewEvent, Offer, OutputSpec, Outside, Pending, Role, SourceHandle,
+    StageConfig, StageLimits, UpstreamSpec,
 };
 
 /// Names of pipeline and stages.
@@ -22,19 +21,6 @@ const SPAN_FACTOR: u64 = 16;
 /// Where a source's events come from: at most so many of them, none at the end.
 pub(crate) trait Feed: Send + 'static {
     fn next(&mut self, events_max: usize) -> impl Future<Output = Vec<NewEvent>> + Send;
-}
-
-/// The events come through the handle's door.
-struct Outside;
-
-impl Source for Outside {
-    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
-        async move {
-            handle.draining().await;
-            Ok(())
-        }
-        .boxed()
-    }
 }
 
 /// Offers all events as fast as it can, with so many unsettled at most, and waits for their answers: how many were

@@ -21,7 +21,6 @@ pub struct SinkConfig {
     /// Template of the topic's name. An event without one of its fields is rejected.
     pub topic: String,
     /// Most topics that events may name: a client chooses them. More are rejected.
-    /// Most topics that events may name: a client chooses them. More are rejected.
     #[schemars(range(min = 1))]
     #[serde(default = "default_topics_max")]
     pub topics_max: usize,

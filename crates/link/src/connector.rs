@@ -153,8 +153,7 @@ impl Connector {
 
     fn endpoint(&self, address: &Address, subscribe: &Subscribe) -> Result<Endpoint, Box<dyn Error + Send + Sync>> {
         let scheme = if self.config.tls.is_some() { "https" } else { "http" };
-        let window = subscribe.window.bytes.saturating_mul(2).clamp(HTTP_WINDOW_BYTES_MIN, HTTP_WINDOW_BYTES_MAX);
-        let window = u32::try_from(window)?;
+        let window = http_window_bytes(subscribe.window.bytes);
         let endpoint = Endpoint::from_shared(format!("{scheme}://{}", address.0))?
             .initial_stream_window_size(window)
             .initial_connection_window_size(window)
@@ -166,6 +165,11 @@ impl Connector {
         let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         Ok(endpoint.tls_config(tls.client(&host)?)?)
     }
+}
+
+/// HTTP/2's window on a link of this window in bytes: twice as much, from 1 MiB to 64 MiB.
+pub fn http_window_bytes(window_bytes: u64) -> u32 {
+    window_bytes.saturating_mul(2).clamp(HTTP_WINDOW_BYTES_MIN, HTTP_WINDOW_BYTES_MAX) as u32
 }
 
 impl Connect for Connector {

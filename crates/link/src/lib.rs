@@ -18,8 +18,8 @@ mod server;
 mod service;
 mod tls;
 
-pub use connector::{Connector, ConnectorConfig};
+pub use connector::{Connector, ConnectorConfig, http_window_bytes};
 pub use health::Health;
 pub use in_process::InProcess;
-pub use server::{ServeError, Server, ServerConfig};
+pub use server::{HTTP_FRAME_BYTES, ServeError, Server, ServerConfig};
 pub use tls::{Tls, TlsError};

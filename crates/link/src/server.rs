@@ -20,7 +20,7 @@ use crate::service::{self, StageService};
 use crate::tls::{Tls, TlsError};
 
 /// HTTP/2 frames of up to this size: a usual frame of events goes as one.
-pub(crate) const HTTP_FRAME_BYTES: u32 = 256 * 1024;
+pub const HTTP_FRAME_BYTES: u32 = 256 * 1024;
 /// After a failed `accept` (out of file descriptors): trying at once again would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// One connection carries one link, and perhaps a few probes.

@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::stream::{self, Stream};
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use jaiminho_core::LinkError;
@@ -16,7 +16,7 @@ use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_proto::v1::{self, consumer_message::Message};
 use jaiminho_proto::{encode_subscribe, link_error};
 use jaiminho_runtime::LinkHalf;
-use support::{ProducerHalf, Rig, check, soon, subscribe};
+use support::{ProducerHalf, Rig, check, end_of, soon, subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
@@ -83,23 +83,6 @@ impl Town {
         }
         let trailers = soon(body.trailers()).await.ok().flatten();
         header.or_else(|| trailers?.get("grpc-status").cloned())?.to_str().unwrap().parse().ok()
-    }
-}
-
-async fn end_of(
-    mut client: StageClient<tonic::transport::Channel>,
-    said: impl Stream<Item = v1::ConsumerMessage> + Send + 'static,
-) -> Status {
-    let mut incoming = match client.subscribe(said.chain(stream::pending())).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return status,
-    };
-    loop {
-        match incoming.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Status::ok(""),
-            Err(status) => return status,
-        }
     }
 }
 

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream;
 use jaiminho_core::{
     Credit, Dispatch, Instance, LinkError, OutputConfig, RequiredGroup, Subscribe, ToConsumer, ToProducer, Window,
 };
@@ -18,27 +17,14 @@ use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_proto::v1::{self, consumer_message::Message};
 use jaiminho_proto::{encode_subscribe, encode_to_producer, link_error};
 use jaiminho_runtime::{
-    Acknowledge, Address, Connect, NewEvent, Offer, OutputSpec, Role, Source, SourceError, SourceHandle, StageConfig,
-    StageHandle, StageLimits, spawn,
+    Acknowledge, Address, Connect, NewEvent, Offer, OutputSpec, Outside, Role, StageConfig, StageHandle, StageLimits,
+    spawn,
 };
-use support::{soon, subscribe};
+use support::{end_of, soon, subscribe};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
-
-/// Events come through the handle's door.
-struct Outside;
-
-impl Source for Outside {
-    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
-        async move {
-            handle.draining().await;
-            Ok(())
-        }
-        .boxed()
-    }
-}
 
 fn ingest() -> StageHandle {
     let required = |name: &str| RequiredGroup { name: name.into(), dispatch: Dispatch::Keyed };
@@ -74,18 +60,8 @@ async fn serve(stage: &StageHandle) -> Address {
 
 /// Says this after `Subscribe`, and returns the status that the call ends with.
 async fn status_of(address: &Address, said: Vec<v1::ConsumerMessage>) -> Status {
-    let mut client = StageClient::connect(format!("http://{}", address.0)).await.unwrap();
-    let mut incoming = match client.subscribe(stream::iter(said).chain(stream::pending())).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return status,
-    };
-    loop {
-        match incoming.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return Status::ok(""),
-            Err(status) => return status,
-        }
-    }
+    let client = StageClient::connect(format!("http://{}", address.0)).await.unwrap();
+    end_of(client, stream::iter(said)).await
 }
 
 fn credit(events: u64, bytes: u64) -> Vec<v1::ConsumerMessage> {

@@ -1,6 +1,8 @@
-//! Standard output. A reader that leaves (`jaiminho tail | head`) is no error.
+//! Standard output, and progress beside it. A reader that leaves (`jaiminho tail | head`) is no error.
 
 use std::io::{self, ErrorKind, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::Failure;
 
@@ -31,4 +33,12 @@ pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A progress bar drawn by a template of indicatif's.
+pub(crate) fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }

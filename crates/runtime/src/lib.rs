@@ -22,7 +22,7 @@ pub use config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, Stag
 pub use handle::{StageEnd, StageHandle, StageStatus};
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
 pub use sink::Settler;
-pub use source::{Offer, Pending, SourceHandle};
+pub use source::{Offer, Outside, Pending, SourceHandle};
 #[doc(hidden)]
 pub use source::{TestDesk, TestOffer};
 pub use stage::{

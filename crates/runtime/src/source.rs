@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::{Acknowledge, Answer, NewEvent, Refusal};
+use crate::stage::{Acknowledge, Answer, NewEvent, Refusal, Source, SourceError};
 
 /// A body of events, taken whole or not at all.
 #[derive(Debug)]
@@ -16,6 +17,19 @@ pub struct Offer {
     pub deadline: Option<Duration>,
     /// What the answer means.
     pub acknowledge: Acknowledge,
+}
+
+/// A source without events of its own: they are offered from outside, through [`StageHandle::source`](crate::StageHandle::source).
+#[derive(Clone, Copy, Debug)]
+pub struct Outside;
+
+impl Source for Outside {
+    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            handle.draining().await;
+            Ok(())
+        })
+    }
 }
 
 /// Cheap to clone.

@@ -356,9 +356,10 @@ impl Task {
             self.place();
             let now = self.clock.now;
             // The log may reject what is too large: there must be room for the dead letter.
-            let is_stuck = self.dead_letter.as_ref().is_some_and(|(dead, _)| self.logs[*dead].output.is_full());
+            let dead = self.dead_letter_log();
+            let is_stuck = dead.is_some_and(|dead| self.logs[dead].output.is_full());
             for (index, log) in self.logs.iter_mut().enumerate() {
-                if !is_stuck || self.dead_letter.as_ref().is_some_and(|(dead, _)| *dead == index) {
+                if !is_stuck || dead == Some(index) {
                     log.output.dispatch(now);
                 }
             }
@@ -438,6 +439,10 @@ impl Task {
         }
     }
 
+    fn dead_letter_log(&self) -> Option<usize> {
+        self.dead_letter.as_ref().map(|(index, _)| *index)
+    }
+
     fn seal(&mut self, input: InputId) {
         if let Some((tag, outcome)) = self.inputs.seal(input) {
             self.answer(tag, outcome);
@@ -448,7 +453,7 @@ impl Task {
     fn settle(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.logs.len() {
-            let is_dead_letter = self.dead_letter.as_ref().is_some_and(|(dead, _)| *dead == index);
+            let is_dead_letter = self.dead_letter_log() == Some(index);
             while let Some(settlement) = self.logs.get_mut(index).and_then(|log| log.output.poll_settled()) {
                 any = true;
                 let input = settlement.input;

@@ -13,11 +13,11 @@ use jaiminho_core::{
     Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window,
 };
 use jaiminho_runtime::{
-    Address, Connect, Emitted, Failure, LinkHalf, Pending, Receipt, Role, Serve as _, StageConfig, StageHandle,
-    Transform, UpstreamSpec, Verdict, spawn,
+    Address, Connect, Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _, StageConfig,
+    StageHandle, Transform, UpstreamSpec, Verdict, spawn,
 };
 use smallvec::smallvec;
-use support::{Always, Collect, Local, Outside, accepted, event, log, offer, stage};
+use support::{Always, Collect, Local, accepted, event, log, offer, stage};
 use tokio::sync::{Semaphore, mpsc};
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {

@@ -15,10 +15,11 @@ use std::{
 use bytes::Bytes;
 use jaiminho_core::{Outcome, Reason};
 use jaiminho_runtime::{
-    Answer, DeadLetter, DeadLetterSpec, Emitted, Failure, Receipt, Refusal, Role, StageEnd, StageHandle, Verdict, spawn,
+    Answer, DeadLetter, DeadLetterSpec, Emitted, Failure, Outside, Receipt, Refusal, Role, StageEnd, StageHandle,
+    Verdict, spawn,
 };
 use smallvec::smallvec;
-use support::{Collect, Convert, Local, Outside, accepted, copy, event, log, offer, pipeline, published, stage};
+use support::{Collect, Convert, Local, accepted, copy, event, log, offer, pipeline, published, stage};
 
 #[tokio::test]
 async fn a_body_is_answered_when_the_sink_has_settled_all_of_it() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use jaiminho_link::{HTTP_FRAME_BYTES, http_window_bytes};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -29,10 +30,7 @@ mod generated {
     tonic::include_proto!("jaiminho.bench");
 }
 
-/// As our links have them.
-const HTTP_FRAME_BYTES: u32 = 256 * 1024;
-const HTTP_WINDOW_BYTES_MIN: u64 = 1024 * 1024;
-const HTTP_WINDOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// As our links have it.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// Serves one stream.
@@ -113,8 +111,7 @@ pub(crate) async fn produce(
 /// Takes the stream to its end.
 pub(crate) async fn consume(job: &Job, address: SocketAddr) -> Result<Arrived, BenchError> {
     let stream_error = |status: Status| BenchError::Stream(status.to_string());
-    let window = job.window.saturating_mul(job.size as u64).saturating_mul(2);
-    let window = window.clamp(HTTP_WINDOW_BYTES_MIN, HTTP_WINDOW_BYTES_MAX) as u32;
+    let window = http_window_bytes(job.window.saturating_mul(job.size as u64));
     let channel = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| BenchError::Stream(error.to_string()))?
         .initial_stream_window_size(window)

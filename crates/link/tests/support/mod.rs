@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, ready};
+use futures_util::stream::{self, Stream, StreamExt};
 use jaiminho_core::{
     Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Subscribe, Subscribed, ToConsumer,
     ToProducer, Window,
 };
 use jaiminho_link::{Connector, ConnectorConfig, InProcess, Server, ServerConfig};
+use jaiminho_proto::v1::{self, stage_client::StageClient};
 use jaiminho_runtime::{Address, Connect, LinkHalf, Serve};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 
 /// What is to happen, happens within this time.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -166,4 +169,22 @@ pub(crate) fn frame(first: u64, count: u64) -> ToConsumer {
 pub(crate) fn usual_frame(number: u64) -> ToConsumer {
     let delivery = Delivery { number, event: event(number, Bytes::from(vec![b'x'; 128 << 10])) };
     ToConsumer::Events { deliveries: vec![delivery], backlog: 0, pressure: false }
+}
+
+/// Says this, then waits; returns the status that the call ends with.
+pub(crate) async fn end_of(
+    mut client: StageClient<tonic::transport::Channel>,
+    said: impl Stream<Item = v1::ConsumerMessage> + Send + 'static,
+) -> Status {
+    let mut incoming = match client.subscribe(said.chain(stream::pending())).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status,
+    };
+    loop {
+        match incoming.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Status::ok(""),
+            Err(status) => return status,
+        }
+    }
 }

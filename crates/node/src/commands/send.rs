@@ -6,7 +6,7 @@ mod client;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -142,10 +142,7 @@ fn progress(global: &Global, count: Option<u64>) -> ProgressBar {
         }
         None => (ProgressBar::new_spinner(), "{spinner} {human_pos} events  {per_sec}  {msg}"),
     };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    output::styled(bar, template)
 }
 
 fn summary(global: &Global, tally: &Tally, took: Duration) -> Result<(), Failure> {

@@ -15,8 +15,8 @@ use jaiminho_core::{
 };
 use jaiminho_runtime::{
     Acknowledge, Address, Answer, Connect, DeadLetterSpec, Discover, Emitted, Failure, LinkHalf, NewEvent, Offer,
-    OutputSpec, Receipt, Role, Serve as _, Settler, Sink, Source, SourceError, SourceHandle, StageConfig, StageHandle,
-    StageLimits, Transform, UpstreamSpec, Verdict, spawn,
+    OutputSpec, Outside, Receipt, Role, Serve as _, Settler, Sink, StageConfig, StageHandle, StageLimits, Transform,
+    UpstreamSpec, Verdict, spawn,
 };
 use smallvec::smallvec;
 
@@ -47,18 +47,6 @@ impl Connect for Local {
                 Some(handle) => handle.subscribe(subscribe).await,
                 None => Err(LinkError::Unavailable("not there".into())),
             }
-        })
-    }
-}
-
-/// A source that only waits: events come through the handle's door.
-pub(crate) struct Outside;
-
-impl Source for Outside {
-    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
-        Box::pin(async move {
-            handle.draining().await;
-            Ok(())
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar};
 use jaiminho_bench::stats::{Figure, Goal};
 use serde_json::{Value, json};
 
@@ -24,10 +24,7 @@ impl Progress {
         }
         let bar = ProgressBar::new(steps);
         bar.enable_steady_tick(TICK);
-        Self(match ProgressStyle::with_template("{bar:30} {pos}/{len}  {elapsed}  {msg}") {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        })
+        Self(output::styled(bar, "{bar:30} {pos}/{len}  {elapsed}  {msg}"))
     }
 
     /// What is being measured now.
@@ -87,24 +84,12 @@ fn rows(figures: &[Figure]) -> Vec<Vec<String>> {
 /// Three digits, or all before the point.
 fn number(value: f64) -> String {
     match value.abs() {
-        size if size >= 1_000.0 => grouped(value),
+        size if size >= 1_000.0 => HumanCount(value.round() as u64).to_string(),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
-}
-
-fn grouped(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut text = String::from(if value < 0.0 { "-" } else { "" });
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

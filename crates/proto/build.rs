@@ -11,6 +11,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["jaiminho/v1/stage.proto"], [&root])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("jaiminho.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").codec_path("crate::codec::ExactCodec").compile_fds(descriptors)?;
     Ok(())
 }

@@ -12,8 +12,8 @@ pub use event::{EVENT_OVERHEAD_BYTES, Event, KeyHash, Origin, TraceContext};
 pub use inputs::{InputId, Inputs};
 pub use intake::Intake;
 pub use message::{
-    Credit, Delivery, Disposition, EndReason, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled,
-    Subscribe, Subscribed, ToConsumer, ToProducer, Window,
+    Credit, Delivery, Disposition, EndReason, FRAME_BYTES, GroupKind, Instance, LinkError, Outcome, Reason, Rejection,
+    Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window, frame_bytes_max,
 };
 pub use output::{
     Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS, Refused,

@@ -49,6 +49,14 @@ pub struct Subscribe {
     pub frame_bytes_max: u64,
 }
 
+/// Frames are filled with what is ready, up to about so many payload bytes; one event may overshoot.
+pub const FRAME_BYTES: u64 = 128 << 10;
+
+/// Largest frame, encoded, of a consumer whose largest event has `event_bytes_max`: a filled one, and that event.
+pub const fn frame_bytes_max(event_bytes_max: u64) -> u64 {
+    event_bytes_max.saturating_add(FRAME_BYTES)
+}
+
 /// The producer's answer to `Subscribe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribed {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use hyper_util::rt::TokioIo;
-use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer};
+use jaiminho_core::{FRAME_BYTES, LinkError, Subscribe, Subscribed, ToConsumer};
 use jaiminho_proto::FRAME_BYTES_MAX;
 use jaiminho_proto::v1::ProducerMessage;
 use jaiminho_proto::v1::stage_client::StageClient;
@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::allowance::{Allowance, Granted};
 use crate::connection::Connection;
 use crate::incoming;
 use crate::outgoing::ToProducerStream;
@@ -28,8 +29,8 @@ use crate::tls::Tls;
 /// Messages that wait between a stage and the network. Frames in memory are bounded by the link's credit besides.
 const FROM_PRODUCER_MAX: usize = 8;
 const TO_PRODUCER_MAX: usize = 64;
-/// HTTP/2 flow control must not be what holds a link back: twice its window, within these bounds.
-const HTTP_WINDOW_BYTES_MIN: u64 = 1024 * 1024;
+/// HTTP/2 flow control must not be what holds a link back: its window, and a frame's columns, within these bounds.
+const HTTP_WINDOW_BYTES_MIN: u64 = 256 * 1024;
 const HTTP_WINDOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long the last messages of a dropped link may take to leave, and its connection to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
@@ -97,7 +98,8 @@ impl Connector {
 
         let (to_producer, outgoing) = mpsc::channel(TO_PRODUCER_MAX);
         let (end, sent) = (CancellationToken::new(), CancellationToken::new());
-        let outgoing = ToProducerStream::new(&subscribe, outgoing, end.clone(), sent.clone());
+        let granted = Granted::default();
+        let outgoing = ToProducerStream::new(&subscribe, outgoing, end.clone(), sent.clone(), granted.clone());
         let deadline = self.config.subscribed_deadline;
         let answered = timeout(deadline, answer(client.clone(), outgoing)).await.unwrap_or_else(|_| {
             Err(LinkError::Unavailable(format!("{}: no Subscribed within {} ms", address.0, deadline.as_millis())))
@@ -105,7 +107,8 @@ impl Connector {
         let (subscribed, incoming) = answered.map_err(|error| self.no_answer(address, error))?;
 
         let (to_stage, from_producer) = mpsc::channel(FROM_PRODUCER_MAX);
-        let pump = Pump { client, incoming, to_stage, end, sent, life };
+        let allowance = Allowance::of(granted);
+        let pump = Pump { client, incoming, allowance, to_stage, end, sent, life };
         self.tasks.spawn(pump.run());
         Ok(LinkHalf { subscribed, to_producer, from_producer })
     }
@@ -167,9 +170,9 @@ impl Connector {
     }
 }
 
-/// HTTP/2's window on a link of this window in bytes: twice as much, from 1 MiB to 64 MiB.
+/// HTTP/2's window on a link of this window in bytes: 128 KiB more, from 256 KiB to 64 MiB.
 pub fn http_window_bytes(window_bytes: u64) -> u32 {
-    window_bytes.saturating_mul(2).clamp(HTTP_WINDOW_BYTES_MIN, HTTP_WINDOW_BYTES_MAX) as u32
+    window_bytes.saturating_add(FRAME_BYTES).clamp(HTTP_WINDOW_BYTES_MIN, HTTP_WINDOW_BYTES_MAX) as u32
 }
 
 impl Connect for Connector {
@@ -194,6 +197,7 @@ struct Pump {
     /// Kept: without it the connection would begin to close.
     client: StageClient<Channel>,
     incoming: Streaming<ProducerMessage>,
+    allowance: Allowance,
     to_stage: mpsc::Sender<Result<ToConsumer, LinkError>>,
     /// Makes the other direction end with what it has.
     end: CancellationToken,
@@ -209,7 +213,7 @@ impl Pump {
             () = self.carry() => {}
             () = deadline_after(&sent, CLOSE_DEADLINE) => {}
         }
-        let Self { client, mut incoming, to_stage, end, sent: _, life } = self;
+        let Self { client, mut incoming, allowance: _, to_stage, end, sent: _, life } = self;
         drop(to_stage);
         end.cancel();
         // A reset would overtake what the consumer said last: the producer answers the end of this direction with its own.
@@ -227,6 +231,7 @@ impl Pump {
                 () = self.to_stage.closed() => return,
             };
             let Some(item) = item else { return };
+            let item = item.and_then(|message| self.allowance.check(message));
             let is_last = item.is_err();
             if self.to_stage.send(item).await.is_err() || is_last {
                 return;

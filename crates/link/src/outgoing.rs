@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::Status;
 
+use crate::allowance::Granted;
+
 /// Producer to consumer: `Subscribed`, what the stage says, and its error or the consumer's violation as the status.
 /// A consumer that closes its direction has left, and is told nothing more.
 pub(crate) struct ToConsumerStream {
@@ -90,21 +92,24 @@ pub(crate) struct ToProducerStream {
     /// `Subscribe`, and the rest of a message that was too long for one.
     ready: VecDeque<ConsumerMessage>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    granted: Granted,
     _sent: DropGuard,
 }
 
 impl ToProducerStream {
-    /// `sent` is cancelled when all is handed to the transport, or the transport gave up.
+    /// `sent` is cancelled when all is handed to the transport, or the transport gave up; `granted` follows what is said.
     pub(crate) fn new(
         subscribe: &Subscribe,
         from_consumer: mpsc::Receiver<ToProducer>,
         cut: CancellationToken,
         sent: CancellationToken,
+        granted: Granted,
     ) -> Self {
         Self {
             from_consumer,
             ready: [encode_subscribe(subscribe)].into(),
             cut: Box::pin(cut.cancelled_owned()),
+            granted,
             _sent: sent.drop_guard(),
         }
     }
@@ -122,6 +127,9 @@ impl Stream for ToProducerStream {
                 self.from_consumer.close();
             }
             let Some(message) = ready!(self.from_consumer.poll_recv(context)) else { return Poll::Ready(None) };
+            if let ToProducer::Credit(credit) = &message {
+                self.granted.raise(*credit);
+            }
             self.ready.extend(encode_to_producer(&message));
         }
     }

@@ -19,21 +19,24 @@ use crate::health::Health;
 use crate::service::{self, StageService};
 use crate::tls::{Tls, TlsError};
 
-/// HTTP/2 frames of up to this size: a usual frame of events goes as one.
+/// HTTP/2 frames of up to this size from a producer: a usual frame of events goes as one.
 pub const HTTP_FRAME_BYTES: u32 = 256 * 1024;
 /// After a failed `accept` (out of file descriptors): trying at once again would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// One connection carries one link, and perhaps a few probes.
-const STREAMS_MAX: u32 = 16;
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
+pub(crate) const STREAMS_MAX: u32 = 4;
+pub(crate) const HEADER_BYTES_MAX: u32 = 4 * 1024;
+/// What consumers say is small: HTTP/2's window on each stream, and on a connection.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
+/// What probes and reflection are asked.
+const QUESTION_BYTES_MAX: usize = 4 * 1024;
 
 /// Limits of a [`Server`].
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Connections at once; one more is closed as soon as it is accepted.
     pub connections_max: usize,
-    /// Largest message of a consumer: credits, dispositions.
-    pub message_bytes_max: usize,
     /// A connection has to begin, and a stream to subscribe, within this time.
     pub subscribe_deadline: Duration,
     /// The stage has to answer a `Subscribe` within this time.
@@ -41,8 +44,6 @@ pub struct ServerConfig {
     /// HTTP/2 ping on every connection, and how long its answer may take.
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
-    /// HTTP/2 flow control, per stream; per connection it is twice that.
-    pub http_window_bytes: u32,
     /// Once told to stop: links that are still open after this time are cut off.
     pub stop_deadline: Duration,
     pub tls: Option<Tls>,
@@ -52,12 +53,10 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             connections_max: 256,
-            message_bytes_max: jaiminho_proto::CONSUMER_MESSAGE_BYTES_MAX,
             subscribe_deadline: Duration::from_secs(10),
             answer_deadline: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(10),
-            http_window_bytes: 1024 * 1024,
             stop_deadline: Duration::from_secs(5),
             tls: None,
         }
@@ -97,9 +96,9 @@ impl Server {
         health.set_ready(false).await;
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
         let routes = Routes::new(StageService::server(stage, &config, tasks.clone(), cut.clone()))
-            .add_service(health_service)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
+            .add_service(health_service.max_decoding_message_size(QUESTION_BYTES_MAX))
+            .add_service(reflection().build_v1()?.max_decoding_message_size(QUESTION_BYTES_MAX))
+            .add_service(reflection().build_v1alpha()?.max_decoding_message_size(QUESTION_BYTES_MAX));
         Ok(Self { config, tls, routes, health, tasks, cut })
     }
 
@@ -151,10 +150,9 @@ pub(crate) async fn deadline_after(stop: &CancellationToken, deadline: Duration)
 fn builder(config: &ServerConfig) -> tonic::transport::Server {
     tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
-        .max_frame_size(HTTP_FRAME_BYTES)
         .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .initial_stream_window_size(config.http_window_bytes)
-        .initial_connection_window_size(config.http_window_bytes.saturating_mul(2))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(config.keepalive_interval))
         .http2_keepalive_timeout(Some(config.keepalive_timeout))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jaiminho_core::LinkError;
 use jaiminho_proto::v1::ConsumerMessage;
 use jaiminho_proto::v1::stage_server::{Stage, StageServer};
-use jaiminho_proto::{FRAME_BYTES_MAX, status_of};
+use jaiminho_proto::{CONSUMER_MESSAGE_BYTES_MAX, FRAME_BYTES_MAX, status_of};
 use jaiminho_runtime::{LinkHalf, Serve};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -45,7 +45,7 @@ impl StageService {
             tasks,
             cut,
         };
-        StageServer::new(service).max_decoding_message_size(config.message_bytes_max)
+        StageServer::new(service).max_decoding_message_size(CONSUMER_MESSAGE_BYTES_MAX)
     }
 
     /// The stage's half of a new link, and the largest frame that its consumer takes.

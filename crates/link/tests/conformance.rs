@@ -226,7 +226,7 @@ async fn frames_of_the_largest_size_arrive(mut rig: Rig) {
         backlog: 1,
         pressure: false,
     };
-    for message in [large, frame(2, 16_384)] {
+    for message in [large, frame(2, 4_096)] {
         producer.to_consumer.send(Ok(message.clone())).await.unwrap();
         assert!(soon(consumer.from_producer.recv()).await == Some(Ok(message)));
     }

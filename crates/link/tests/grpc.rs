@@ -9,20 +9,20 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream, StreamExt};
-use jaiminho_core::{LinkError, ToConsumer};
+use jaiminho_core::{Credit, LinkError, Subscribe, ToConsumer, ToProducer, frame_bytes_max};
 use jaiminho_link::{Connector, ConnectorConfig, ServeError, Server, ServerConfig, Tls, TlsError};
 use jaiminho_proto::v1::stage_server::{Stage, StageServer};
-use jaiminho_proto::v1::{self, producer_message::Message};
+use jaiminho_proto::v1::{self, consumer_message, producer_message::Message};
 use jaiminho_proto::{encode_subscribed, encode_to_consumer};
-use jaiminho_runtime::{Address, Connect};
-use support::{Rig, check, frame, soon, subscribe, subscribed, usual_frame};
+use jaiminho_runtime::{Address, Connect, LinkHalf};
+use support::{ENDLESS, Rig, check, frame, soon, subscribe, subscribed, usual_frame};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Says the same to everybody, then waits.
+/// Says the same to everybody, the first message at once and the others once it has credit, then waits.
 struct Parrot(Vec<v1::ProducerMessage>);
 
 #[tonic::async_trait]
@@ -31,10 +31,25 @@ impl Stage for Parrot {
 
     async fn subscribe(
         &self,
-        _: Request<Streaming<v1::ConsumerMessage>>,
+        request: Request<Streaming<v1::ConsumerMessage>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Ok(Response::new(stream::iter(self.0.clone()).map(Ok).chain(stream::pending()).boxed()))
+        let mut incoming = request.into_inner();
+        let is_credit = |said: &v1::ConsumerMessage| matches!(said.message, Some(consumer_message::Message::Credit(_)));
+        let credit = async move {
+            while !incoming.message().await.is_ok_and(|said| said.is_some_and(|said| is_credit(&said))) {}
+        };
+        let (first, rest) = self.0.split_at(self.0.len().min(1));
+        let (first, rest) = (first.to_vec(), rest.to_vec());
+        let rest = stream::once(credit).flat_map(move |_| stream::iter(rest.clone()));
+        Ok(Response::new(stream::iter(first).chain(rest).map(Ok).chain(stream::pending()).boxed()))
     }
+}
+
+/// A link to a parrot, with credit.
+async fn heard(address: &Address, wanted: jaiminho_core::Subscribe) -> LinkHalf {
+    let link = soon(connector(ConnectorConfig::default()).connect(address, wanted)).await.unwrap();
+    link.to_producer.send(ENDLESS).await.unwrap();
+    link
 }
 
 fn connector(config: ConnectorConfig) -> Connector {
@@ -79,7 +94,7 @@ async fn each_wrong_message_of_a_producer_is_a_violation_and_the_last_item() {
         ("a frame beyond the limit", events(|events| events.payloads = vec![0; (4 << 20) + 1].into())),
     ] {
         let address = parrot(vec![encode_subscribed(&subscribed()), encode_to_consumer(&frame(1, 1)), wrong]).await;
-        let mut link = soon(connector(ConnectorConfig::default()).connect(&address, subscribe())).await.unwrap();
+        let mut link = heard(&address, subscribe()).await;
         assert_eq!(soon(link.from_producer.recv()).await, Some(Ok(frame(1, 1))), "{what}");
         let last = soon(link.from_producer.recv()).await;
         assert!(matches!(last, Some(Err(LinkError::Violation(_)))), "{what}: {last:?}");
@@ -88,10 +103,51 @@ async fn each_wrong_message_of_a_producer_is_a_violation_and_the_last_item() {
 }
 
 #[tokio::test]
+async fn a_frame_of_the_size_that_follows_from_the_largest_event_arrives_and_one_byte_more_is_a_violation() {
+    let wanted = || Subscribe { event_bytes_max: 1_000, frame_bytes_max: frame_bytes_max(1_000), ..subscribe() };
+    let filled_to = |length: usize| {
+        let frame = |bytes: usize| events(|events| events.payloads = resized(events, bytes));
+        let overhead = prost::Message::encoded_len(&frame(100_000)) - 100_000;
+        frame(length - overhead)
+    };
+    let limit = usize::try_from(frame_bytes_max(1_000)).unwrap();
+    for (length, arrives) in [(limit, true), (limit + 1, false)] {
+        let frame = filled_to(length);
+        assert_eq!(prost::Message::encoded_len(&frame), length);
+        let mut link = heard(&parrot(vec![encode_subscribed(&subscribed()), frame]).await, wanted()).await;
+        let item = soon(link.from_producer.recv()).await;
+        assert_eq!(matches!(item, Some(Ok(_))), arrives);
+        assert_eq!(matches!(item, Some(Err(LinkError::Violation(_)))), !arrives);
+    }
+}
+
+/// The same payloads, filled up to `bytes` in the last event.
+fn resized(events: &mut v1::Events, bytes: usize) -> bytes::Bytes {
+    *events.ends.last_mut().unwrap() = u32::try_from(bytes).unwrap();
+    let mut payloads = events.payloads.to_vec();
+    payloads.resize(bytes, b'x');
+    payloads.into()
+}
+
+#[tokio::test]
+async fn a_producer_that_sends_more_than_it_has_credit_for_is_cut_off_unread() {
+    let frames = (1..100).map(|number| encode_to_consumer(&usual_frame(number)));
+    let address = parrot([encode_subscribed(&subscribed())].into_iter().chain(frames).collect()).await;
+    let mut link = soon(connector(ConnectorConfig::default()).connect(&address, subscribe())).await.unwrap();
+    link.to_producer.send(ToProducer::Credit(Credit { events: 9, bytes: 300 << 10 })).await.unwrap();
+    for number in 1..=3 {
+        assert_eq!(soon(link.from_producer.recv()).await, Some(Ok(usual_frame(number))));
+    }
+    let last = soon(link.from_producer.recv()).await;
+    let what = format!("delivery 4 is beyond the credit of 9 events, {} bytes", 300 << 10);
+    assert_eq!(last, Some(Err(LinkError::Violation(what))));
+}
+
+#[tokio::test]
 async fn a_frame_above_what_the_consumer_said_it_takes_is_a_violation() {
     let address = parrot(vec![encode_subscribed(&subscribed()), encode_to_consumer(&usual_frame(1))]).await;
     let small = jaiminho_core::Subscribe { event_bytes_max: 1_000, frame_bytes_max: 10_000, ..subscribe() };
-    let mut link = soon(connector(ConnectorConfig::default()).connect(&address, small)).await.unwrap();
+    let mut link = heard(&address, small).await;
     assert!(matches!(soon(link.from_producer.recv()).await, Some(Err(LinkError::Violation(_)))));
 }
 

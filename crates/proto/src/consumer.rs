@@ -1,16 +1,23 @@
 //! What a consumer says: `Subscribe`, `Credit`, `Dispositions`, `Cancel`.
 
+use std::iter::Peekable;
+
 use jaiminho_core::{
     Credit, Disposition, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled, Subscribe, ToProducer,
     Window,
 };
+use prost::Message as _;
 
 use crate::limits::{
-    DISPOSITIONS_PER_MESSAGE_MAX, FRAME_OVERHEAD_BYTES, TEXT_BYTES_MAX, VERSION_MAX, VERSION_MIN, check_name, cut,
-    violation,
+    CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, FRAME_OVERHEAD_BYTES, TEXT_BYTES_MAX, VERSION_MAX,
+    VERSION_MIN, check_name, cut, violation,
 };
 use crate::v1::consumer_message::Message;
 use crate::v1::{self, disposition::State, rejection};
+
+/// Of a message around its dispositions, and of each disposition around its fields: tags and lengths.
+const MESSAGE_OVERHEAD_BYTES: usize = 16;
+const DISPOSITION_OVERHEAD_BYTES: usize = 4;
 
 /// A consumer's message, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +73,28 @@ pub fn encode_to_producer(to_producer: &ToProducer) -> Vec<v1::ConsumerMessage> 
         ToProducer::Cancel { drain, time_left_ms } => {
             vec![message(Message::Cancel(v1::Cancel { drain: *drain, time_left_ms: *time_left_ms }))]
         }
-        ToProducer::Dispositions(dispositions) => dispositions
-            .chunks(DISPOSITIONS_PER_MESSAGE_MAX)
-            .map(|chunk| {
-                let dispositions = chunk.iter().map(encode_disposition).collect();
-                message(Message::Dispositions(v1::Dispositions { dispositions }))
-            })
-            .collect(),
+        ToProducer::Dispositions(dispositions) => {
+            let mut messages = Vec::new();
+            let mut rest = dispositions.iter().map(encode_disposition).peekable();
+            while rest.peek().is_some() {
+                let dispositions = next_run(&mut rest);
+                messages.push(message(Message::Dispositions(v1::Dispositions { dispositions })));
+            }
+            messages
+        }
     }
+}
+
+/// As many as one message may have.
+fn next_run(rest: &mut Peekable<impl Iterator<Item = v1::Disposition>>) -> Vec<v1::Disposition> {
+    let (mut run, mut bytes) = (Vec::new(), MESSAGE_OVERHEAD_BYTES);
+    while let Some(disposition) = rest.next_if(|next| {
+        bytes += next.encoded_len() + DISPOSITION_OVERHEAD_BYTES;
+        run.len() < DISPOSITIONS_PER_MESSAGE_MAX && bytes <= CONSUMER_MESSAGE_BYTES_MAX
+    }) {
+        run.push(disposition);
+    }
+    run
 }
 
 /// Checks a consumer's message.

@@ -4,6 +4,7 @@
 //! (lengths, ranges, columns that fit), and everything else ends the link with a [`jaiminho_core::LinkError`]. The rules that need a
 //! link's history (numbering, credit) are the core's.
 
+mod codec;
 mod consumer;
 mod frame;
 mod limits;
@@ -19,12 +20,14 @@ pub mod v1 {
 /// All definitions of `stage.proto`, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/jaiminho.bin"));
 
+pub use codec::{ExactCodec, ExactEncoder};
 pub use consumer::{FromConsumer, common_version, decode_consumer, encode_subscribe, encode_to_producer};
 pub use frame::{decode_events, encode_events, frames};
 pub use limits::{
-    CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX,
-    FRAME_BYTES_MAX, FRAME_OVERHEAD_BYTES, FRAME_TARGET, NAME_BYTES_MAX, PARTITIONS_MAX, STATUS_TEXT_BYTES_MAX,
-    TEXT_BYTES_MAX, VERSION_MAX, VERSION_MIN,
+    CONSUMER_DECODING_FACTOR, CONSUMER_MESSAGE_BYTES_MAX, CONSUMER_MESSAGE_FACTOR, DECODED_EVENT_BYTES,
+    DISPOSITIONS_PER_MESSAGE_MAX, EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX,
+    FRAME_DECODING_FACTOR, FRAME_OVERHEAD_BYTES, NAME_BYTES_MAX, PARTITIONS_MAX, STATUS_TEXT_BYTES_MAX, TEXT_BYTES_MAX,
+    VERSION_MAX, VERSION_MIN,
 };
 pub use producer::{FromProducer, decode_producer, encode_framed, encode_subscribed, encode_to_consumer};
 pub use status::{ERROR_KEY, link_error, status_of};

@@ -11,9 +11,6 @@ pub const VERSION_MAX: u32 = 1;
 /// Largest encoded message from a producer, unless a consumer takes less. To be set as tonic's decoding limit.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 
-/// Frames are filled with what is ready, up to about this many payload bytes.
-pub const FRAME_TARGET: usize = 128 << 10;
-
 /// Most that a frame of one event has beside its payload.
 pub const FRAME_OVERHEAD_BYTES: usize = 256;
 
@@ -21,13 +18,26 @@ pub const FRAME_OVERHEAD_BYTES: usize = 256;
 pub const EVENT_COLUMNS_BYTES_MAX: usize = 80;
 
 /// Most events of a frame.
-pub const EVENTS_PER_FRAME_MAX: usize = 16_384;
+pub const EVENTS_PER_FRAME_MAX: usize = 4_096;
+
+/// What decoding a frame takes at its peak, as a multiple of the frame: lists of numbers grow by doubling.
+pub const FRAME_DECODING_FACTOR: u64 = 4;
+
+/// What an event of a checked frame takes at its peak beside its payload.
+pub const DECODED_EVENT_BYTES: u64 = 256;
 
 /// Largest encoded message from a consumer. To be set as tonic's decoding limit.
-pub const CONSUMER_MESSAGE_BYTES_MAX: usize = 256 << 10;
+pub const CONSUMER_MESSAGE_BYTES_MAX: usize = 8 << 10;
+
+/// What decoding a consumer's message takes at its peak, as a multiple of its size: an empty range of dispositions has two
+/// bytes on the wire.
+pub const CONSUMER_DECODING_FACTOR: u64 = 48;
+
+/// What a consumer's message takes once it is checked, as a multiple of [`CONSUMER_MESSAGE_BYTES_MAX`].
+pub const CONSUMER_MESSAGE_FACTOR: u64 = 4;
 
 /// Most ranges of one `Dispositions`.
-pub const DISPOSITIONS_PER_MESSAGE_MAX: usize = 512;
+pub const DISPOSITIONS_PER_MESSAGE_MAX: usize = 256;
 
 /// Longest name: of a pipeline, an output, a group, an instance.
 pub const NAME_BYTES_MAX: usize = 253;

@@ -217,7 +217,7 @@ fn a_broken_frame_is_told_what_breaks_it() {
         ),
         (
             Events { payloads: Bytes::new(), ends: vec![0; EVENTS_PER_FRAME_MAX + 1], ..good() },
-            "frame: 16385 events, more than 16384",
+            "frame: 4097 events, more than 4096",
         ),
     ];
     for (frame, text) in cases {

@@ -6,19 +6,15 @@
 use allocation_counter::measure;
 use bytes::Bytes;
 use jaiminho_core::{Delivery, Event, KeyHash, Origin};
-use jaiminho_proto::v1::{ConsumerMessage, Events, ProducerMessage, producer_message};
+use jaiminho_proto::v1::{self, ConsumerMessage, Events, ProducerMessage, producer_message::Message};
 use jaiminho_proto::{
-    CONSUMER_MESSAGE_BYTES_MAX, EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX, decode_consumer, decode_producer, encode_events,
+    CONSUMER_DECODING_FACTOR, CONSUMER_MESSAGE_BYTES_MAX, CONSUMER_MESSAGE_FACTOR, DECODED_EVENT_BYTES,
+    DISPOSITIONS_PER_MESSAGE_MAX, EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX, FRAME_DECODING_FACTOR, decode_consumer,
+    decode_producer, encode_events,
 };
 use proptest::prelude::*;
-use prost::Message;
+use prost::Message as _;
 
-/// A number of one byte on the wire has eight in memory, and a list grows by doubling.
-const FACTOR: u64 = 16;
-/// An empty range of dispositions has two bytes on the wire; such a message has at most 256 KiB.
-const CONSUMER_FACTOR: u64 = 48;
-/// An event of a checked frame, in memory: its columns, and a payload of its own.
-const EVENT_BYTES: u64 = 256;
 /// Of an error's text, and the least of a list.
 const SMALL: u64 = 4 << 10;
 
@@ -30,8 +26,8 @@ fn check(wire: &[u8]) {
         }
     })
     .bytes_max;
-    let events = (wire.len() as u64).min(EVENTS_PER_FRAME_MAX as u64) * EVENT_BYTES;
-    let limit = wire.len() as u64 * FACTOR + events + SMALL;
+    let events = (wire.len() as u64).min(EVENTS_PER_FRAME_MAX as u64) * DECODED_EVENT_BYTES;
+    let limit = wire.len() as u64 * FRAME_DECODING_FACTOR + events + SMALL;
     assert!(peak <= limit, "a frame of {} bytes takes {peak}, more than {limit}", wire.len());
     let peak = measure(|| {
         if let Ok(message) = ConsumerMessage::decode(bytes) {
@@ -39,30 +35,36 @@ fn check(wire: &[u8]) {
         }
     })
     .bytes_max;
-    let limit = wire.len() as u64 * CONSUMER_FACTOR + SMALL;
+    let limit = wire.len() as u64 * CONSUMER_DECODING_FACTOR + SMALL;
     assert!(peak <= limit, "a consumer's message of {} bytes takes {peak}, more than {limit}", wire.len());
 }
 
 fn wire(frame: Events) -> Vec<u8> {
-    ProducerMessage { message: Some(producer_message::Message::Events(frame)) }.encode_to_vec()
+    ProducerMessage { message: Some(Message::Events(frame)) }.encode_to_vec()
 }
 
 #[test]
-fn the_largest_frames_of_the_smallest_numbers_take_a_multiple_of_their_size() {
+fn the_largest_frames_take_a_multiple_of_their_size() {
     let count = FRAME_BYTES_MAX - 64;
     for frame in [
-        Events { key_hash: vec![1; count], ..Events::default() },
-        Events { ends: vec![1; count], ..Events::default() },
-        Events { origin_offset: vec![0; count / 2], arrived_ms: vec![0; count / 2], ..Events::default() },
-        Events { traced: vec![1; count], ..Events::default() },
-        Events { payloads: Bytes::from(vec![0; count]), ..Events::default() },
+        Events { key_hash: vec![1; count / 8], ..Events::default() },
+        Events { ends: vec![1; count / 4], ..Events::default() },
+        Events { origin_offset: vec![0; count / 16], arrived_ms: vec![0; count / 16], ..Events::default() },
+        Events { traced: vec![1; count / 4], ..Events::default() },
+        Events { payloads: Bytes::from(vec![0; count]), ends: vec![count as u32], first: 1, ..Events::default() },
         Events { traces: Bytes::from(vec![0; count]), ..Events::default() },
         Events { ends: vec![0; EVENTS_PER_FRAME_MAX], first: 1, ..Events::default() },
     ] {
         check(&wire(frame));
     }
-    // Not packed: a tag before each number.
-    check(&[&[0x12, 0xff, 0xff, 0xff, 0x01], &[0x20u8, 0x01].repeat(1 << 20)[..]].concat());
+    let revoke = Message::Revoke(v1::Revoke { partitions: vec![1; count / 4] });
+    check(&ProducerMessage { message: Some(revoke) }.encode_to_vec());
+    // Not packed: a tag before each number; and every message several times over, which are one.
+    let ends = [0x15u8, 1, 0, 0, 0].repeat(800_000);
+    let mut unpacked = vec![0x12];
+    prost::encoding::encode_varint(ends.len() as u64, &mut unpacked);
+    check(&[unpacked, ends].concat());
+    check(&wire(Events { key_hash: vec![1; 1_000], ..Events::default() }).repeat(500));
 }
 
 #[test]
@@ -85,6 +87,29 @@ fn a_consumers_largest_messages_take_a_multiple_of_their_size() {
             message.extend(inside);
             check(&message);
         }
+    }
+}
+
+#[test]
+fn a_checked_message_of_a_consumer_takes_a_multiple_of_the_largest_one() {
+    let rejection = |text: String| Some(v1::Rejection { reason: 1, text, stored: true });
+    let disposition =
+        |text: &str| v1::Disposition { first: 1, last: 1, state: 2, rejection: rejection(text.to_owned()) };
+    let accepted = v1::Disposition { first: 1, last: 1, state: 1, rejection: None };
+    for dispositions in [
+        vec![accepted; DISPOSITIONS_PER_MESSAGE_MAX],
+        vec![disposition("xxxx"); DISPOSITIONS_PER_MESSAGE_MAX],
+        vec![disposition(&"x".repeat(256)); CONSUMER_MESSAGE_BYTES_MAX / 280],
+    ] {
+        let dispositions = v1::Dispositions { dispositions };
+        let message = ConsumerMessage { message: Some(v1::consumer_message::Message::Dispositions(dispositions)) };
+        let wire = Bytes::from(message.encode_to_vec());
+        assert!(wire.len() <= CONSUMER_MESSAGE_BYTES_MAX, "{}", wire.len());
+        let mut checked = None;
+        let info = measure(|| checked = decode_consumer(ConsumerMessage::decode(wire).unwrap()).ok());
+        assert!(checked.is_some());
+        let (held, limit) = (info.bytes_current, CONSUMER_MESSAGE_FACTOR as i64 * CONSUMER_MESSAGE_BYTES_MAX as i64);
+        assert!(held <= limit, "{held} bytes, more than {limit}");
     }
 }
 

@@ -243,7 +243,7 @@ fn many_dispositions_become_several_messages_within_the_limit() {
     let disposition = |number: u64| Disposition { first: number, last: number, state: state.clone() };
     let count = 2 * DISPOSITIONS_PER_MESSAGE_MAX as u64 + 1;
     let messages = encode_to_producer(&ToProducer::Dispositions((1..=count).map(disposition).collect()));
-    assert_eq!(messages.len(), 3);
+    assert!(messages.len() > 3, "{}", messages.len());
     let mut numbers = Vec::new();
     for message in messages {
         assert!(message.encoded_len() <= CONSUMER_MESSAGE_BYTES_MAX);

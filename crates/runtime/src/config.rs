@@ -95,10 +95,8 @@ pub struct StageLimits {
     pub max_failures: u32,
     /// Links to upstreams at once; a dead one counts until all that it brought is done.
     pub links_max: usize,
-    /// Largest event that this stage takes.
+    /// Largest event that this stage takes. Its largest frame follows from that: [`jaiminho_core::frame_bytes_max`].
     pub event_bytes_max: u64,
-    /// Largest frame that this stage takes.
-    pub frame_bytes_max: u64,
 }
 
 impl Default for StageLimits {
@@ -109,7 +107,6 @@ impl Default for StageLimits {
             max_failures: 5,
             links_max: 64,
             event_bytes_max: 1 << 20,
-            frame_bytes_max: 4 << 20,
         }
     }
 }

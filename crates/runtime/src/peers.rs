@@ -14,9 +14,7 @@ pub(crate) const IDLE_TICKS: u32 = 8;
 /// Five missed heartbeats end a link.
 pub(crate) const SILENT_TICKS: u32 = 40;
 /// Frames under way to one consumer.
-pub(crate) const FRAMES_PER_LINK: usize = 2;
-/// A frame is filled with what is ready up to about this.
-pub(crate) const FRAME_BYTES: usize = 128 << 10;
+pub const FRAMES_PER_LINK: usize = 2;
 
 /// One link of one output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,7 +1,8 @@
 //! The stage's two kinds of links, heartbeats, and the drain.
 
 use jaiminho_core::{
-    Delivery, EndReason, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
+    Delivery, EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed,
+    ToConsumer, ToProducer,
 };
 use jaiminho_telemetry::names;
 use tokio::sync::mpsc;
@@ -10,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     handle::{Command, StageEnd, StageStatus},
     link::LinkHalf,
-    peers::{FRAME_BYTES, FRAMES_PER_LINK, PeerId},
+    peers::{FRAMES_PER_LINK, PeerId},
     task::{Doing, Tag, Task, VERSION},
     upstream::{UpstreamEvent, UpstreamLink},
 };
 
-/// Messages of one consumer that wait for the stage's task.
-const TO_PRODUCER: usize = 64;
+/// Messages of one consumer that wait for the stage's task, in its channel and as many more on their way from there.
+pub(crate) const TO_PRODUCER: usize = 4;
 
 impl Task {
     pub(crate) fn command(&mut self, command: Command) {
@@ -139,7 +140,7 @@ impl Task {
         for peer in std::mem::take(&mut self.ready) {
             let Some(log) = self.logs.get_mut(peer.output) else { continue };
             self.peers.flush(peer, || {
-                let frame = log.output.next_frame(peer.link, FRAME_BYTES)?;
+                let frame = log.output.next_frame(peer.link, FRAME_BYTES as usize)?;
                 Some((frame, log.output.backlog(peer.link), pressure))
             });
         }

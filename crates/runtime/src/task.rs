@@ -22,6 +22,7 @@ use crate::{
     lanes::{Done, Lanes, Work},
     outlet::{Held, Outlet},
     peers::{PeerId, Peers, TICK_MS},
+    serve::TO_PRODUCER,
     source::SourceHandle,
     stage::{Receipt, Source, SourceError, Verdict},
     upstream::{Subscription, UpstreamEvent, UpstreamLink},
@@ -32,6 +33,15 @@ pub(crate) const VERSION: u32 = 1;
 
 /// What a sink has to flush itself when its stage has ended.
 const SINK_DRAIN: Duration = Duration::from_secs(5);
+
+/// Commands that wait for the task; it takes as many out at once.
+const COMMANDS: usize = 32;
+
+/// Messages of consumers that a stage with so many links from them holds at once, before it looks at them.
+pub fn consumer_messages_max(links: u64) -> u64 {
+    let waiting = (2 * COMMANDS * TO_PRODUCER) as u64;
+    links.saturating_mul(2 * TO_PRODUCER as u64).saturating_add(waiting)
+}
 
 /// Messages taken from a channel at once.
 const BATCH: usize = 128;
@@ -135,7 +145,7 @@ type Open = (mpsc::Sender<OfferSlot>, mpsc::Sender<(UpstreamLink, UpstreamEvent)
 #[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
 pub fn spawn(config: StageConfig) -> StageHandle {
     let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits } = config;
-    let (commands, command_inbox) = mpsc::channel(256);
+    let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let (offers, offer_inbox) = mpsc::channel(1024);
     let (upstream, upstream_inbox) = mpsc::channel(64);
     let (done, done_inbox) = mpsc::channel(64);
@@ -263,7 +273,7 @@ fn template(pipeline: &str, stage: &str, instance: &Instance, limits: &StageLimi
         link_counter: 0,
         window: jaiminho_core::Window { events: 1, bytes: 1 },
         event_bytes_max: limits.event_bytes_max,
-        frame_bytes_max: limits.frame_bytes_max,
+        frame_bytes_max: jaiminho_core::frame_bytes_max(limits.event_bytes_max),
     }
 }
 
@@ -313,7 +323,7 @@ impl Task {
         };
         tokio::select! {
             _ = ticks.tick() => Turn::Tick,
-            _ = inbox.commands.recv_many(&mut batch.commands, BATCH) => Turn::Batch,
+            _ = inbox.commands.recv_many(&mut batch.commands, COMMANDS) => Turn::Batch,
             _ = inbox.upstream.recv_many(&mut batch.upstream, BATCH) => Turn::Batch,
             _ = inbox.done.recv_many(&mut batch.done, BATCH) => Turn::Batch,
             _ = inbox.offers.recv_many(&mut batch.offers, BATCH) => Turn::Batch,

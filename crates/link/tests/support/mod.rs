@@ -26,6 +26,9 @@ use tonic::Status;
 /// What is to happen, happens within this time.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
+/// More credit than any test uses.
+pub(crate) const ENDLESS: ToProducer = ToProducer::Credit(Credit { events: u64::MAX, bytes: u64::MAX });
+
 /// The other end of a link, in the hands of the test.
 pub(crate) struct ProducerHalf {
     pub(crate) subscribe: Subscribe,
@@ -93,10 +96,13 @@ impl Rig {
         self.script.refusals.lock().unwrap().push_back(error);
     }
 
-    /// A new link, both ends.
+    /// A new link, both ends, with all the credit that a test may want.
     pub(crate) async fn link(&mut self) -> (LinkHalf, ProducerHalf) {
         let consumer = soon(self.connect.connect(&self.address, subscribe())).await.unwrap();
-        (consumer, soon(self.opened.recv()).await.unwrap())
+        let mut producer = soon(self.opened.recv()).await.unwrap();
+        consumer.to_producer.send(ENDLESS).await.unwrap();
+        assert_eq!(soon(producer.from_consumer.recv()).await, Some(ENDLESS));
+        (consumer, producer)
     }
 }
 

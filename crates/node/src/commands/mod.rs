@@ -30,9 +30,15 @@ pub(crate) fn load_logged(global: &Global, setting: Setting) -> Result<Config, F
     Ok(config)
 }
 
+/// Threads that a process works with: one for each core that it may use.
+pub(crate) fn threads() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
+}
+
 /// Runs `future` on a runtime of this process's own.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let threads = usize::try_from(threads()).unwrap_or(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     runtime.map_err(|error| Failure::software(format!("no runtime: {error}")))?.block_on(future)
 }
 

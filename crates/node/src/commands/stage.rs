@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::{block_on, instance, load_logged};
 use crate::admin::{self, Readiness};
 use crate::cli::{Global, StageArgs};
+use crate::config::memory::CONNECTIONS_PER_LINK;
 use crate::config::model::Stage;
 use crate::config::{Config, Setting, nearest};
 use crate::exit::Failure;
@@ -48,7 +49,7 @@ async fn serve(config: &Config, stage: &Stage, arguments: &StageArgs) -> Result<
     let wired = wiring.stage(name, stage, instance.clone())?;
     let handle = jaiminho_runtime::spawn(wired.stage);
     let server_config = ServerConfig {
-        connections_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX).saturating_mul(2),
+        connections_max: usize::try_from(stage.limits.links.saturating_mul(CONNECTIONS_PER_LINK)).unwrap_or(usize::MAX),
         tls: stage.tls.clone().filter(|tls| tls.cert.is_some()),
         ..ServerConfig::default()
     };

@@ -3,6 +3,7 @@
 use jaiminho_convert::Program;
 use serde_json::json;
 
+use super::threads;
 use crate::cli::{Global, Validate};
 use crate::config::memory::{human, sum, terms};
 use crate::config::{Config, Problems, Setting, load};
@@ -79,7 +80,7 @@ fn as_json(config: &Config) -> serde_json::Value {
         .in_order()
         .into_iter()
         .map(|(name, stage)| {
-            let terms = terms(config, name, stage);
+            let terms = terms(config, name, stage, threads());
             let listed: Vec<_> =
                 terms.iter().map(|term| json!({ "name": term.name, "bytes": term.bytes, "from": term.from })).collect();
             (name.to_owned(), json!({ "bytes_max": sum(&terms), "terms": listed }))
@@ -99,7 +100,7 @@ fn print(config: &Config) -> Result<(), Failure> {
     ))?;
     let mut rows = vec![vec!["STAGE".to_owned(), "TERM".into(), "AT MOST".into(), "FROM".into()]];
     for (name, stage) in config.in_order() {
-        let terms = terms(config, name, stage);
+        let terms = terms(config, name, stage, threads());
         for (index, term) in terms.iter().enumerate() {
             let stage = if index == 0 { name.to_owned() } else { String::new() };
             rows.push(vec![stage, term.name.into(), human(term.bytes), term.from.clone()]);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jaiminho_event::Template;
 use jaiminho_ingest::AcknowledgeWhen;
+use jaiminho_link::memory::EVENT_BYTES_MAX;
 
 use super::Setting;
 use super::component::{Sink, Source};
@@ -207,6 +208,11 @@ impl Check<'_> {
                     format!("`{group}.{field}` must be at least 1 KiB, not {bytes} bytes"),
                 );
             }
+        }
+        if stage.limits.event_bytes.0 > EVENT_BYTES_MAX {
+            let what =
+                format!("`limits.event_bytes` must be at most {EVENT_BYTES_MAX} bytes: what a frame of a link holds");
+            self.error(&["stages", name, "limits", "event_bytes"], what);
         }
         if stage.timeout.0.is_zero() {
             self.error(&["stages", name, "timeout"], "`timeout` must be above zero");

@@ -1,13 +1,17 @@
 //! The memory bound of each stage: terms whose every factor is a limit that holds at run time.
 
-use jaiminho_core::EVENT_OVERHEAD_BYTES;
+use jaiminho_core::{EVENT_OVERHEAD_BYTES, FRAME_BYTES};
+use jaiminho_link::memory::{
+    CONSUMER_MESSAGE_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
+};
+use jaiminho_runtime::{FRAMES_PER_LINK, consumer_messages_max};
 
 use super::Config;
 use super::component::{Sink, Source};
 use super::model::{Log, Stage};
 
-/// What a frame is filled to; one event may overshoot it.
-pub(crate) const FRAME_BYTES: u64 = 128 * 1024;
+/// Connections at once at a stage's port, for each link that it may have there: the others are probes, or links that end.
+pub(crate) const CONNECTIONS_PER_LINK: u64 = 2;
 /// Offsets that a log spans, as a multiple of its capacity in events.
 pub(crate) const SPAN_FACTOR: u64 = 16;
 
@@ -20,10 +24,9 @@ pub(crate) struct Term {
     pub(crate) from: String,
 }
 
-/// The terms of one stage's instance.
-pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
+/// The terms of one stage's instance that works with so many threads.
+pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) -> Vec<Term> {
     let mut terms = Vec::new();
-    let links = stage.limits.links;
     let event = match &stage.source {
         Some(Source::Ingest(ingest)) => ingest.limits.event_bytes.0,
         Some(Source::Generate(_)) | None => stage.limits.event_bytes.0,
@@ -39,25 +42,7 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
     if config.has_dead_letters(name) {
         terms.push(log_term("dead-letter log", &stage.dead_letter_log, event, "one event"));
     }
-    if !stage.subscribe_to.is_empty() {
-        let (window, events) = (stage.window.bytes.0, stage.window.max_demand);
-        terms.push(Term {
-            name: "links in",
-            bytes: mul(links, window.saturating_add(mul(events, EVENT_OVERHEAD_BYTES)).saturating_add(event)),
-            from: format!(
-                "{links} links x (window {} + {events} events x {EVENT_OVERHEAD_BYTES} + event {})",
-                human(window),
-                human(event)
-            ),
-        });
-    }
-    if config.has_subscribers(name) {
-        terms.push(Term {
-            name: "links out",
-            bytes: mul(links, mul(2, FRAME_BYTES.saturating_add(event))),
-            from: format!("{links} links x 2 frames of ({} + event {})", human(FRAME_BYTES), human(event)),
-        });
-    }
+    terms.extend(links(config, name, stage, event, threads));
     if stage.transform.is_some() {
         let (parse, outputs) = (stage.limits.parse_bytes.0, stage.limits.outputs_bytes.0);
         let concurrency = u64::from(stage.concurrency);
@@ -79,6 +64,56 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage) -> Vec<Term> {
         let from = "queue_bytes + queue_events x 256".into();
         terms.push(Term { name: "sink's queue", bytes: kafka.memory_bytes_max(), from });
     }
+    terms
+}
+
+/// The terms of a stage's links, of which the largest event has `event` bytes.
+fn links(config: &Config, name: &str, stage: &Stage, event: u64, threads: u64) -> Vec<Term> {
+    let links = stage.limits.links;
+    let (window, events) = (stage.window.bytes.0, stage.window.max_demand);
+    let each = |name, bytes: u64, what: String| Term {
+        name,
+        bytes: mul(links, bytes),
+        from: format!("{links} links x {what}"),
+    };
+    let mut terms = Vec::new();
+    if !stage.subscribe_to.is_empty() {
+        let held = window.saturating_add(mul(events, EVENT_OVERHEAD_BYTES)).saturating_add(event);
+        let what =
+            format!("(window {} + {events} events x {EVENT_OVERHEAD_BYTES} + event {})", human(window), human(event));
+        terms.push(each("links in", held, what));
+        let unread = unread_bytes_max(window, event);
+        terms.push(each(
+            "links in, unread",
+            unread,
+            format!("{} (HTTP/2's window, 2 frames of {} + event)", human(unread), human(FRAME_BYTES)),
+        ));
+    }
+    if config.has_subscribers(name) {
+        let unsent = unsent_bytes_max(event).saturating_add(FRAMES_PER_LINK as u64 * FRAME_BYTES);
+        terms.push(each(
+            "links out, unsent",
+            unsent,
+            format!("{} (HTTP/2's buffer, 2 frames of {} + event, 2 that wait)", human(unsent), human(FRAME_BYTES)),
+        ));
+        let messages = consumer_messages_max(links);
+        terms.push(Term {
+            name: "consumers' messages",
+            bytes: mul(messages, CONSUMER_MESSAGE_BYTES),
+            from: format!("{messages} that wait x {}", human(CONSUMER_MESSAGE_BYTES)),
+        });
+    }
+    let connections = mul(links, CONNECTIONS_PER_LINK);
+    terms.push(Term {
+        name: "connections at the stage's port",
+        bytes: mul(connections, connection_bytes_max()),
+        from: format!("{connections} x {}", human(connection_bytes_max())),
+    });
+    terms.push(Term {
+        name: "messages being read or written",
+        bytes: mul(threads, coding_bytes_max(event)),
+        from: format!("{threads} threads (as on this machine) x {}", human(coding_bytes_max(event))),
+    });
     terms
 }
 

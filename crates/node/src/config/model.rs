@@ -217,7 +217,7 @@ impl Log {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
-    /// Links to upstream instances, and links from downstream instances.
+    /// Links to upstream instances, and as many from downstream instances.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) links: u64,
     /// Largest event that this stage takes.
@@ -234,11 +234,11 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            links: 64,
+            links: 32,
             event_bytes: ByteSize(1 << 20),
             parse_bytes: ByteSize(64 << 20),
             outputs: 10_000,
-            outputs_bytes: ByteSize(2 << 20),
+            outputs_bytes: ByteSize(1 << 20),
         }
     }
 }

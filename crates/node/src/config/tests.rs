@@ -386,7 +386,7 @@ p.yaml:20:41: error: `embedded` is the broker inside `jaiminho up`; a stage on i
 fn a_default_instance_of_each_stage_fits_into_512_mib() {
     let config = load_text(EUGENIO, &Overrides::default(), Setting::Apart).unwrap();
     for (name, stage) in config.in_order() {
-        let terms = memory::terms(&config, name, stage);
+        let terms = memory::terms(&config, name, stage, 4);
         let names: BTreeSet<_> = terms.iter().map(|term| term.name).collect();
         assert!(names.len() == terms.len() && !terms.is_empty(), "{name}");
         assert!(memory::sum(&terms) <= 480 << 20, "{name}: {} {terms:#?}", memory::human(memory::sum(&terms)));

@@ -92,6 +92,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     (HTTP, "http: {}\n      limits: { expanded_bytes: 1KiB, header_bytes: 1KiB, reading_bytes: 1MiB }"),
     (HTTP, "http: {}\n      limits: { reading_bytes: 4GiB }"),
+    ("    key:", "    limits: { event_bytes: 4MiB }\n    key:"),
     (KAFKA, "{ topic: t }"),
     (KAFKA, "{ bootstrap_servers: \"a:1\", topic: \"{{\" }"),
     (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, key: \"{{\" }"),

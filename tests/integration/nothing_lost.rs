@@ -41,8 +41,8 @@ impl Scale {
                 rate: 1_000.0,
                 rounds: 1,
                 still: seconds(5),
-                // Below the broker's session with its controller: a longer one also costs it the lead of its partitions.
-                broker_still: seconds(7),
+                // Above the broker's session with its controller (9 s): it also loses the lead of its partitions.
+                broker_still: seconds(12),
                 deadline: seconds(5),
                 recovery: seconds(30),
             },

@@ -312,6 +312,8 @@ pub fn client_config(config: &SinkConfig) -> Result<BTreeMap<String, String>, Co
     };
     set("partitioner", "murmur2_random".into());
     set("socket.keepalive.enable", "true".into());
+    // A broker that is back is found soon, before [`crate::watch`] takes the client for one that can't find any.
+    set("reconnect.backoff.max.ms", "1000".into());
     match (&config.event_hubs, &config.bootstrap_servers) {
         (Some(hubs), None) => {
             if config.sasl.is_some() || config.tls.is_some() {
@@ -321,15 +323,15 @@ pub fn client_config(config: &SinkConfig) -> Result<BTreeMap<String, String>, Co
         }
         (None, Some(servers)) => {
             set("bootstrap.servers", servers.clone());
-            // A broker that stood still can come back without leaders for its partitions; librdkafka then asks again
-            // only at this interval, not at once as for a leader that moved.
-            set("topic.metadata.refresh.interval.ms", "5000".into());
             set("security.protocol", security_protocol(config).into());
             config.sasl.as_ref().map_or(Ok(()), |sasl| sasl.client_config(&mut set))?;
             config.tls.as_ref().map_or(Ok(()), |tls| tls.client_config(&mut set))?;
         }
-        (Some(_), Some(_)) | (None, None) => {
-            return Err(ConfigError::Fields("one of bootstrap_servers and event_hubs is needed, not both".into()));
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::Fields("bootstrap_servers and event_hubs exclude each other".into()));
+        }
+        (None, None) => {
+            return Err(ConfigError::Fields("bootstrap_servers or event_hubs is missing".into()));
         }
     }
     for (name, value) in &config.properties {

@@ -1,7 +1,7 @@
 //! Kafka: the sink, the tail, and the embedded broker. No other crate sees rdkafka.
 //!
 //! The sink is a thread ([`sink`]) around a machine without IO ([`outbox`]) that knows what is unsettled, in which
-//! order, and what an error means ([`fate`]).
+//! order, and what an error means ([`fate`]). [`watch`] notices a client that has lost its brokers.
 
 mod bare;
 mod broker;
@@ -14,6 +14,7 @@ mod record;
 mod secret;
 mod sink;
 mod tail;
+mod watch;
 
 pub use bare::{BareRecord, BareRun};
 pub use broker::EmbeddedBroker;

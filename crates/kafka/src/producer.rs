@@ -127,13 +127,21 @@ impl Connection {
         reports
     }
 
-    /// Whether a broker answers, and each partition of the topic has a leader.
-    pub(crate) fn has_leaders(&self, topic: &str) -> bool {
-        let metadata = self.0.client().fetch_metadata(Some(topic), REFRESH_TIMEOUT);
-        metadata.is_ok_and(|metadata| {
-            let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions()).peekable();
-            partitions.peek().is_some() && partitions.all(|partition| partition.leader() >= 0)
-        })
+    /// Whether each partition of the topic has a leader; none: no broker answers within `wait`.
+    pub(crate) fn leaders(&self, topic: &str, wait: Duration) -> Option<bool> {
+        let deadline = Instant::now() + wait;
+        loop {
+            // A client that has still to authenticate gets its token by being polled. Reports wait for the next `poll`.
+            self.0.poll(Duration::ZERO);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Ok(metadata) = self.0.client().fetch_metadata(Some(topic), left.min(REFRESH_TIMEOUT)) {
+                let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions()).peekable();
+                return Some(partitions.peek().is_some() && partitions.all(|partition| partition.leader() >= 0));
+            }
+            if left.is_zero() {
+                return None;
+            }
+        }
     }
 }
 

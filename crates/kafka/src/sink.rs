@@ -14,6 +14,7 @@ use crate::config::{ConfigError, SinkConfig, client_config};
 use crate::outbox::{Outbox, Pumped};
 use crate::producer::Connection;
 use crate::record::Shape;
+use crate::watch::Watch;
 
 /// Hand-overs that may wait for the thread.
 const COMMANDS_MAX: usize = 4;
@@ -25,9 +26,6 @@ const QUIET_POLL: Duration = Duration::from_millis(20);
 const QUIET_AFTER: Duration = Duration::from_millis(200);
 /// With nothing unsettled the client still has to be polled for its log lines and tokens.
 const IDLE_POLL: Duration = Duration::from_millis(250);
-/// Without a delivery for so long, the brokers are asked whether they are there; doubled with each new producer.
-const STALL_AFTER: Duration = Duration::from_secs(4);
-const STALL_AFTER_MAX: Duration = Duration::from_secs(64);
 /// What is on its way when a producer is given up may still be confirmed for so long.
 const GIVE_UP_WAIT: Duration = Duration::from_secs(1);
 
@@ -42,6 +40,8 @@ pub struct Timing {
     pub recover_min: Duration,
     /// Longest time before a new producer.
     pub recover_max: Duration,
+    /// Without a delivery for so long, it is asked whether the producer still has brokers.
+    pub stall: Duration,
 }
 
 impl Default for Timing {
@@ -51,6 +51,7 @@ impl Default for Timing {
             topic_retry: Duration::from_secs(5),
             recover_min: Duration::from_millis(50),
             recover_max: Duration::from_secs(5),
+            stall: Duration::from_secs(2),
         }
     }
 }
@@ -111,9 +112,7 @@ impl KafkaSink {
             recoveries: 0,
             recover_at: Instant::now(),
             active_at: Instant::now(),
-            delivered_at: Instant::now(),
-            looked_at: Instant::now(),
-            stalled: false,
+            watch: Watch::new(timing.stall),
             meters: Meters::new(stage),
         };
         let thread = std::thread::Builder::new()
@@ -185,12 +184,7 @@ struct Worker {
     recover_at: Instant,
     /// When something was taken in or delivered.
     active_at: Instant,
-    /// When something was delivered, or nothing was in flight.
-    delivered_at: Instant,
-    /// When the brokers were last asked whether they are there.
-    looked_at: Instant,
-    /// They were, and nothing was delivered since.
-    stalled: bool,
+    watch: Watch,
     meters: Meters,
 }
 
@@ -296,41 +290,23 @@ impl Worker {
             if result.is_ok() {
                 self.recoveries = 0;
                 self.active_at = now;
-                self.delivered_at = now;
+                self.watch.delivered(now);
             }
             broken |= self.outbox.delivered(now, seq, result);
         }
         if broken {
             self.recover("records failed");
-        } else {
-            self.look_for_stall(now);
+        } else if self.is_stranded(now) {
+            self.recover("it has lost its brokers");
         }
     }
 
-    /// A client whose broker stood still can wait for a leader for ever, although the broker is back and has one. When
-    /// the brokers answer twice and nothing is delivered in between, a new producer is made. What the first look
-    /// brings may heal the client; a broker that does not answer is waited for.
-    fn look_for_stall(&mut self, now: Instant) {
+    fn is_stranded(&mut self, now: Instant) -> bool {
         if self.outbox.in_flight() == 0 {
-            self.delivered_at = now;
+            self.watch.delivered(now);
         }
-        let patience = STALL_AFTER.saturating_mul(1 << self.recoveries.min(8)).min(STALL_AFTER_MAX);
-        if now.duration_since(self.delivered_at) < patience {
-            self.stalled = false;
-            return;
-        }
-        if now.duration_since(self.looked_at) < patience {
-            return;
-        }
-        let (Some(connection), Some(topic)) = (&self.connection, self.outbox.oldest_topic()) else { return };
-        let answered = connection.has_leaders(topic);
-        self.looked_at = Instant::now();
-        if answered && self.stalled {
-            self.stalled = false;
-            self.recover("nothing is delivered although the brokers answer");
-        } else {
-            self.stalled = answered;
-        }
+        let (Some(connection), Some(topic)) = (&self.connection, self.outbox.oldest_topic()) else { return false };
+        self.watch.is_stranded(connection, &self.properties, topic)
     }
 
     /// Gives the producer up. What it had not delivered goes through a new one, in arrival order, before anything newer.
@@ -342,6 +318,7 @@ impl Worker {
             self.outbox.delivered(now, seq, result);
         }
         self.outbox.restart();
+        self.watch.delivered(now);
         self.meters.recoveries.increment(1);
         let wait = self.timing.recover_min.saturating_mul(1 << self.recoveries.min(16)).min(self.timing.recover_max);
         self.recoveries += 1;

@@ -21,7 +21,7 @@ fn error(json: Json) -> String {
 
 /// The expected properties beside those that every sink has.
 fn assert_client(config: &SinkConfig, expected: &[(&str, &str)]) {
-    const ALWAYS: [(&str, &str); 8] = [
+    const ALWAYS: [(&str, &str); 9] = [
         ("acks", "all"),
         ("enable.gapless.guarantee", "true"),
         ("enable.idempotence", "true"),
@@ -29,16 +29,11 @@ fn assert_client(config: &SinkConfig, expected: &[(&str, &str)]) {
         ("partitioner", "murmur2_random"),
         ("queue.buffering.max.kbytes", "65536"),
         ("queue.buffering.max.messages", "100000"),
+        ("reconnect.backoff.max.ms", "1000"),
         ("socket.keepalive.enable", "true"),
     ];
-    const PLAIN: [(&str, &str); 1] = [("topic.metadata.refresh.interval.ms", "5000")];
-    let plain: &[(&str, &str)] = if config.event_hubs.is_none() { &PLAIN } else { &[] };
-    let expected: BTreeMap<String, String> = ALWAYS
-        .iter()
-        .chain(plain)
-        .chain(expected)
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
+    let expected: BTreeMap<String, String> =
+        ALWAYS.iter().chain(expected).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     assert_eq!(client_config(config).unwrap(), expected);
     KafkaSink::new(config, "publish", Settler::default()).expect("librdkafka takes it");
 }
@@ -186,7 +181,11 @@ fn an_unknown_property_or_value_is_named_in_librdkafkas_words() {
 #[test]
 fn fields_that_do_not_fit_together_are_refused() {
     for (json, expected) in [
-        (json!({"topic": "t"}), "one of bootstrap_servers and event_hubs is needed, not both"),
+        (json!({"topic": "t"}), "bootstrap_servers or event_hubs is missing"),
+        (
+            json!({"topic": "t", "bootstrap_servers": "a", "event_hubs": {"namespace": "n"}}),
+            "bootstrap_servers and event_hubs exclude each other",
+        ),
         (json!({"topic": "a b", "bootstrap_servers": "a"}), "topic \"a b\" is not a name that Kafka allows"),
         (json!({"topic": "{{type", "bootstrap_servers": "a"}), "topic: "),
         (json!({"topic": "t", "bootstrap_servers": "a", "key": "{{"}), "key: "),

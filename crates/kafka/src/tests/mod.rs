@@ -2,6 +2,7 @@
 
 mod config;
 mod outbox;
+mod relay;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use jaiminho_event::{CloudEvent, Data, Value, key_hash};
 use jaiminho_runtime::{Receipt, Settler, Sink};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
+use self::relay::Relay;
 use crate::record::STRUCTURED;
 use crate::tail::{Start, Tail, TailConfig, TailRecord};
 use crate::{EmbeddedBroker, KafkaSink, Mode, SinkConfig, Timing};
@@ -23,6 +25,7 @@ fn timing() -> Timing {
         topic_retry: Duration::from_millis(100),
         recover_min: Duration::from_millis(5),
         recover_max: Duration::from_millis(50),
+        stall: Duration::from_millis(500),
     }
 }
 
@@ -57,7 +60,10 @@ struct Bench {
 
 impl Bench {
     fn new(topics: &[(&str, i32)], configure: impl FnOnce(&mut SinkConfig)) -> Self {
-        let broker = EmbeddedBroker::start(topics).unwrap();
+        Self::on(EmbeddedBroker::start(topics).unwrap(), configure)
+    }
+
+    fn on(broker: EmbeddedBroker, configure: impl FnOnce(&mut SinkConfig)) -> Self {
         let mut config = SinkConfig::new(broker.bootstrap_servers(), "readings");
         configure(&mut config);
         let settler = Settler::default();
@@ -424,6 +430,31 @@ async fn a_broker_that_is_down_is_waited_for() {
     let early = tokio::time::timeout(Duration::from_millis(1500), bench.settler.take()).await;
     assert!(early.is_err(), "{early:?}");
     bench.broker.cluster().unwrap().broker_up(-1).unwrap();
+    bench.all_settled().await;
+    assert_in_order(&bench.read(&["readings"], 20), 20);
+}
+
+/// As after a broker stood still for longer than its session: for a moment the cluster has none.
+#[tokio::test]
+async fn a_client_that_was_told_of_no_broker_at_all_is_replaced_once_there_is_one() {
+    let broker = EmbeddedBroker::start(&[("readings", 1)]).unwrap();
+    let relay = Relay::start(broker.bootstrap_servers()).await;
+    let mut bench = Bench::on(broker, |config| {
+        config.bootstrap_servers = Some(relay.bootstrap_servers());
+        config.properties.insert("topic.metadata.refresh.interval.ms".into(), crate::Scalar::Integer(100));
+    });
+    bench.send(&keyed(0, 10)).await;
+    bench.all_settled().await;
+    relay.fence(true);
+    let deadline = Instant::now() + LONG;
+    while relay.blank_answers() == 0 {
+        assert!(Instant::now() < deadline, "nobody asked for metadata");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    bench.send(&keyed(10, 20)).await;
+    let early = tokio::time::timeout(Duration::from_secs(2), bench.settler.take()).await;
+    assert!(early.is_err(), "{early:?}");
+    relay.fence(false);
     bench.all_settled().await;
     assert_in_order(&bench.read(&["readings"], 20), 20);
 }

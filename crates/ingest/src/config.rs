@@ -9,11 +9,26 @@ use jaiminho_runtime::Acknowledge;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::serve::STREAMS_MAX;
+
 /// What one event takes between its text and the log beside text, type and source: columns, id, attributes of ours.
 pub(crate) const DRAFT_OVERHEAD_BYTES: u64 = 320;
 
 /// Most that a zstd decoder keeps of what it has written (RFC 9659 lets no sender ask for more).
 pub(crate) const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
+
+/// What a zstd decoder takes with such a window: beside it, its tables and a block each of what it reads and writes.
+pub(crate) const ZSTD_BYTES: u64 = ZSTD_WINDOW_BYTES + (1 << 20);
+
+/// Fields of a request's head; with more it is refused. HTTP/1 knows the same limit.
+pub(crate) const HEADERS_MAX: usize = 100;
+
+/// What a field of a request's head takes beside its text: its places in a map that grows by doubling.
+const HEADER_BYTES: u64 = 320;
+
+/// The same of a head that HTTP/2 reads, before its fields are counted, as a multiple of `header_bytes`: the smallest field
+/// counts 33 bytes there.
+pub(crate) const UNCOUNTED_HEADER_FACTOR: u64 = 8;
 
 /// Bytes that a connection costs beside its bodies: read and write buffers, headers, state.
 const CONNECTION_BYTES: u64 = 96 << 10;
@@ -192,7 +207,7 @@ pub struct LimitsConfig {
     pub header_bytes: ByteSize,
     /// Memory for bodies and messages that are being read, all together.
     pub reading_bytes: ByteSize,
-    /// `POST` requests at once; more are answered with 503.
+    /// Requests at once; more are answered with 503.
     pub requests: u32,
     /// Connections at once; more wait to be accepted.
     pub connections: u32,
@@ -209,9 +224,9 @@ impl Default for LimitsConfig {
             events: 10_000,
             header_bytes: ByteSize(16 << 10),
             reading_bytes: ByteSize(64 << 20),
-            requests: 2_048,
+            requests: 1_024,
             connections: 1_024,
-            sockets: 256,
+            sockets: 192,
         }
     }
 }
@@ -238,6 +253,11 @@ impl LimitsConfig {
         self.event_bytes.0.saturating_add((self.event_bytes.0 / 4).max(64))
     }
 
+    /// Most that the head of a request takes once its fields are counted.
+    pub(crate) fn head_bytes(&self) -> u64 {
+        self.header_bytes.0 + HEADERS_MAX as u64 * HEADER_BYTES
+    }
+
     /// Bytes to reserve before a body is read that has at most `expanded` bytes: the body, the events made of it, what
     /// each of them costs besides, and the one in work.
     pub(crate) fn reservation(&self, expanded: u64, cost: &Cost) -> u64 {
@@ -262,6 +282,12 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// Copies of a text that drafting holds at once: the text, the event of it, and where a key is made of the event that
+    /// with its key.
+    pub(crate) fn copies(keyed: bool) -> u64 {
+        2 + u64::from(keyed)
+    }
+
     /// Of one message, with the text itself.
     pub(crate) fn message(&self, bytes: u64) -> u64 {
         bytes.saturating_mul(self.copies + 2).saturating_add(self.event_bytes)
@@ -269,15 +295,27 @@ impl Cost {
 }
 
 impl Config {
-    /// The terms that the edge adds to the instance's memory, each with its name.
-    pub fn memory(&self) -> Vec<(&'static str, u64)> {
-        let limits = &self.limits;
+    /// The terms that the edge adds to the memory of an instance with so many threads: each with its name, its bytes, and how
+    /// they come about.
+    pub fn memory(&self, threads: u64) -> Vec<(&'static str, u64, String)> {
+        let LimitsConfig { reading_bytes, connections, header_bytes, requests, sockets, .. } = &self.limits;
+        let (connections, requests, sockets) = (u64::from(*connections), u64::from(*requests), u64::from(*sockets));
+        let connection = CONNECTION_BYTES + header_bytes.0;
+        let head = self.limits.head_bytes();
+        let uncounted = u64::from(STREAMS_MAX) * header_bytes.0 * UNCOUNTED_HEADER_FACTOR;
         let mut terms = vec![
-            ("bodies being read", limits.reading_bytes.0),
-            ("connections", u64::from(limits.connections) * (CONNECTION_BYTES + limits.header_bytes.0)),
+            ("bodies being read", reading_bytes.0, "limits.reading_bytes".to_owned()),
+            ("connections", connections * connection, format!("{connections} x ({CONNECTION_BYTES} + header_bytes)")),
+            ("heads of requests", requests * head, format!("{requests} requests x {head}")),
+            (
+                "heads being read",
+                threads * uncounted,
+                format!("{threads} threads x {STREAMS_MAX} streams x {UNCOUNTED_HEADER_FACTOR} x header_bytes"),
+            ),
         ];
         if self.websocket.is_some() {
-            terms.push(("websockets", u64::from(limits.sockets) * (CONNECTION_BYTES + limits.message_bytes())));
+            let socket = CONNECTION_BYTES + self.limits.message_bytes();
+            terms.push(("websockets", sockets * socket, format!("{sockets} x ({CONNECTION_BYTES} + message)")));
         }
         terms
     }
@@ -363,12 +401,13 @@ impl Config {
         if limits.header_bytes.0 < 8 << 10 || limits.header_bytes.0 > 1 << 20 {
             errors.push(ConfigError::new("limits.header_bytes", "must be from 8KiB to 1MiB"));
         }
-        let cost = Cost { copies: 3, event_bytes: DRAFT_OVERHEAD_BYTES, events_max: u64::from(limits.events) };
+        let copies = Cost::copies(true);
+        let cost = Cost { copies, event_bytes: DRAFT_OVERHEAD_BYTES, events_max: u64::from(limits.events) };
         let largest = limits.expanded_bytes.0.max(limits.event_bytes.0);
-        let one = limits.reservation(largest, &cost).saturating_add(ZSTD_WINDOW_BYTES);
+        let one = limits.reservation(largest, &cost).saturating_add(ZSTD_BYTES);
         if limits.reading_bytes.0 < one {
             let problem =
-                format!("must be at least {one} (one body of `expanded_bytes`, its events, and a zstd window)");
+                format!("must be at least {one} (one body of `expanded_bytes`, its events, and a zstd decoder)");
             errors.push(ConfigError::new("limits.reading_bytes", problem));
         }
         if limits.reading_bytes.0 > u64::from(u32::MAX) {

@@ -120,7 +120,7 @@ impl Drafter {
         let given = common.attributes.iter().map(|(name, value)| 2 * (text(name) + text(value)) + 16);
         let trace = common.trace.map_or(0, |trace| 2 * trace.len() as u64);
         let event_bytes = own + given.sum::<u64>() + trace;
-        let copies = 2 + u64::from(self.key.is_some());
+        let copies = Cost::copies(self.key.is_some());
         match format {
             // Its attributes came in headers.
             Some(Format::Binary(_)) => {

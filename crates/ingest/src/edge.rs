@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::error_handling::HandleErrorLayer;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -14,15 +13,12 @@ use jaiminho_runtime::{Acknowledge, Offer, Refusal, SourceHandle};
 use jaiminho_telemetry::names::ingest as names;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
-use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::load_shed::LoadShedLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::config::{Config, CorsConfig};
 use crate::draft::{Drafter, Drafts};
 use crate::problem::Problem;
-use crate::reading::{Room, busy};
+use crate::reading::Room;
 use crate::tokens::Tokens;
 use crate::{answer, headers, webhook, websocket};
 
@@ -86,11 +82,11 @@ pub(crate) fn router(edge: &Arc<Edge>, endpoints: Endpoints) -> Router {
     let socket_route = || get(websocket::upgrade);
     match (http, socket) {
         (Some(http), Some(socket)) if http.path == socket.path => {
-            router = router.route(&http.path, post_route(edge).merge(socket_route()));
+            router = router.route(&http.path, post_route().merge(socket_route()));
         }
         (http, socket) => {
             if let Some(http) = http {
-                router = router.route(&http.path, post_route(edge).fallback(only_post));
+                router = router.route(&http.path, post_route().fallback(only_post));
             }
             if let Some(socket) = socket {
                 router = router.route(&socket.path, socket_route().fallback(only_get));
@@ -107,15 +103,8 @@ pub(crate) fn router(edge: &Arc<Edge>, endpoints: Endpoints) -> Router {
         .with_state(Arc::clone(edge))
 }
 
-fn post_route(edge: &Arc<Edge>) -> MethodRouter<Arc<Edge>> {
-    let requests = usize::try_from(edge.config.limits.requests).unwrap_or(usize::MAX);
-    let shed = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(|_: tower::BoxError| async {
-            busy("too many requests at once; nothing was taken")
-        }))
-        .layer(LoadShedLayer::new())
-        .layer(GlobalConcurrencyLimitLayer::new(requests));
-    post(events).layer(shed).options(|| async { (StatusCode::NO_CONTENT, [(header::ALLOW, "POST, OPTIONS")]) })
+fn post_route() -> MethodRouter<Arc<Edge>> {
+    post(events).options(|| async { (StatusCode::NO_CONTENT, [(header::ALLOW, "POST, OPTIONS")]) })
 }
 
 fn cors_layer(cors: &CorsConfig) -> CorsLayer {

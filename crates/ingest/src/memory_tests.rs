@@ -7,12 +7,13 @@ use allocation_counter::measure;
 use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use jaiminho_event::CloudEvent;
+use jaiminho_event::units::ByteSize;
 use proptest::prelude::*;
 use tokio::io::AsyncReadExt;
 
-use crate::config::LimitsConfig;
+use crate::config::{HEADERS_MAX, LimitsConfig, UNCOUNTED_HEADER_FACTOR, ZSTD_BYTES, ZSTD_WINDOW_BYTES};
 use crate::draft::tests::{body, drafter};
 use crate::draft::{Common, Drafter, Format};
 use crate::headers::Coding;
@@ -136,6 +137,77 @@ proptest! {
     }
 }
 
+/// A map of `count` fields of these names, whose length as HTTP/2 counts it is `bytes`.
+fn fill(head: &mut HeaderMap, count: usize, bytes: u64, name: impl Fn(usize) -> String) {
+    let each = usize::try_from(bytes).unwrap() / count - 32;
+    for index in 0..count {
+        let name = name(index);
+        let value = "x".repeat(each.saturating_sub(name.len()));
+        head.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+    }
+}
+
+#[test]
+fn a_requests_head_takes_no_more_than_is_counted_for_it() {
+    let limits = LimitsConfig::default();
+    let distinct = |index: usize| format!("{index:x}");
+    let same = |_: usize| "x".to_owned();
+    let peak = |count: usize, name: &dyn Fn(usize) -> String| {
+        measure(|| {
+            let mut head = HeaderMap::new();
+            fill(&mut head, count, limits.header_bytes.0, name);
+        })
+        .bytes_max
+    };
+    let smallest = usize::try_from(limits.header_bytes.0).unwrap() / 36;
+    for name in [&distinct as &dyn Fn(usize) -> String, &same] {
+        let (counted, uncounted) = (peak(HEADERS_MAX, name), peak(smallest, name));
+        assert!(counted <= limits.head_bytes(), "{counted} of {}", limits.head_bytes());
+        let term = limits.header_bytes.0 * UNCOUNTED_HEADER_FACTOR;
+        assert!(uncounted <= term && uncounted > counted, "{uncounted} of {term}");
+    }
+}
+
+/// A zstd frame of zeros with a window of 2^`window_log` bytes, its size not told.
+fn zstd_frame(window_log: u32, bytes: usize) -> Vec<u8> {
+    let mut encoder = zstd_safe::CCtx::create();
+    encoder.set_parameter(zstd_safe::CParameter::WindowLog(window_log)).unwrap();
+    let plain = vec![0; bytes];
+    let mut wire = vec![0; 1 << 20];
+    let mut out = zstd_safe::OutBuffer::around(&mut wire[..]);
+    encoder.compress_stream(&mut out, &mut zstd_safe::InBuffer::around(&plain)).unwrap();
+    assert_eq!(encoder.end_stream(&mut out).unwrap(), 0);
+    let length = out.pos();
+    wire.truncate(length);
+    wire
+}
+
+#[test]
+fn a_zstd_decoder_takes_no_more_than_is_reserved_for_it() {
+    let wire = zstd_frame(ZSTD_WINDOW_BYTES.ilog2(), 32 << 20);
+    let mut decoder = zstd_safe::DCtx::create();
+    decoder.set_parameter(zstd_safe::DParameter::WindowLogMax(ZSTD_WINDOW_BYTES.ilog2())).unwrap();
+    let (mut input, mut most) = (zstd_safe::InBuffer::around(&wire), 0);
+    let mut plain = vec![0; 64 << 10];
+    while decoder.decompress_stream(&mut zstd_safe::OutBuffer::around(&mut plain[..]), &mut input).unwrap() > 0 {
+        most = most.max(decoder.sizeof() as u64);
+    }
+    assert!(most > ZSTD_WINDOW_BYTES && most <= ZSTD_BYTES, "{most} of {ZSTD_BYTES}");
+}
+
+#[test]
+fn a_zstd_frame_with_a_larger_window_is_refused() {
+    let read = |window_log| {
+        let limits = Arc::new(LimitsConfig { expanded_bytes: ByteSize(40 << 20), ..LimitsConfig::default() });
+        let (room, headers) = (Room::new(limits.clone()), HeaderMap::new());
+        let cost = with_defaults(&limits).cost(&limits, Some(&Format::Structured), &Common::default());
+        let body = Body::from(zstd_frame(window_log, 32 << 20));
+        runtime().block_on(room.read(&headers, body, Coding::Zstd, Duration::from_secs(60), &cost))
+    };
+    assert!(read(23).is_ok());
+    assert_eq!(read(24).unwrap_err().status, 400);
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -152,7 +224,7 @@ fn compressed(coding: Coding, plain: &[u8]) -> Bytes {
     Bytes::from(wire)
 }
 
-/// Reading keeps to what is reserved before it. (zstd's own memory is C's, and not counted here.)
+/// Reading keeps to what is reserved before it. (zstd's own memory is C's, and not counted here but in a test of its own.)
 fn check_read(wire: &Bytes, coding: Coding) {
     let limits = Arc::new(LimitsConfig::default());
     // The least that is ever reserved: one event without a key.

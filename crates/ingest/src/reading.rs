@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::StreamReader;
 
-use crate::config::{Cost, LimitsConfig, ZSTD_WINDOW_BYTES};
+use crate::config::{Cost, LimitsConfig, ZSTD_BYTES, ZSTD_WINDOW_BYTES};
 use crate::headers::Coding;
 use crate::problem::Problem;
 
@@ -82,7 +82,7 @@ impl Room {
         let (expanded, extra) = match coding {
             Coding::Identity => (declared.unwrap_or(limits.body_bytes.0), 0),
             Coding::Gzip => (limits.expanded_bytes.0, 0),
-            Coding::Zstd => (limits.expanded_bytes.0, ZSTD_WINDOW_BYTES),
+            Coding::Zstd => (limits.expanded_bytes.0, ZSTD_BYTES),
         };
         let deadline = tokio::time::Instant::now() + timeout;
         let wanted = limits.reservation(expanded, cost).saturating_add(extra);

@@ -1,5 +1,6 @@
 //! Connections: accepted up to a limit, HTTP/1 or HTTP/2 without TLS, closed at their age and at the end.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use http::Request;
+use axum::response::{IntoResponse, Response};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -19,11 +21,15 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use crate::config::HEADERS_MAX;
+use crate::problem::Problem;
+use crate::reading::busy;
+
 /// First bytes of an HTTP/2 connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Requests at once on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 32;
+pub(crate) const STREAMS_MAX: u32 = 32;
 
 /// Bytes that a client may have sent, unread, on one HTTP/2 stream and connection.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
@@ -65,10 +71,44 @@ where
     }
 }
 
+/// What answers requests, as long as fewer than a limit are being answered. One more is refused before anything of it is
+/// kept, and so is one with too many fields in its head.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) router: Router,
+    pub(crate) requests: Arc<Semaphore>,
+}
+
+impl Door {
+    fn call(&self, request: Request<Incoming>) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        let place = Arc::clone(&self.requests).try_acquire_owned();
+        let admitted = match place {
+            _ if request.headers().len() > HEADERS_MAX => Err(too_many_headers()),
+            Err(_) => Err(busy("too many requests at once; nothing was taken")),
+            Ok(place) => Ok((place, self.router.clone().call(request))),
+        };
+        async move {
+            match admitted {
+                Ok((_place, answer)) => answer.await,
+                Err(problem) => {
+                    let status = problem.status.as_str().to_owned();
+                    metrics::counter!(names::REQUESTS, "status" => status).increment(1);
+                    Ok(problem.into_response())
+                }
+            }
+        }
+    }
+}
+
+fn too_many_headers() -> Problem {
+    let detail = format!("a request's head has at most {HEADERS_MAX} fields");
+    Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-headers", detail)
+}
+
 /// Accepts until it is dropped.
 pub(crate) async fn accept(
     listener: TcpListener,
-    router: Router,
+    door: Door,
     rules: Rules,
     connections: Arc<Semaphore>,
     end: watch::Receiver<End>,
@@ -85,7 +125,7 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        let connection = connection(stream, router.clone(), rules, end.clone(), tasks.clone());
+        let connection = connection(stream, door.clone(), rules, end.clone(), tasks.clone());
         tasks.0.spawn(async move {
             let _permit = permit;
             metrics::gauge!(names::CONNECTIONS).increment(1.0);
@@ -95,7 +135,7 @@ pub(crate) async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, rules: Rules, mut end: watch::Receiver<End>, tasks: Tasks) {
+async fn connection(stream: TcpStream, door: Door, rules: Rules, mut end: watch::Receiver<End>, tasks: Tasks) {
     // Answers are small: waiting to fill a segment only delays them.
     let _without = stream.set_nodelay(true);
     let begun = tokio::select! {
@@ -103,7 +143,7 @@ async fn connection(stream: TcpStream, router: Router, rules: Rules, mut end: wa
         _ = end.wait_for(|end| *end > End::NotYet) => return,
     };
     let Ok(Ok(io)) = begun else { return };
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().call(request));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| door.call(request));
     let builder = builder(rules, tasks);
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let age = rules.age_max.mul_f64(1.0 - rand::random::<f64>() / 10.0);

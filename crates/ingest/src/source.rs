@@ -21,7 +21,7 @@ use crate::config::{Config, ConfigError};
 use crate::draft::Drafter;
 use crate::edge::{Edge, Endpoints, Phase, router};
 use crate::reading::Room;
-use crate::serve::{End, Rules, Tasks, accept};
+use crate::serve::{Door, End, Rules, Tasks, accept};
 use crate::tokens::{Tokens, TokensFile};
 
 /// Connections that wait to be accepted.
@@ -152,9 +152,10 @@ impl HttpSource {
             grace: http.deadline.0 + http.body_timeout.0 + LINGER,
         };
         let connections = Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX)));
+        let requests = Arc::new(Semaphore::new(usize::try_from(limits.requests).unwrap_or(usize::MAX)));
         let accepting = self.bound.into_iter().map(|bound| {
-            let router = router(&edge, bound.endpoints);
-            accept(bound.listener, router, rules, Arc::clone(&connections), ends.clone(), tasks.clone())
+            let door = Door { router: router(&edge, bound.endpoints), requests: Arc::clone(&requests) };
+            accept(bound.listener, door, rules, Arc::clone(&connections), ends.clone(), tasks.clone())
         });
         let accepting = join_all(accepting);
         let following = async {

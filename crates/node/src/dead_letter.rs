@@ -6,14 +6,16 @@ use jaiminho_event::{CloudEvent, Data, EventView, Value, format_timestamp, ident
 
 /// `type` of every dead letter.
 pub(crate) const TYPE: &str = "jaiminho.dead_letter.v1";
-/// Most bytes of the rejected event in it: what a broker takes, less room for the attributes.
-const DATA_BYTES_MAX: usize = 900 * 1024;
+/// Largest dead letter, whatever its consumers take: what a broker takes.
+pub(crate) const BYTES_MAX: u64 = 1 << 20;
+/// Room for attributes, beside the key.
+const ATTRIBUTES_BYTES: u64 = 4 << 10;
 
-/// Makes it. The same for each redelivery, but for `attempt`: its id follows from the rejected event's.
+/// Makes one of at most `bytes_max`. The same for each redelivery, but for `attempt`: its id follows from the rejected event's.
 ///
 /// Data: the rejected event in CloudEvents' JSON format; its bytes where it is no CloudEvent, or (cut, with
 /// `truncated`) where it is too large.
-pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection: &Rejection) -> Bytes {
+pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection: &Rejection, bytes_max: u64) -> Bytes {
     let view = EventView::parse(&event.payload).ok();
     let id = match &view {
         Some(view) => identity(view.source(), view.id()),
@@ -31,19 +33,22 @@ pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection:
     if let Some(time) = format_timestamp(i64::try_from(event.arrived_ms / 1000).unwrap_or_default(), nanos) {
         set("time", Value::Timestamp(time));
     }
+    let mut data_bytes_max = bytes_max.min(BYTES_MAX).saturating_sub(ATTRIBUTES_BYTES);
     if let Some(key) = view.as_ref().and_then(|view| view.attribute("partitionkey")) {
+        data_bytes_max = data_bytes_max.saturating_sub(key.len() as u64);
         set("partitionkey", key.into_owned().into());
     }
-    let text = view.map(|view| view.to_event().to_json().to_string()).filter(|text| text.len() <= DATA_BYTES_MAX);
+    let data_bytes_max = usize::try_from(data_bytes_max).unwrap_or(usize::MAX);
     // Not `application/cloudevents+…`: a record with that content type is taken for an event in structured mode.
-    match text {
+    let text = view.map(|view| view.to_event().to_json().to_string());
+    match text.filter(|text| text.len() <= data_bytes_max) {
         Some(text) => {
             set("datacontenttype", "application/json".into());
             letter.data = Data::Text(text);
         }
         None => {
             set("datacontenttype", "application/protobuf".into());
-            let length = event.payload.len().min(DATA_BYTES_MAX);
+            let length = event.payload.len().min(data_bytes_max);
             if length < event.payload.len() {
                 set("truncated", Value::Boolean(true));
             }
@@ -70,6 +75,10 @@ mod tests {
     use super::*;
 
     fn rejected(payload: Bytes) -> CloudEvent {
+        CloudEvent::decode(&letter(payload, BYTES_MAX)).unwrap()
+    }
+
+    fn letter(payload: Bytes, bytes_max: u64) -> Bytes {
         let event = Event {
             payload,
             key: None,
@@ -80,7 +89,7 @@ mod tests {
             trace: None,
         };
         let rejection = Rejection { reason: Reason::Invalid, text: "no unit\n".into(), stored: false };
-        CloudEvent::decode(&dead_letter("p", "convert", &event, &rejection)).unwrap()
+        dead_letter("p", "convert", &event, &rejection, bytes_max)
     }
 
     #[test]
@@ -99,6 +108,20 @@ mod tests {
         );
         assert_eq!((&json["partitionkey"], &json["time"]), (&"k".into(), &"1970-01-01T00:00:01.5Z".into()));
         assert_eq!(json["id"], format!("{:032x}", identity("/s", "1")));
+    }
+
+    #[test]
+    fn it_is_no_larger_than_its_consumers_take() {
+        let mut event = CloudEvent::new("1", "/s", "t");
+        event.set("partitionkey", "k".repeat(5_000).into()).unwrap();
+        for data in [Data::Text("\"\u{e9}".repeat(30_000)), Data::Binary(vec![0xff; 60_000].into())] {
+            event.data = data;
+            for bytes_max in [16 << 10, 64 << 10, 80 << 10] {
+                let bytes = letter(event.encode(), bytes_max);
+                assert!(bytes.len() as u64 <= bytes_max && bytes.len() as u64 > bytes_max / 2, "{}", bytes.len());
+                CloudEvent::decode(&bytes).unwrap().validate().unwrap();
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jaiminho_core::Reason;
 use jaiminho_event::Data;
 use jaiminho_runtime::{Answer, Refusal};
+use reqwest::RequestBuilder;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -371,6 +372,25 @@ async fn more_requests_than_the_limit_are_shed() {
     assert_eq!((told.problem(), told.header("retry-after")), ((503, "busy", None, None), "1"));
     offer.answer(vec![accepted()]);
     assert_eq!(first.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_head_of_too_many_fields_is_431_over_both_versions() {
+    let mut running = start(json!({}));
+    for (fields, status) in [(90, 200), (110, 431)] {
+        let with =
+            |request| (0..fields).fold(request, |request: RequestBuilder, n| request.header(format!("x-{n}"), "x"));
+        let request = with(running.post("application/json", "1"));
+        if status == 200 {
+            assert_eq!(running.publish(request).await.0.status, 200);
+            continue;
+        }
+        assert_eq!(running.refused(request).await.status, status);
+        running.client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        let told = running.refused(with(running.post("application/json", "1"))).await;
+        assert_eq!(told.problem(), (431, "too-many-headers", None, None));
+        assert_eq!(told.body["detail"], "a request's head has at most 100 fields");
+    }
 }
 
 #[tokio::test]

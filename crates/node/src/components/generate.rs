@@ -14,7 +14,9 @@ use serde::Deserialize;
 
 /// Most events of one offer, and most offers whose answers are awaited.
 const BODY_EVENTS_MAX: u64 = 500;
-const BODIES_MAX: usize = 16;
+pub(crate) const BODIES_MAX: usize = 16;
+/// What an event may be longer than another: lengths of lengths, digits.
+const LENGTHS_BYTES: u64 = 16;
 /// Slow rates make one event at a time, fast ones what is due in so long.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -79,6 +81,22 @@ pub(crate) fn generate(
     let generator = Generator { config: config.clone(), key, source: format!("/{pipeline}/{stage}"), run };
     generator.cloud_event(0).validate().map_err(GenerateError::Type)?;
     Ok(Box::new(generator))
+}
+
+/// The most that such a source makes: bytes of one event, and of all that it offers at once.
+pub(crate) fn generated_bytes_max(
+    config: &GenerateConfig,
+    key: Option<Template>,
+    pipeline: &str,
+    stage: &str,
+) -> (u64, u64) {
+    let generator = Generator { config: config.clone(), key, source: format!("/{pipeline}/{stage}"), run: u64::MAX };
+    let keys = config.keys.max(1);
+    // Of the longest device, and of a number as long as they come.
+    let number = (u64::MAX / keys).saturating_mul(keys) - 1;
+    let event = generator.new_event(number).map_or(0, |event| event.payload.len() as u64) + LENGTHS_BYTES;
+    let events = config.count.unwrap_or(u64::MAX).min(BODY_EVENTS_MAX);
+    (event, event.saturating_mul(events))
 }
 
 impl Source for Generator {

@@ -8,7 +8,7 @@ mod stdout;
 
 pub(crate) use blackhole::{BlackholeConfig, blackhole};
 pub(crate) use file::{FileConfig, file};
-pub(crate) use generate::{GenerateConfig, generate};
+pub(crate) use generate::{BODIES_MAX, GenerateConfig, generate, generated_bytes_max};
 pub(crate) use stdout::{StdoutConfig, stdout};
 
 #[cfg(test)]

@@ -96,6 +96,27 @@ async fn generate_makes_as_many_as_it_should_and_ends_when_all_are_answered() {
 }
 
 #[tokio::test]
+async fn what_generate_offers_at_once_is_no_more_than_the_memorys_sum_counts_for_it() {
+    for (size, keys, key) in [(0, 1, None), (100, 1_000_000, None), (5_000, 7, Some("{{data.deviceId}}-{{data.pad}}"))]
+    {
+        let config = GenerateConfig { count: Some(1_200), size: ByteSize(size), keys, ..generator() };
+        let key = || key.map(|text| Template::parse(text).unwrap());
+        let (event_bytes, body_bytes) = generated_bytes_max(&config, key(), "p", "s");
+        let (handle, mut desk) = SourceHandle::for_test();
+        let run = tokio::spawn(generate(&config, key(), "p", "s").unwrap().run(handle));
+        let (mut largest, mut most) = (0, 0);
+        while let Some(offer) = desk.next().await {
+            let sizes: Vec<u64> = offer.offer.events.iter().map(|event| event.payload.len() as u64).collect();
+            (largest, most) = (largest.max(*sizes.iter().max().unwrap()), most.max(sizes.iter().sum()));
+            offer.answer(vec![Answer::Settled(Outcome::Accepted); sizes.len()]);
+        }
+        run.await.unwrap().unwrap();
+        assert!(largest <= event_bytes && most <= body_bytes, "{largest} of {event_bytes}, {most} of {body_bytes}");
+        assert!(most * 2 > body_bytes, "{most} of {body_bytes}");
+    }
+}
+
+#[tokio::test]
 async fn generate_offers_again_what_was_refused() {
     let (handle, mut desk) = SourceHandle::for_test();
     let config = GenerateConfig { count: Some(1), ..generator() };

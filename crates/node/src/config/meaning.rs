@@ -266,6 +266,12 @@ impl Check<'_> {
                 self.problems.push(Problem::error(place, format!("`{}` {}", error.path, error.problem)));
             }
         }
+        if let Some(Source::Generate(source)) = &stage.source
+            && source.generate.size.0 > EVENT_BYTES_MAX
+        {
+            let what = format!("`generate.size` must be at most {EVENT_BYTES_MAX} bytes: what a frame of a link holds");
+            self.error(&["stages", name, "source", "generate", "size"], what);
+        }
         if let Some(Sink::Kafka(kafka)) = &stage.sink
             && let Err(error) = kafka.check()
         {

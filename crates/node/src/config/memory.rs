@@ -1,6 +1,8 @@
 //! The memory bound of each stage: terms whose every factor is a limit that holds at run time.
 
+use jaiminho_convert::TREE_BYTES_PER_TEXT_BYTE;
 use jaiminho_core::{EVENT_OVERHEAD_BYTES, FRAME_BYTES};
+use jaiminho_event::Template;
 use jaiminho_link::memory::{
     CONSUMER_MESSAGE_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
 };
@@ -9,6 +11,7 @@ use jaiminho_runtime::{FRAMES_PER_LINK, consumer_messages_max};
 use super::Config;
 use super::component::{Sink, Source};
 use super::model::{Log, Stage};
+use crate::components::{BODIES_MAX, generated_bytes_max};
 
 /// Connections at once at a stage's port, for each link that it may have there: the others are probes, or links that end.
 pub(crate) const CONNECTIONS_PER_LINK: u64 = 2;
@@ -27,26 +30,44 @@ pub(crate) struct Term {
 /// The terms of one stage's instance that works with so many threads.
 pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) -> Vec<Term> {
     let mut terms = Vec::new();
-    let event = match &stage.source {
-        Some(Source::Ingest(ingest)) => ingest.limits.event_bytes.0,
-        Some(Source::Generate(_)) | None => stage.limits.event_bytes.0,
+    let made = stage.source.as_ref().and_then(|source| match source {
+        Source::Generate(source) => {
+            let key = stage.key.as_deref().and_then(|key| Template::parse(key).ok());
+            Some(generated_bytes_max(&source.generate, key, &config.pipeline.pipeline, name))
+        }
+        Source::Ingest(_) => None,
+    });
+    let event = match (&stage.source, made) {
+        (Some(Source::Ingest(ingest)), _) => ingest.limits.event_bytes.0,
+        (_, Some((event, _))) => event,
+        (_, None) => stage.limits.event_bytes.0,
     };
     if config.has_main_output(name) {
-        let (body, what) = match &stage.source {
-            Some(Source::Ingest(ingest)) => (ingest.limits.expanded_bytes.0, "one body"),
-            Some(Source::Generate(_)) => (event, "one event"),
-            None => (stage.limits.outputs_bytes.0, "one input's outputs"),
+        let (over, what) = match (&stage.source, made) {
+            (Some(Source::Ingest(ingest)), _) => (ingest.limits.expanded_bytes.0, "one body"),
+            (_, Some((_, body))) => (body, "events made at once"),
+            (_, None) => (stage.limits.outputs_bytes.0, "one input's outputs"),
         };
-        terms.push(log_term("log", &stage.log, body, what));
+        terms.push(log_term("log", &stage.log, over, what));
+    }
+    if let Some((event, body)) = made {
+        let waiting = mul(BODIES_MAX as u64 * (body / event.max(1)), EVENT_OVERHEAD_BYTES);
+        let from = format!("{} made at once + {BODIES_MAX} times as many x {EVENT_OVERHEAD_BYTES}", human(body));
+        terms.push(Term { name: "events being made", bytes: body.saturating_add(waiting), from });
     }
     if config.has_dead_letters(name) {
         terms.push(log_term("dead-letter log", &stage.dead_letter_log, event, "one event"));
+        let from = format!("{TREE_BYTES_PER_TEXT_BYTE} x event {}", human(event));
+        terms.push(Term { name: "a dead letter being made", bytes: mul(event, TREE_BYTES_PER_TEXT_BYTE), from });
     }
     terms.extend(links(config, name, stage, event, threads));
     if stage.transform.is_some() {
-        let (parse, outputs) = (stage.limits.parse_bytes.0, stage.limits.outputs_bytes.0);
+        let outputs = stage.limits.outputs_bytes.0;
         let concurrency = u64::from(stage.concurrency);
-        terms.push(Term { name: "parsing", bytes: parse, from: "limits.parse_bytes".into() });
+        // A text whose tree could take more than all of it is parsed alone.
+        let bytes = stage.limits.parse_bytes.0.max(mul(event, TREE_BYTES_PER_TEXT_BYTE));
+        let from = format!("limits.parse_bytes, or {TREE_BYTES_PER_TEXT_BYTE} x event {}", human(event));
+        terms.push(Term { name: "parsing", bytes, from });
         terms.push(Term {
             name: "outputs in work",
             bytes: mul(concurrency, outputs),
@@ -54,11 +75,7 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         });
     }
     if let Some(Source::Ingest(ingest)) = &stage.source {
-        terms.extend(ingest.memory().into_iter().map(|(name, bytes)| Term {
-            name,
-            bytes,
-            from: "source.limits".into(),
-        }));
+        terms.extend(ingest.memory(threads).into_iter().map(|(name, bytes, from)| Term { name, bytes, from }));
     }
     if let Some(Sink::Kafka(kafka)) = &stage.sink {
         let from = "queue_bytes + queue_events x 256".into();

@@ -222,7 +222,7 @@ pub(crate) struct Limits {
     pub(crate) links: u64,
     /// Largest event that this stage takes.
     pub(crate) event_bytes: ByteSize,
-    /// What parsing may take at once: a JSON tree can need 100 times its text.
+    /// What parsing may take at once: a JSON tree can need 128 times its text, and one that needs more is parsed alone.
     pub(crate) parse_bytes: ByteSize,
     /// Most events that a transform makes of one.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -235,7 +235,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             links: 32,
-            event_bytes: ByteSize(1 << 20),
+            event_bytes: ByteSize(512 << 10),
             parse_bytes: ByteSize(64 << 20),
             outputs: 10_000,
             outputs_bytes: ByteSize(1 << 20),

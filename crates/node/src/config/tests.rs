@@ -383,6 +383,30 @@ p.yaml:20:41: error: `embedded` is the broker inside `jaiminho up`; a stage on i
 }
 
 #[test]
+fn the_schema_tells_the_factor_that_parsing_reserves() {
+    let told = format!("can need {} times its text", jaiminho_convert::TREE_BYTES_PER_TEXT_BYTE);
+    assert!(pipeline_schema().to_string().contains(&told));
+}
+
+#[test]
+fn every_figure_of_the_links_terms_is_the_one_that_links_are_made_with() {
+    let yaml = EUGENIO.replace(
+        "    transform:",
+        "    limits: { event_bytes: 96KiB, links: 5 }\n    window: { bytes: 2MiB }\n    transform:",
+    );
+    let config = load_text(&yaml, &Overrides::default(), Setting::Apart).unwrap();
+    let terms = memory::terms(&config, "convert", &config.pipeline.stages["convert"], 3);
+    let bytes = |name| terms.iter().find(|term| term.name == name).unwrap().bytes;
+    let (event, window) = (96 << 10, 2 << 20);
+    assert_eq!(bytes("links in"), 5 * (window + 2_000 * 128 + event));
+    assert_eq!(bytes("links in, unread"), 5 * jaiminho_link::memory::unread_bytes_max(window, event));
+    let columns = 2 * jaiminho_core::FRAME_BYTES;
+    assert_eq!(bytes("links out, unsent"), 5 * (jaiminho_link::memory::unsent_bytes_max(event) + columns));
+    assert_eq!(bytes("connections at the stage's port"), 10 * jaiminho_link::memory::connection_bytes_max());
+    assert_eq!(bytes("messages being read or written"), 3 * jaiminho_link::memory::coding_bytes_max(event));
+}
+
+#[test]
 fn a_default_instance_of_each_stage_fits_into_512_mib() {
     let config = load_text(EUGENIO, &Overrides::default(), Setting::Apart).unwrap();
     for (name, stage) in config.in_order() {

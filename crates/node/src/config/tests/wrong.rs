@@ -67,6 +67,7 @@ const FILES: &[&str] = &[
 ];
 
 const HTTP: &str = "http:      { listen: \"0.0.0.0:8080\", path: /events, deadline: 30s }";
+const SOURCE: &str = "acknowledge: published\n      http:      { listen: \"0.0.0.0:8080\", path: /events, deadline: 30s }\n      websocket: { path: /ws }\n";
 const KAFKA: &str = "{ bootstrap_servers: \"${KAFKA:-embedded}\", topic: eugenio.dead }";
 
 /// What only the component itself can know to be wrong.
@@ -93,6 +94,7 @@ const SETTINGS: &[(&str, &str)] = &[
     (HTTP, "http: {}\n      limits: { expanded_bytes: 1KiB, header_bytes: 1KiB, reading_bytes: 1MiB }"),
     (HTTP, "http: {}\n      limits: { reading_bytes: 4GiB }"),
     ("    key:", "    limits: { event_bytes: 4MiB }\n    key:"),
+    (SOURCE, "generate: { size: 1GiB }\n"),
     (KAFKA, "{ topic: t }"),
     (KAFKA, "{ bootstrap_servers: \"a:1\", topic: \"{{\" }"),
     (KAFKA, "{ bootstrap_servers: \"a:1\", topic: t, key: \"{{\" }"),

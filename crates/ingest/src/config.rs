@@ -23,6 +23,9 @@ pub(crate) const ZSTD_BYTES: u64 = ZSTD_WINDOW_BYTES + (1 << 20);
 /// Fields of a request's head; with more it is refused. HTTP/1 knows the same limit.
 pub(crate) const HEADERS_MAX: usize = 100;
 
+/// Headers that become attributes.
+const ALLOWED_HEADERS_MAX: usize = 64;
+
 /// What a field of a request's head takes beside its text: its places in a map that grows by doubling.
 const HEADER_BYTES: u64 = 320;
 
@@ -325,7 +328,11 @@ impl Config {
         let mut errors = Vec::new();
         self.check_endpoints(&mut errors);
         self.check_limits(&mut errors);
-        for (header, attribute) in &self.headers {
+        if self.headers.len() > ALLOWED_HEADERS_MAX {
+            let problem = format!("names {} headers, more than {ALLOWED_HEADERS_MAX}", self.headers.len());
+            errors.push(ConfigError::new("headers", problem));
+        }
+        for (header, attribute) in self.headers.iter().take(ALLOWED_HEADERS_MAX) {
             let path = || format!("headers.{header}");
             if header.parse::<HeaderName>().is_err() {
                 errors.push(ConfigError::new(path(), "is no header name"));

@@ -13,8 +13,6 @@ use super::problem::{Place, Problem};
 use super::stages::Read;
 use super::tree::{Node, Value};
 
-/// Most stages of a pipeline.
-const STAGES_MAX: usize = 256;
 /// Most outputs that one stage consumes.
 const SUBSCRIPTIONS_MAX: usize = 64;
 
@@ -23,9 +21,6 @@ pub(super) fn check(read: &Read, tree: &Node, setting: Setting) -> Vec<Problem> 
     let Read { pipeline, doubtful } = read;
     let mut check = Check { pipeline, doubtful, tree, setting, problems: Vec::new() };
     let count = pipeline.stages.len() + doubtful.len();
-    if count > STAGES_MAX {
-        check.error(&["stages"], format!("{count} stages, more than {STAGES_MAX}"));
-    }
     if count == 0 && matches!(tree.child("stages").map(|entry| &entry.node.value), Some(Value::Map(_))) {
         check.error(&["stages"], "`stages` is empty: a pipeline has at least one stage");
     }
@@ -140,7 +135,7 @@ impl Check<'_> {
                 format!("{count} subscriptions, more than {SUBSCRIPTIONS_MAX}"),
             );
         }
-        for (index, subscription) in stage.subscribe_to.iter().enumerate() {
+        for (index, subscription) in stage.subscribe_to.iter().enumerate().take(SUBSCRIPTIONS_MAX) {
             let index_text = index.to_string();
             let path = ["stages", name, "subscribe_to", &index_text];
             let output = subscription.output.as_str();

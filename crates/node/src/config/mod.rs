@@ -26,6 +26,9 @@ pub(crate) use problem::{Problem, Problems, nearest};
 pub(crate) use schema::{inlined_schema, pipeline_schema};
 use tree::{Entry, Node, Value};
 
+/// Most stages of a pipeline.
+const STAGES_MAX: usize = 256;
+
 /// What the command line says about the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
@@ -131,6 +134,7 @@ fn parse(
     let mut problems = Vec::new();
     lay_over(&mut tree, profiles.as_ref(), overrides, &mut problems);
     let whole = problems.is_empty();
+    too_many_stages(&tree)?;
     expand::expand(&mut tree, lookup, &mut problems);
     problems.extend(schema::check(&mut tree));
     let mut read = stages::read(&tree, &mut problems);
@@ -149,9 +153,19 @@ fn parse(
     Ok(Config { pipeline: read.pipeline, base_dir, warnings: problems, json: tree.to_json() })
 }
 
+/// Before anything is said of each of them.
+fn too_many_stages(tree: &Node) -> Result<(), Problem> {
+    match tree.child("stages").map(|entry| (&entry.node.value, &entry.key_place)) {
+        Some((Value::Map(entries), place)) if entries.len() > STAGES_MAX => {
+            Err(Problem::error(place.clone(), format!("{} stages, more than {STAGES_MAX}", entries.len())))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn finished(problems: Vec<Problem>) -> Problems {
     let mut problems = Problems(problems);
-    problems.sort();
+    problems.finish();
     problems
 }
 

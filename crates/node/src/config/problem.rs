@@ -108,6 +108,9 @@ pub(crate) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     (best.0 <= wrong.chars().count().max(3) / 3 + 1).then_some(best.1)
 }
 
+/// Most problems that are told at once.
+const TOLD_MAX: usize = 100;
+
 /// All that is wrong, in the order of the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) struct Problems(pub(crate) Vec<Problem>);
@@ -117,9 +120,18 @@ impl Problems {
         self.0.iter().any(|problem| problem.severity == Severity::Error)
     }
 
-    pub(crate) fn sort(&mut self) {
+    /// In the order of the file, each once; a file that is wrong in very many places is told the first ones, and how many
+    /// more there are.
+    pub(crate) fn finish(&mut self) {
         self.0.sort();
         self.0.dedup();
+        if self.0.len() <= TOLD_MAX {
+            return;
+        }
+        let more = Self(self.0.split_off(TOLD_MAX));
+        let (count, severity) = (more.0.len(), if more.has_errors() { Severity::Error } else { Severity::Warning });
+        let place = Place::start(&self.0[0].place.file);
+        self.0.push(Problem { place, severity, what: format!("{count} more, which are not told"), hint: None });
     }
 }
 

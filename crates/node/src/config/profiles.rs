@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::problem::{Place, Problem, Severity};
 use super::tree::{Entry, Node, Value};
-use super::{Setting, expand, meaning, overlay, schema, splice, stages};
+use super::{Setting, expand, meaning, overlay, schema, splice, stages, too_many_stages};
 
 /// Most profiles of a file.
 const PROFILES_MAX: usize = 64;
@@ -55,6 +55,9 @@ fn problems_of(base: &Base<'_>, profile: &Entry) -> Vec<Problem> {
     }
     let mut tree = base.tree.clone();
     overlay::overlay(&mut tree, profile.node.clone());
+    if let Err(problem) = too_many_stages(&tree) {
+        return vec![Problem::error(profile.key_place.clone(), format!("profile `{}`: {}", profile.key, problem.what))];
+    }
     let mut problems = Vec::new();
     expand::expand(&mut tree, base.lookup, &mut problems);
     let unset: BTreeSet<Place> = problems.iter().map(|problem| problem.place.clone()).collect();

@@ -1,12 +1,14 @@
 //! The check of a tree against the generated JSON Schema, in words for people.
 
+use std::collections::HashMap;
+
 use jaiminho_event::units::{ByteSize, HumanDuration};
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError, Validator};
 use serde_json::Value as Json;
 
 use super::model::Pipeline;
-use super::problem::Problem;
+use super::problem::{Place, Problem};
 use super::tree::{Node, Value};
 
 /// Deepest nesting of alternatives that is looked into for the likely one.
@@ -91,13 +93,7 @@ fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let known = parent_schema(schema, error.schema_path().as_str());
             let known = known.map(property_names).unwrap_or_default();
-            for key in unexpected {
-                let place = tree.find(path.iter().map(String::as_str).chain([key.as_str()]));
-                problems.push(
-                    Problem::error(key_place(tree, &path, key).unwrap_or(place), unknown_key(key, &here))
-                        .nearest(key, known.iter().map(String::as_str)),
-                );
-            }
+            unknown_keys(unexpected, tree, &path, &known, problems);
         }
         ValidationErrorKind::Required { property } => {
             let property = property.as_str().unwrap_or_default();
@@ -134,16 +130,26 @@ fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize
     }
 }
 
-fn key_place(tree: &Node, path: &[String], key: &str) -> Option<super::problem::Place> {
-    let mut node = tree;
-    for segment in path {
-        node = match &node.value {
-            Value::Map(_) => &node.child(segment)?.node,
-            Value::List(items) => items.get(segment.parse::<usize>().ok()?)?,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } => return None,
-        };
+/// One problem for each key, at its place.
+fn unknown_keys<'a>(
+    unknown: impl IntoIterator<Item = &'a String>,
+    tree: &Node,
+    path: &[String],
+    known: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    let (here, map) = (path.join("."), tree.find_node(path.iter().map(String::as_str)));
+    let places: HashMap<&str, &Place> = match map.map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.iter().map(|entry| (entry.key.as_str(), &entry.key_place)).collect(),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_)) | None => {
+            HashMap::new()
+        }
+    };
+    for key in unknown {
+        let place = places.get(key.as_str()).map_or(&tree.place, |place| place);
+        let problem = Problem::error(place.clone(), unknown_key(key, &here));
+        problems.push(problem.nearest(key, known.iter().map(String::as_str)));
     }
-    node.child(key).map(|entry| entry.key_place.clone())
 }
 
 /// None of several shapes fits: reports the errors of the one that was most likely meant.
@@ -187,11 +193,7 @@ fn explain_alternatives(
     if let (false, Json::Object(map)) = (wrong_type, &**error.instance()) {
         // A map without the key that tells the alternatives apart: its own keys are the mistake.
         let unknown: Vec<&String> = map.keys().filter(|key| !known.contains(key)).collect();
-        for key in &unknown {
-            let place = key_place(tree, &path, key).unwrap_or_else(|| place.clone());
-            problems
-                .push(Problem::error(place, unknown_key(key, &dotted)).nearest(key, known.iter().map(String::as_str)));
-        }
+        unknown_keys(unknown.iter().copied(), tree, &path, &known, problems);
         if unknown.is_empty() {
             problems.push(
                 Problem::error(place, format!("{} needs one of its keys", named(&dotted)))

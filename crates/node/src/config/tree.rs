@@ -110,6 +110,15 @@ impl Node {
         place.clone()
     }
 
+    /// The node at a path.
+    pub(crate) fn find_node<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Option<&Self> {
+        path.into_iter().try_fold(self, |node, segment| match &node.value {
+            Value::Map(_) => node.child(segment).map(|entry| &entry.node),
+            Value::List(items) => items.get(segment.parse::<usize>().ok()?),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } => None,
+        })
+    }
+
     /// The node at a path, to change it.
     pub(crate) fn find_mut<'a>(&mut self, path: impl IntoIterator<Item = &'a str>) -> Option<&mut Self> {
         let mut node = self;

@@ -162,6 +162,55 @@ p.yaml:2:80005: error: more than a pipeline file may hold: MergeKeys { merge_key
 "##);
 }
 
+#[test]
+fn a_file_with_very_many_mistakes_is_told_the_first_ones_and_how_many_more_in_no_time() {
+    let join = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let keys = join(49_000, &|n| format!("k{n}: 1"));
+    let head = "version: 1\npipeline: p\nstages:";
+    let end = |text: &str| text.lines().last().unwrap().to_owned();
+    for (what, file, last) in [
+        ("keys", format!("{{{keys}}}"), "p.yaml: error: 48903 more, which are not told"),
+        ("keys of a stage", format!("{head} {{a: {{{keys}}}}}"), "p.yaml: error: 48900 more, which are not told"),
+        (
+            "keys of a source",
+            format!("{head} {{a: {{source: {{{keys}}}}}}}"),
+            "p.yaml: error: 48900 more, which are not told",
+        ),
+        (
+            "subscriptions",
+            format!(
+                "{head} {{a: {{subscribe_to: [{}], sink: {{blackhole: {{}}}}}}}}",
+                join(49_000, &|n| format!("k{n}"))
+            ),
+            "p.yaml:3:334: error: there is no stage `k63`",
+        ),
+        (
+            "headers",
+            format!(
+                "{head} {{a: {{source: {{http: {{}}, headers: {{{}}}}}}}}}",
+                join(49_000, &|n| format!("b {n}: x"))
+            ),
+            "p.yaml:3:109578: error: `headers.b 10053` is no header name",
+        ),
+        (
+            "stages",
+            format!("{head} {{{}}}", join(20_000, &|n| format!("s{n}: {{x: 1}}"))),
+            "p.yaml:3:1: error: 20000 stages, more than 256",
+        ),
+        (
+            "stages of a profile",
+            format!("{EUGENIO}  more: {{stages: {{{}}}}}", join(20_000, &|n| format!("s{n}: {{x: 1}}"))),
+            "p.yaml:24:3: error: profile `more`: 20004 stages, more than 256",
+        ),
+    ] {
+        let since = std::time::Instant::now();
+        let told = wrong(&file);
+        assert!(since.elapsed().as_secs() < 10, "{what}: {:?}", since.elapsed());
+        assert!(told.lines().count() <= 101, "{what}: {}", told.lines().count());
+        assert_eq!(end(&told), last, "{what}");
+    }
+}
+
 /// What reading any file takes at its peak, counted by an allocator.
 const PEAK_BYTES_MAX: u64 = 64 << 20;
 

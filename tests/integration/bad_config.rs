@@ -1,9 +1,7 @@
 //! What is wrong with a pipeline file is said at once, with its place, and nothing starts.
 
+use jaiminho_tests::exit::{CONFIG, USAGE};
 use jaiminho_tests::{Directory, jaiminho};
-
-const USAGE: i32 = 64;
-const CONFIG: i32 = 78;
 
 const GOOD: &str = r#"version: 1
 pipeline: p

@@ -4,14 +4,10 @@ use std::path::Path;
 use std::process::Output;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jaiminho_tests::exit::{CONFIG, DATA, UNAVAILABLE, USAGE};
 use jaiminho_tests::{Directory, free_port, jaiminho};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-
-const USAGE: i32 = 64;
-const DATA: i32 = 65;
-const UNAVAILABLE: i32 = 69;
-const CONFIG: i32 = 78;
 
 const PIPELINE: &str = r#"version: 1
 pipeline: commands

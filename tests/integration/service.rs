@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jaiminho_tests::exit::UNAVAILABLE;
 use jaiminho_tests::{Client, Directory, Jaiminho, Place, eventually, free_port, jaiminho};
 use reqwest::Method;
 
-const UNAVAILABLE: i32 = 69;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A source and a sink; the sink's log holds what comes while `out` does not run.
@@ -88,6 +88,28 @@ async fn the_admin_port_answers_probes_and_metrics_and_nothing_else() {
     for sample in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         assert!(sample.starts_with("jaiminho_"), "{sample}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_group_is_named_in_the_log_and_in_the_metrics_until_it_comes() {
+    let source = Source::start().await;
+    let told = async |what: &str| {
+        eventually(what, PATIENCE, || async {
+            let log = source.process.child.log();
+            let line = log.lines().find(|line| line.contains(what)).map(str::to_owned);
+            line.ok_or_else(|| source.process.child.log_tail())
+        })
+        .await
+    };
+    let members = async || source.process.metric("jaiminho_group_members", "group=\"out\"").await;
+    let line = told("no instance of this required group is connected; its events wait").await;
+    assert!(line.contains("\"group\":\"out\"") && line.contains("\"output\":\"in\""), "{line}");
+    assert!(source.process.metrics().await.contains("jaiminho_group_members{output=\"in\",group=\"out\"} 0"));
+    let out = Jaiminho::stage(source.directory.path(), &source.file, "out", &Place::local());
+    out.ready().await;
+    told("the group is connected again").await;
+    eventually("a member", PATIENCE, || async { if members().await == 1.0 { Ok(()) } else { Err(String::new()) } })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

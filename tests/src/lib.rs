@@ -7,6 +7,7 @@
 mod child;
 mod client;
 mod cluster;
+pub mod exit;
 mod kafka;
 mod ledger;
 mod load;

@@ -1,5 +1,6 @@
 //! A stage's task: one owner of its logs, links and lanes, around the pure core.
 
+mod absent;
 mod admission;
 mod backoff;
 mod bodies;

@@ -226,8 +226,9 @@ impl Task {
     /// Heartbeats, silence, deadlines.
     pub(crate) fn tick(&mut self) {
         let now = self.clock.now;
-        for log in &mut self.logs {
+        for (index, log) in self.logs.iter_mut().enumerate() {
             log.output.tick(now);
+            self.absent.tick(&self.stage, (index, &log.name), &log.output.waiting().groups);
         }
         let (idle, silent) = self.peers.tick();
         let pressure = self.pressure();

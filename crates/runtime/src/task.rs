@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    absent::Absent,
     config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec},
     consumer::Upstreams,
     desk::Desk,
@@ -120,6 +121,7 @@ pub(crate) struct Task {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) tasks: TaskTracker,
     pub(crate) tally: Tally,
+    pub(crate) absent: Absent,
     /// When the drain must be over.
     pub(crate) leave: Option<tokio::time::Instant>,
     pub(crate) end: Option<StageEnd>,
@@ -200,6 +202,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         commands,
         tasks,
         tally: Tally::default(),
+        absent: Absent::default(),
         leave: None,
         end: None,
     };

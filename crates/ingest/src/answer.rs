@@ -5,9 +5,8 @@ use http::{StatusCode, header};
 use jaiminho_core::{Outcome, Reason};
 use jaiminho_runtime::{Acknowledge, Answer};
 use serde::Serialize;
-use std::time::Duration;
 
-use crate::problem::retry_after_value;
+use crate::problem::{retry_after_value, soon};
 
 /// An event's id, and whether we gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +118,7 @@ pub(crate) fn response(acknowledge: Acknowledge, ids: &[EventId], answers: &[Ans
     let text = serde_json::to_vec(&body).unwrap_or_default();
     let mut response = (status, [(header::CONTENT_TYPE, "application/json")], text).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, retry_after_value(Duration::from_secs(1)));
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after_value(soon()));
     }
     response
 }

@@ -72,14 +72,19 @@ impl Problem {
     /// The stage leaves: another instance will take it.
     pub(crate) fn draining() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "this instance is leaving; nothing was taken")
-            .retry_after(Duration::from_secs(1))
+            .retry_after(soon())
     }
 }
 
-/// Whole seconds, rounded up, at least one.
+/// Whole seconds, rounded up, 1 to 15.
 pub(crate) fn retry_after_value(wait: Duration) -> HeaderValue {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    HeaderValue::from(seconds.max(1))
+    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+    HeaderValue::from(seconds.clamp(1, 15))
+}
+
+/// Where nothing says how long it takes: 1 to 3 s, so that those who are refused together don't come back together.
+pub(crate) fn soon() -> Duration {
+    Duration::from_secs(rand::random_range(1..=3))
 }
 
 impl IntoResponse for Problem {
@@ -124,5 +129,6 @@ mod tests {
     fn retry_after_is_rounded_up() {
         assert_eq!(retry_after_value(Duration::from_millis(1_200)), HeaderValue::from(2));
         assert_eq!(retry_after_value(Duration::ZERO), HeaderValue::from(1));
+        assert_eq!(retry_after_value(Duration::MAX), HeaderValue::from(15));
     }
 }

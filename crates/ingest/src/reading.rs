@@ -18,7 +18,7 @@ use tokio_util::io::StreamReader;
 
 use crate::config::{Cost, LimitsConfig, ZSTD_BYTES, ZSTD_WINDOW_BYTES};
 use crate::headers::Coding;
-use crate::problem::Problem;
+use crate::problem::{Problem, soon};
 
 /// What an expanded body's memory begins with.
 const EXPANDED_BYTES_MIN: usize = 8 << 10;
@@ -177,5 +177,5 @@ impl Room {
 
 /// Too much at once; nothing was taken.
 pub(crate) fn busy(detail: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(Duration::from_secs(1))
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(soon())
 }

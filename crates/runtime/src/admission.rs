@@ -59,10 +59,12 @@ impl Admission {
         self.wait
     }
 
-    /// What a refused client is told: 1-15 s, with jitter.
+    /// What a refused client is told: 1-15 s, with jitter. Whole seconds, as clients are told them: less than one would be
+    /// rounded away.
     pub(crate) fn retry_after(&self) -> Duration {
         let base = self.wait.as_secs_f64().clamp(1.0, 12.0);
-        Duration::from_secs_f64((base * rand::rng().random_range(1.0..1.25)).clamp(1.0, 15.0))
+        let jitter = rand::rng().random_range(0.0..base / 4.0 + 1.75);
+        Duration::from_secs_f64((base + jitter).floor().clamp(1.0, 15.0))
     }
 }
 
@@ -100,12 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn clients_come_back_within_fifteen_seconds() {
+    fn clients_come_back_within_one_to_fifteen_seconds_and_not_together() {
         let mut admission = Admission::default();
         admission.measure(Time(1_000), &[load(1_000_000, 10, 1_000)]);
-        for _ in 0..100 {
-            let wait = admission.retry_after();
-            assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(15), "{wait:?}");
+        let idle = Admission::default();
+        for (admission, least, most) in [(&idle, 1, 2), (&admission, 12, 15)] {
+            let waits: std::collections::BTreeSet<_> = (0..1_000).map(|_| admission.retry_after().as_secs()).collect();
+            assert!(waits.iter().eq(&(least..=most).collect::<Vec<u64>>()), "{waits:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jaiminho_tests::exit::{CONFIG, DATA, UNAVAILABLE, USAGE};
-use jaiminho_tests::{Directory, free_port, jaiminho};
+use jaiminho_tests::{Directory, free_port, jaiminho, jaiminho_fed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -93,6 +93,27 @@ async fn send_posts_a_file_and_obeys_retry_after() {
     let bodies: Vec<_> = requests.iter().map(|request| request.split_once("\r\n\r\n").expect("a body").1).collect();
     assert_eq!(bodies.len(), 3);
     assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
+}
+
+#[tokio::test]
+async fn send_posts_what_comes_on_standard_input() {
+    let directory = directory();
+    let broken = "standard input: not JSON: EOF while parsing an object at line 3 column 0";
+    for (input, exit, body, said) in [
+        ("{\"a\":1}\n{\"a\":2}\n3\n", Some(0), Some("[{\"a\":1},{\"a\":2},3]"), ""),
+        ("{\"a\":1}\n{\"a\"\n", Some(DATA), Some("{\"a\":1}"), broken),
+        ("", Some(0), None, ""),
+    ] {
+        let (url, requests) = server(vec![answer("200 OK", "", PUBLISHED)]).await;
+        let arguments = ["send", "-", "--url", &url];
+        let Output { status, stderr, .. } = jaiminho_fed(directory.path(), &arguments, input.as_bytes()).await;
+        let stderr = text(&stderr);
+        assert_eq!(status.code(), exit, "{input:?}: {stderr}");
+        assert!(stderr.trim_end().ends_with(said), "{input:?}: {stderr}");
+        let requests = requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let bodies: Vec<_> = requests.iter().map(|request| request.split_once("\r\n\r\n").expect("a body").1).collect();
+        assert_eq!(bodies, body.into_iter().collect::<Vec<_>>(), "{input:?}");
+    }
 }
 
 #[tokio::test]

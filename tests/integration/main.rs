@@ -10,5 +10,6 @@ mod filter_walk;
 mod nothing_lost;
 mod pipelines;
 mod service;
+mod srv;
 mod tls;
 mod up;

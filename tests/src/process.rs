@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 
 use crate::child::wrapped;
 use crate::{Child, eventually, free_port, within};
@@ -66,12 +67,20 @@ pub struct Place {
     pub admin_port: u16,
     /// The process whose network namespace it shares; none: the test's.
     pub namespace: Option<u32>,
+    /// What it sees as `/etc/resolv.conf`; none: the machine's.
+    pub resolv_conf: Option<PathBuf>,
 }
 
 impl Place {
     /// Free ports on this machine.
     pub fn local() -> Self {
-        Self { host: "127.0.0.1".to_owned(), stage_port: free_port(), admin_port: free_port(), namespace: None }
+        Self {
+            host: "127.0.0.1".to_owned(),
+            stage_port: free_port(),
+            admin_port: free_port(),
+            namespace: None,
+            resolv_conf: None,
+        }
     }
 
     /// `host:port`, for the stages that subscribe to it.
@@ -149,6 +158,10 @@ impl Jaiminho {
         if let Some(holder) = place.namespace {
             program = wrapped(&["nsenter", "--net", "--target", &holder.to_string(), "--"], &program);
         }
+        if let Some(resolv_conf) = &place.resolv_conf {
+            let mount = r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#;
+            program = wrapped(&["unshare", "--mount", "sh", "-c", mount, &resolv_conf.to_string_lossy()], &program);
+        }
         let child = Child::spawn(name, &program, &directory.join(format!("{name}.log")));
         Self { child, place: place.clone(), name: name.to_owned() }
     }
@@ -159,6 +172,19 @@ pub async fn jaiminho<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Out
     let mut command = tokio::process::Command::from(command(directory, arguments));
     command.kill_on_drop(true);
     within("jaiminho", START, command.output()).await.expect("run jaiminho")
+}
+
+/// The same with `input` on its standard input.
+pub async fn jaiminho_fed<S: AsRef<OsStr>>(directory: &Path, arguments: &[S], input: &[u8]) -> Output {
+    let mut command = tokio::process::Command::from(command(directory, arguments));
+    command.kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = async {
+        let mut process = command.spawn()?;
+        // It may end before it has read all: its answer says why.
+        let _unread = process.stdin.take().expect("a pipe").write_all(input).await;
+        process.wait_with_output().await
+    };
+    within("jaiminho", START, run).await.expect("run jaiminho")
 }
 
 fn command<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Command {

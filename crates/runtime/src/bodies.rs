@@ -1,130 +1,288 @@
 //! Bodies of a source: who waits for the answer of which event, and until when.
+//!
+//! ```text
+//!   open --> waits --all settled------------------> answered and forgotten
+//!              |                                     ^
+//!              +--due--> answered --all settled------+ (forgotten)
+//!              +--withdrawn--------------------------+
+//! ```
+//!
+//! An event is named by its body and its place in it. A body stays until all its events are settled, even when its answer
+//! is long out: a retry of an unsettled event still finds it here, and joins it.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
-    ops::Range,
+    collections::{BTreeSet, HashMap},
+    hash::BuildHasher as _,
 };
 
+use foldhash::quality::RandomState;
+use hashbrown::{HashTable, hash_table::Entry};
 use jaiminho_core::{InputId, Offset, Outcome, Time};
+use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::{source::Pending, stage::Answer};
+use crate::{
+    source::Pending,
+    stage::{Answer, NewEvent},
+};
 
-/// One taken body, by a number that is never used twice.
-pub(crate) type BodyId = u64;
+/// A body; names another one once all its events are settled.
+pub(crate) type BodyId = u32;
 
-/// Where a body stands in the log, when all its events are new.
-#[derive(Clone, Debug)]
-pub(crate) struct Entries {
-    pub(crate) offsets: Range<Offset>,
-    pub(crate) inputs: Vec<(InputId, u128)>,
+/// One event of one body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    body: BodyId,
+    index: u32,
+}
+
+impl Place {
+    fn input(self) -> InputId {
+        InputId(u64::from(self.body) << 32 | u64::from(self.index))
+    }
+
+    fn of(input: InputId) -> Self {
+        Self { body: (input.0 >> 32) as u32, index: input.0 as u32 }
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    identity: u128,
+    outcome: Option<Outcome>,
 }
 
 #[derive(Debug)]
 struct Body {
-    answers: Vec<Option<Answer>>,
+    events: Vec<Waiting>,
+    /// Events that are not settled.
     open: usize,
     due: Option<Time>,
-    /// Its entries in the log; none when an event joined another body's.
-    entries: Option<Entries>,
-    reply: oneshot::Sender<Vec<Answer>>,
+    /// Where its first event stands in the log, when all were new; the others stand behind it.
+    first: Option<Offset>,
+    /// None: answered.
+    reply: Option<oneshot::Sender<Vec<Answer>>>,
 }
 
-/// All bodies whose answers are not out, and the events they wait for.
+/// All bodies with unsettled events, and which events these are.
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
-    bodies: HashMap<BodyId, Body>,
-    /// Waiters of each unsettled event, by its identity. Bounded by the log, and by who waits for it.
-    waiting: HashMap<u128, SmallVec<[(BodyId, u32); 1]>>,
+    bodies: Slab<Body>,
+    /// Places of the unsettled events, by identity. Bounded by the log.
+    known: HashTable<Place>,
+    /// Clients choose identities: they can't choose their hashes.
+    hasher: RandomState,
+    /// Who waits for an event besides its own body. Bounded by who waits.
+    joined: HashMap<Place, SmallVec<[Place; 1]>>,
     due: BTreeSet<(Time, BodyId)>,
-    next: BodyId,
 }
 
 impl Bodies {
     /// Whether an event of this identity is unsettled here.
     pub(crate) fn knows(&self, identity: u128) -> bool {
-        self.waiting.contains_key(&identity)
+        let is_it = |place: &Place| identity_of(&self.bodies, *place) == Some(identity);
+        self.known.find(self.hasher.hash_one(identity), is_it).is_some()
     }
 
-    /// Opens a body of `count` events.
-    pub(crate) fn open(&mut self, count: usize, due: Option<Time>) -> (BodyId, Pending) {
+    /// Opens a body that waits for these events.
+    pub(crate) fn open(&mut self, events: &[NewEvent], due: Option<Time>) -> (BodyId, Pending) {
         let (reply, answers) = oneshot::channel();
-        let id = self.next;
-        self.next += 1;
-        self.bodies.insert(id, Body { answers: vec![None; count], open: count, due, entries: None, reply });
+        let waiting = |event: &NewEvent| Waiting { identity: event.identity, outcome: None };
+        let waiting: Vec<Waiting> = events.iter().map(waiting).collect();
+        let pending = Pending { answers, count: events.len() };
+        if waiting.is_empty() {
+            // Nobody waits for nothing.
+            let _gone = reply.send(Vec::new());
+            return (BodyId::MAX, pending);
+        }
+        let open = waiting.len();
+        let body = self.bodies.insert(Body { events: waiting, open, due, first: None, reply: Some(reply) }) as BodyId;
         if let Some(due) = due {
-            self.due.insert((due, id));
+            self.due.insert((due, body));
         }
-        (id, Pending { answers, count })
+        (body, pending)
     }
 
-    /// The body waits for this event as its `index`th. True when the event is new here and must be put into the log.
-    pub(crate) fn wait(&mut self, identity: u128, body: BodyId, index: u32) -> bool {
-        match self.waiting.entry(identity) {
-            Entry::Occupied(mut waiters) => {
-                waiters.get_mut().push((body, index));
-                false
+    /// The input of a body's event when it is new here and must be put into the log; none when it joins another.
+    pub(crate) fn enter(&mut self, body: BodyId, index: u32) -> Option<InputId> {
+        let (bodies, hasher, place) = (&self.bodies, &self.hasher, Place { body, index });
+        let identity = identity_of(bodies, place)?;
+        let is_it = |other: &Place| identity_of(bodies, *other) == Some(identity);
+        let hash_of = |other: &Place| hasher.hash_one(identity_of(bodies, *other).unwrap_or_default());
+        match self.known.entry(hasher.hash_one(identity), is_it, hash_of) {
+            Entry::Occupied(original) => {
+                self.joined.entry(*original.get()).or_default().push(place);
+                None
             }
-            Entry::Vacant(waiters) => {
-                waiters.insert(SmallVec::from_elem((body, index), 1));
-                true
-            }
-        }
-    }
-
-    /// All events of the body are new, and stand here.
-    pub(crate) fn stands_at(&mut self, body: BodyId, entries: Entries) {
-        if let Some(body) = self.bodies.get_mut(&body) {
-            body.entries = Some(entries);
-        }
-    }
-
-    /// Answers everybody who waits for this event.
-    pub(crate) fn settle(&mut self, identity: u128, outcome: &Outcome) {
-        for (id, index) in self.waiting.remove(&identity).unwrap_or_default() {
-            let Some(body) = self.bodies.get_mut(&id) else { continue };
-            if let Some(answer) = body.answers.get_mut(index as usize)
-                && answer.replace(Answer::Settled(outcome.clone())).is_none()
-            {
-                body.open -= 1;
-            }
-            if body.open == 0 {
-                self.answer(id, &Answer::Unknown);
+            Entry::Vacant(entry) => {
+                entry.insert(place);
+                Some(place.input())
             }
         }
     }
 
-    /// The next body whose answer is due, with its entries where it may be withdrawn (nothing of it is answered).
-    pub(crate) fn next_due(&self, now: Time) -> Option<(BodyId, Option<Entries>)> {
-        let (due, id) = self.due.first()?;
-        let body = self.bodies.get(id)?;
-        (*due <= now).then(|| (*id, body.entries.clone().filter(|_| body.open == body.answers.len())))
+    /// All events of the body are new, and stand in the log from here on.
+    pub(crate) fn stands_at(&mut self, body: BodyId, first: Offset) {
+        if let Some(body) = self.bodies.get_mut(body as usize) {
+            body.first = Some(first);
+        }
     }
 
-    /// Nobody will ever be sent this event.
-    pub(crate) fn forget(&mut self, identity: u128) {
-        self.waiting.remove(&identity);
+    /// An event that entered the log is settled: whoever waited for it is answered, once nothing else is open.
+    pub(crate) fn settle(&mut self, input: InputId, outcome: &Outcome) {
+        let place = Place::of(input);
+        self.forget(place);
+        if !self.joined.is_empty() {
+            for waiter in self.joined.remove(&place).unwrap_or_default() {
+                self.settle_one(waiter, outcome);
+            }
+        }
+        self.settle_one(place, outcome);
     }
 
-    /// Whether anybody but `body` waits for this event.
-    pub(crate) fn shared(&self, identity: u128, body: BodyId) -> bool {
-        self.waiting.get(&identity).is_some_and(|waiters| waiters.iter().any(|(id, _)| *id != body))
+    fn settle_one(&mut self, Place { body: id, index }: Place, outcome: &Outcome) {
+        let Some(body) = self.bodies.get_mut(id as usize) else { return };
+        let Some(event) = body.events.get_mut(index as usize) else { return };
+        if event.outcome.replace(outcome.clone()).is_none() {
+            body.open -= 1;
+        }
+        if body.open == 0 {
+            self.answer(id, &Answer::Unknown);
+            self.bodies.remove(id as usize);
+        }
+    }
+
+    fn forget(&mut self, place: Place) {
+        let Some(identity) = identity_of(&self.bodies, place) else { return };
+        if let Ok(entry) = self.known.find_entry(self.hasher.hash_one(identity), |other| *other == place) {
+            entry.remove();
+        }
+    }
+
+    /// The next body whose answer is due.
+    pub(crate) fn next_due(&self, now: Time) -> Option<BodyId> {
+        self.due.first().filter(|(due, _)| *due <= now).map(|(_, body)| *body)
+    }
+
+    /// Where a body stands in the log, as offset and count, when it may be withdrawn: nothing of it is settled, and nobody
+    /// else waits for any of it.
+    pub(crate) fn withdrawable(&self, id: BodyId) -> Option<(Offset, u64)> {
+        let body = self.bodies.get(id as usize)?;
+        let count = body.events.len();
+        let is_shared = |index| self.joined.contains_key(&Place { body: id, index });
+        let is_free = body.open == count && (self.joined.is_empty() || !(0..count as u32).any(is_shared));
+        body.first.filter(|_| is_free).map(|first| (first, count as u64))
+    }
+
+    /// A body was taken out of the log.
+    pub(crate) fn withdrawn(&mut self, id: BodyId) {
+        self.answer(id, &Answer::Withdrawn);
+        let count = self.bodies.get(id as usize).map_or(0, |body| body.events.len() as u32);
+        for index in 0..count {
+            self.forget(Place { body: id, index });
+        }
+        self.bodies.try_remove(id as usize);
     }
 
     /// Answers the body, `rest` for what is not settled.
     pub(crate) fn answer(&mut self, id: BodyId, rest: &Answer) {
-        let Some(body) = self.bodies.remove(&id) else { return };
-        if let Some(due) = body.due {
+        let Some(body) = self.bodies.get_mut(id as usize) else { return };
+        if let Some(due) = body.due.take() {
             self.due.remove(&(due, id));
         }
-        let answers = body.answers.into_iter().map(|answer| answer.unwrap_or_else(|| rest.clone())).collect();
-        // The client may have left: then nobody asks.
-        let _gone = body.reply.send(answers);
+        if let Some(reply) = body.reply.take() {
+            let answer = |event: &Waiting| event.outcome.clone().map_or_else(|| rest.clone(), Answer::Settled);
+            // The client may have left: then nobody asks.
+            let _gone = reply.send(body.events.iter().map(answer).collect());
+        }
     }
 
-    /// Bodies that wait for their answer.
-    pub(crate) fn len(&self) -> usize {
-        self.bodies.len()
+    /// Whether every body is answered.
+    pub(crate) fn are_answered(&self) -> bool {
+        self.bodies.iter().all(|(_, body)| body.reply.is_none())
+    }
+}
+
+fn identity_of(bodies: &Slab<Body>, place: Place) -> Option<u128> {
+    Some(bodies.get(place.body as usize)?.events.get(place.index as usize)?.identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use jaiminho_core::{Reason, Rejection};
+
+    use super::*;
+
+    fn events(identities: &[u128]) -> Vec<NewEvent> {
+        let event = |&identity: &u128| NewEvent { payload: Bytes::new(), key: None, identity, trace: None };
+        identities.iter().map(event).collect()
+    }
+
+    /// A body, who waits for it, and the inputs that it puts into the log.
+    fn open(bodies: &mut Bodies, identities: &[u128], due: Option<Time>) -> (BodyId, Pending, Vec<Option<InputId>>) {
+        let (body, pending) = bodies.open(&events(identities), due);
+        let inputs = (0..identities.len() as u32).map(|index| bodies.enter(body, index)).collect();
+        (body, pending, inputs)
+    }
+
+    fn rejected() -> Outcome {
+        Outcome::Rejected(Box::new(Rejection { reason: Reason::Invalid, text: "no".into(), stored: false }))
+    }
+
+    #[test]
+    fn a_body_is_answered_in_its_order_when_its_last_event_is_settled() {
+        let mut bodies = Bodies::default();
+        let (_, mut pending, inputs) = open(&mut bodies, &[1, 2], None);
+        bodies.settle(inputs[1].unwrap(), &rejected());
+        assert!(pending.answers.try_recv().is_err() && bodies.knows(1) && !bodies.knows(2));
+        bodies.settle(inputs[0].unwrap(), &Outcome::Accepted);
+        assert_eq!(
+            pending.answers.try_recv().unwrap(),
+            [Answer::Settled(Outcome::Accepted), Answer::Settled(rejected())]
+        );
+        assert!(bodies.are_answered() && bodies.bodies.is_empty() && bodies.known.is_empty());
+    }
+
+    #[test]
+    fn a_retry_joins_an_unsettled_event_even_when_the_first_answer_is_out() {
+        let mut bodies = Bodies::default();
+        let (first, mut late, inputs) = open(&mut bodies, &[7], Some(Time(5)));
+        assert_eq!((bodies.next_due(Time(4)), bodies.next_due(Time(5))), (None, Some(first)));
+        bodies.answer(first, &Answer::Unknown);
+        assert_eq!((late.answers.try_recv().unwrap(), bodies.next_due(Time(9))), (vec![Answer::Unknown], None));
+        let (_, mut retry, joined) = open(&mut bodies, &[7, 7], None);
+        assert_eq!(joined, [None, None], "nothing new for the log");
+        bodies.settle(inputs[0].unwrap(), &Outcome::Accepted);
+        assert_eq!(retry.answers.try_recv().unwrap(), vec![Answer::Settled(Outcome::Accepted); 2]);
+        assert!(bodies.bodies.is_empty() && bodies.known.is_empty() && bodies.joined.is_empty());
+    }
+
+    #[test]
+    fn only_a_body_that_nobody_has_joined_and_nothing_of_which_is_settled_may_be_withdrawn() {
+        let mut bodies = Bodies::default();
+        let (body, mut pending, inputs) = open(&mut bodies, &[1, 2], Some(Time(5)));
+        bodies.stands_at(body, Offset(40));
+        assert_eq!(bodies.withdrawable(body), Some((Offset(40), 2)));
+        let (retry, _waits, _) = open(&mut bodies, &[2], None);
+        assert_eq!((bodies.withdrawable(body), bodies.withdrawable(retry)), (None, None));
+        bodies.settle(inputs[1].unwrap(), &Outcome::Accepted);
+        assert_eq!(bodies.withdrawable(body), None, "one is settled");
+
+        let (free, mut waits, _) = open(&mut bodies, &[3, 4], Some(Time(6)));
+        bodies.stands_at(free, Offset(42));
+        bodies.withdrawn(free);
+        assert_eq!(waits.answers.try_recv().unwrap(), vec![Answer::Withdrawn; 2]);
+        assert!(!bodies.knows(3) && !bodies.knows(4) && bodies.knows(1));
+        assert!(pending.answers.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_empty_body_is_answered_at_once() {
+        let mut bodies = Bodies::default();
+        let (_, mut pending, _) = open(&mut bodies, &[], None);
+        assert_eq!(pending.answers.try_recv().unwrap(), []);
+        assert!(bodies.are_answered());
     }
 }

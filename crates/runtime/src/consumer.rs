@@ -1,6 +1,6 @@
 //! The stage's links to its upstreams: what came, what may be asked for, what is owed; and what dead ones have left here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use jaiminho_core::{Delivery, Intake, KeyHash, LinkError, Settled, Subscribed, ToProducer, Window};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -38,8 +38,8 @@ struct Dead {
 /// All links to upstreams.
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
-    open: HashMap<UpstreamLink, Upstream>,
-    dead: HashMap<UpstreamLink, Dead>,
+    open: BTreeMap<UpstreamLink, Upstream>,
+    dead: BTreeMap<UpstreamLink, Dead>,
 }
 
 impl Upstreams {

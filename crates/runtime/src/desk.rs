@@ -1,16 +1,19 @@
 //! What a source's stage keeps: offers, bodies and their answers, admission.
 
-use jaiminho_core::{Event, InputId, Inputs, Offset, Origin, Outcome, Output, Time};
+use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     admission::Admission,
-    bodies::{Bodies, Entries},
+    bodies::Bodies,
     handle::OfferSlot,
     source::{Offer, Pending},
     stage::{Acknowledge, Answer, NewEvent, Refusal},
-    task::{Clock, Tag},
+    task::Clock,
 };
+
+/// Input of an event that was acknowledged when it was taken: nobody waits for it.
+const TAKEN: InputId = InputId(u64::MAX);
 
 /// A source's share of its stage's state.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Desk {
     pub(crate) incarnation: u64,
     /// Events taken since the start.
     pub(crate) taken: u64,
+    /// Of these, not settled.
+    pub(crate) unsettled: u64,
     /// The source has come to its end.
     pub(crate) ended: bool,
     pub(crate) room: watch::Sender<bool>,
@@ -29,20 +34,14 @@ impl Desk {
     /// Nothing taken yet.
     pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>) -> Self {
         let (bodies, admission) = (Bodies::default(), Admission::default());
-        Self { bodies, admission, incarnation, taken: 0, ended: false, room }
+        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, ended: false, room }
     }
 
     /// Takes the offer whole, or refuses it whole; whether it was taken.
-    pub(crate) fn offer(
-        &mut self,
-        (offer, reply): OfferSlot,
-        log: &mut Output,
-        inputs: &mut Inputs<Tag>,
-        clock: Clock,
-    ) -> bool {
+    pub(crate) fn offer(&mut self, (offer, reply): OfferSlot, log: &mut Output, clock: Clock) -> bool {
         let answer = match self.refusal(&offer, log) {
             Some(refusal) => Err(refusal),
-            None => Ok(self.take(offer, log, inputs, clock)),
+            None => Ok(self.take(offer, log, clock)),
         };
         // A client that left before its answer: what was taken goes on.
         let taken = answer.is_ok();
@@ -51,10 +50,22 @@ impl Desk {
     }
 
     fn refusal(&self, offer: &Offer, log: &Output) -> Option<Refusal> {
-        let new = || offer.events.iter().filter(|event| !self.bodies.knows(event.identity));
-        new().next()?;
-        let (events, bytes) = new().fold((0, 0), |(n, bytes), event| (n + 1, bytes + event.payload.len() as u64));
         let fill = log.fill();
+        let is_hot = |event: &NewEvent| {
+            event.key.is_some_and(|key| {
+                let share = log.key_share(key);
+                share.events * 4 > fill.capacity_events || share.bytes * 4 > fill.capacity_bytes
+            })
+        };
+        let (mut events, mut bytes, mut any_hot) = (0, 0, false);
+        for event in offer.events.iter().filter(|event| !self.bodies.knows(event.identity)) {
+            events += 1;
+            bytes += event.payload.len() as u64;
+            any_hot |= is_hot(event);
+        }
+        if events == 0 {
+            return None;
+        }
         if events > fill.capacity_events || bytes > fill.capacity_bytes {
             return Some(Refusal::NeverFits { events, bytes });
         }
@@ -65,13 +76,7 @@ impl Desk {
         if let Some(wait) = self.too_slow(offer) {
             return refuse(format!("predicted wait {} s", wait.as_secs()));
         }
-        let hot = |event: &NewEvent| {
-            event.key.is_some_and(|key| {
-                let share = log.key_share(key);
-                share.events * 4 > fill.capacity_events || share.bytes * 4 > fill.capacity_bytes
-            })
-        };
-        if new().any(hot) {
+        if any_hot {
             return refuse("the key's partition has over a quarter of the log".into());
         }
         None
@@ -83,35 +88,30 @@ impl Desk {
         (wait > deadline / 2).then_some(wait)
     }
 
-    fn take(&mut self, offer: Offer, log: &mut Output, inputs: &mut Inputs<Tag>, clock: Clock) -> Pending {
+    fn take(&mut self, offer: Offer, log: &mut Output, clock: Clock) -> Pending {
         let Offer { events, deadline, acknowledge } = offer;
         let count = events.len();
         if acknowledge == Acknowledge::Accepted {
             for event in events {
-                self.push(event, None, Tag::Taken, log, inputs, clock);
+                self.push(event, None, TAKEN, log, clock);
             }
             let (reply, answers) = oneshot::channel();
             let _waits = reply.send(vec![Answer::Settled(Outcome::Accepted); count]);
             return Pending { answers, count };
         }
         let due = deadline.map(|deadline| clock.now.after(deadline.as_millis() as u64));
-        let (body, pending) = self.bodies.open(count, due);
-        let mut stands: Option<Entries> = None;
-        for (index, event) in events.into_iter().enumerate() {
-            let identity = event.identity;
-            if !self.bodies.wait(identity, body, index as u32) {
-                continue;
+        let (body, pending) = self.bodies.open(&events, due);
+        let mut first = None;
+        let mut new = 0;
+        for (index, event) in (0..).zip(events) {
+            if let Some(input) = self.bodies.enter(body, index) {
+                let offset = self.push(event, due, input, log, clock);
+                first.get_or_insert(offset);
+                new += 1;
             }
-            let (offset, input) = self.push(event, due, Tag::Body(identity), log, inputs, clock);
-            let entries = stands.get_or_insert_with(|| Entries { offsets: offset..offset, inputs: Vec::new() });
-            entries.offsets.end = Offset(offset.0 + 1);
-            entries.inputs.push((input, identity));
         }
-        if let Some(entries) = stands.filter(|entries| entries.inputs.len() == count) {
-            self.bodies.stands_at(body, entries);
-        }
-        if count == 0 {
-            self.bodies.answer(body, &Answer::Unknown);
+        if let Some(first) = first.filter(|_| new == count) {
+            self.bodies.stands_at(body, first);
         }
         pending
     }
@@ -120,13 +120,13 @@ impl Desk {
         &mut self,
         event: NewEvent,
         due: Option<Time>,
-        tag: Tag,
+        input: InputId,
         log: &mut Output,
-        inputs: &mut Inputs<Tag>,
         clock: Clock,
-    ) -> (Offset, InputId) {
+    ) -> Offset {
         let origin = Origin { incarnation: self.incarnation, offset: self.taken };
         self.taken += 1;
+        self.unsettled += 1;
         let event = Event {
             payload: event.payload,
             key: event.key,
@@ -136,34 +136,30 @@ impl Desk {
             origin,
             trace: event.trace,
         };
-        let input = inputs.open(tag);
-        inputs.output_added(input);
-        let offset = log.push(clock.now, input, event);
-        // Its one output is unsettled yet: nothing comes back.
-        let _unsettled = inputs.seal(input);
-        (offset, input)
+        log.push(clock.now, input, event)
+    }
+
+    /// An event that was taken is settled.
+    pub(crate) fn settle(&mut self, input: InputId, outcome: &Outcome) {
+        self.unsettled -= 1;
+        if input != TAKEN {
+            self.bodies.settle(input, outcome);
+        }
     }
 
     /// Measures the groups' pace, and answers bodies that are due: withdrawn where nobody has seen them.
-    pub(crate) fn tick(&mut self, log: &mut Output, inputs: &mut Inputs<Tag>, now: Time) {
+    pub(crate) fn tick(&mut self, log: &mut Output, now: Time) {
         self.admission.measure(now, &log.waiting().groups);
-        while let Some((body, entries)) = self.bodies.next_due(now) {
-            let withdrawn = entries.is_some_and(|entries| self.withdraw(body, entries, log, inputs, now));
-            self.bodies.answer(body, if withdrawn { &Answer::Withdrawn } else { &Answer::Unknown });
+        while let Some(body) = self.bodies.next_due(now) {
+            match self.bodies.withdrawable(body) {
+                Some((first, count)) if log.withdraw(now, first..Offset(first.0 + count)) => {
+                    self.unsettled -= count;
+                    self.bodies.withdrawn(body);
+                }
+                Some(_) | None => self.bodies.answer(body, &Answer::Unknown),
+            }
         }
         let room = !log.is_full();
         self.room.send_if_modified(|old| std::mem::replace(old, room) != room);
-    }
-
-    fn withdraw(&mut self, body: u64, entries: Entries, log: &mut Output, inputs: &mut Inputs<Tag>, now: Time) -> bool {
-        let shared = entries.inputs.iter().any(|(_, identity)| self.bodies.shared(*identity, body));
-        if shared || !log.withdraw(now, entries.offsets) {
-            return false;
-        }
-        for (input, identity) in entries.inputs {
-            inputs.abandon(input);
-            self.bodies.forget(identity);
-        }
-        true
     }
 }

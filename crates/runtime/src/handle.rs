@@ -51,7 +51,7 @@ pub struct StageStatus {
     /// Each output's name, unsettled events and bytes.
     pub logs: Vec<(String, u64, u64)>,
     /// Inputs in work.
-    pub inputs: usize,
+    pub inputs: u64,
     /// Required groups without a member.
     pub absent_groups: Vec<String>,
 }

@@ -50,11 +50,12 @@ pub(crate) struct Panics {
 pub(crate) struct Outlet {
     pub(crate) settler: Settler,
     pub(crate) panics: watch::Receiver<Panics>,
-    queue: VecDeque<(Receipt, Event)>,
     chunks: mpsc::Sender<Chunk>,
     /// By receipt, from `first`; none: settled.
     held: VecDeque<Option<Held>>,
     first: u64,
+    /// The receipt from which on the sink has not been given anything.
+    next: u64,
     /// Panics that were acted upon.
     seen: u32,
     /// One of these was at fault: they go to the sink one by one.
@@ -78,10 +79,10 @@ impl Outlet {
         let outlet = Self {
             settler,
             panics,
-            queue: VecDeque::new(),
             chunks,
             held: VecDeque::new(),
             first: 0,
+            next: 0,
             seen: 0,
             suspects: None,
             failures: HashMap::new(),
@@ -91,26 +92,34 @@ impl Outlet {
     }
 
     pub(crate) fn push(&mut self, input: InputId, event: Event) {
-        let receipt = Receipt(self.first + self.held.len() as u64);
-        self.held.push_back(Some(Held { input, event: event.clone() }));
-        self.queue.push_back((receipt, event));
+        self.held.push_back(Some(Held { input, event }));
     }
 
     /// Gives the sink a chunk if it can take one.
     pub(crate) fn feed(&mut self) {
-        while let Some((Receipt(first), _)) = self.queue.front() {
-            let first = *first;
+        let end = self.first + self.held.len() as u64;
+        self.next = self.next.max(self.first);
+        while self.next < end {
             let Ok(permit) = self.chunks.try_reserve() else { return };
-            if self.suspects.is_some_and(|(_, last)| first > last) {
+            if self.suspects.is_some_and(|(_, last)| self.next > last) {
                 self.suspects = None;
                 self.failures.clear();
             }
-            let count = match self.suspects {
-                Some((from, _)) if first >= from => 1,
-                Some((from, _)) => self.queue.iter().take_while(|(receipt, _)| receipt.0 < from).count(),
-                None => self.queue.len(),
+            let (until, count) = match self.suspects {
+                Some((from, _)) if self.next >= from => (end, 1),
+                Some((from, _)) => (from, CHUNK_EVENTS),
+                None => (end, CHUNK_EVENTS),
             };
-            permit.send(Chunk { panics: self.seen, events: self.queue.drain(..count.min(CHUNK_EVENTS)).collect() });
+            let mut events = Vec::with_capacity(count.min((until - self.next) as usize));
+            while self.next < until && events.len() < count {
+                if let Some(Some(held)) = self.held.get((self.next - self.first) as usize) {
+                    events.push((Receipt(self.next), held.event.clone()));
+                }
+                self.next += 1;
+            }
+            if !events.is_empty() {
+                permit.send(Chunk { panics: self.seen, events });
+            }
         }
     }
 
@@ -118,10 +127,7 @@ impl Outlet {
     pub(crate) fn settled(&mut self, receipt: Receipt) -> Option<Held> {
         let index = usize::try_from(receipt.0.checked_sub(self.first)?).ok()?;
         let held = self.held.get_mut(index)?.take();
-        while let Some(None) = self.held.front() {
-            self.held.pop_front();
-            self.first += 1;
-        }
+        self.forget_settled();
         held
     }
 
@@ -141,25 +147,24 @@ impl Outlet {
                 exhausted = self.settled(Receipt(first));
             }
         }
-        let unsettled = self.held.iter().enumerate().filter_map(|(index, held)| {
-            held.as_ref().map(|held| (Receipt(self.first + index as u64), held.event.clone()))
-        });
-        self.queue = unsettled.collect();
+        self.next = self.first;
         exhausted
     }
 
     /// Takes back what the sink has not been given, where `wanted`.
     pub(crate) fn recall(&mut self, mut wanted: impl FnMut(&Held) -> bool) -> Vec<Held> {
-        let mut recalled = Vec::new();
-        for (receipt, event) in std::mem::take(&mut self.queue) {
-            let index = usize::try_from(receipt.0 - self.first).unwrap_or(usize::MAX);
-            if self.held.get(index).and_then(Option::as_ref).is_some_and(&mut wanted) {
-                recalled.extend(self.settled(receipt));
-            } else {
-                self.queue.push_back((receipt, event));
-            }
-        }
+        let given = usize::try_from(self.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let take = |held: &mut Option<Held>| held.take_if(|held| wanted(held));
+        let recalled = self.held.iter_mut().skip(given).filter_map(take).collect();
+        self.forget_settled();
         recalled
+    }
+
+    fn forget_settled(&mut self) {
+        while let Some(None) = self.held.front() {
+            self.held.pop_front();
+            self.first += 1;
+        }
     }
 }
 

@@ -202,7 +202,7 @@ impl Task {
         let inputs = &self.inputs;
         let wanted = |input, key: Option<KeyHash>| match (inputs.value(input), key) {
             (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
-            (Some(Tag::Link { .. } | Tag::Body(_) | Tag::Taken) | None, _) => false,
+            (Some(Tag::Link { .. } | Tag::Offered(_)) | None, _) => false,
         };
         let inputs: Vec<_> = match &mut self.doing {
             Doing::Transform { lanes, .. } => {
@@ -247,7 +247,7 @@ impl Task {
             }
         }
         if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
-            desk.tick(&mut log.output, &mut self.inputs, now);
+            desk.tick(&mut log.output, now);
         }
         if let Some(leave) = self.leave {
             self.upstreams.cancel_all(millis_until(leave));
@@ -268,12 +268,12 @@ impl Task {
             return Some(end.clone());
         }
         let leave = self.leave?;
-        let unsettled = self.inputs.len() as u64;
+        let unsettled = self.inputs_in_work();
         let source_done = match &self.doing {
-            Doing::Source(desk) => desk.ended && desk.bodies.len() == 0,
+            Doing::Source(desk) => desk.ended && desk.bodies.are_answered(),
             Doing::Transform { .. } | Doing::Sink(_) => self.upstreams.len() == 0,
         };
-        let settled = self.inputs.is_empty() && self.logs.iter().all(|log| log.output.is_settled());
+        let settled = unsettled == 0 && self.logs.iter().all(|log| log.output.is_settled());
         let over = tokio::time::Instant::now() >= leave;
         ((source_done && settled) || over).then_some(StageEnd::Drained { unsettled })
     }
@@ -293,6 +293,14 @@ impl Task {
         }
     }
 
+    /// Events that were taken and are not settled.
+    fn inputs_in_work(&self) -> u64 {
+        match &self.doing {
+            Doing::Source(desk) => desk.unsettled,
+            Doing::Transform { .. } | Doing::Sink(_) => self.inputs.len() as u64,
+        }
+    }
+
     fn status(&self) -> StageStatus {
         let absent = |log: &crate::task::Log| {
             let groups = log.output.waiting().groups.into_iter().filter(|group| group.members == 0);
@@ -306,7 +314,7 @@ impl Task {
                 .iter()
                 .map(|log| (log.name.clone(), log.output.fill().events, log.output.fill().bytes))
                 .collect(),
-            inputs: self.inputs.len(),
+            inputs: self.inputs_in_work(),
             absent_groups: self.logs.iter().flat_map(absent).collect(),
         }
     }
@@ -326,7 +334,7 @@ impl Task {
         let stage = self.stage.clone();
         metrics::gauge!(names::LINKS_IN, "stage" => stage.clone()).set(self.peers.len() as f64);
         metrics::gauge!(names::LINKS_OUT, "stage" => stage.clone()).set(self.upstreams.len() as f64);
-        metrics::gauge!(names::INPUTS_IN_WORK, "stage" => stage.clone()).set(self.inputs.len() as f64);
+        metrics::gauge!(names::INPUTS_IN_WORK, "stage" => stage.clone()).set(self.inputs_in_work() as f64);
         metrics::counter!(names::EVENTS_IN, "stage" => stage.clone()).absolute(self.tally.events_in);
         for (outcome, count) in [("accepted", self.tally.accepted), ("rejected", self.tally.rejected)] {
             metrics::counter!(names::SETTLED, "stage" => stage.clone(), "outcome" => outcome).absolute(count);

@@ -52,10 +52,8 @@ const BATCH: usize = 128;
 pub(crate) enum Tag {
     /// A delivery of an upstream.
     Link { link: UpstreamLink, number: u64 },
-    /// An event of a source, by its identity; bodies wait for it.
-    Body(u128),
-    /// An event of a source that was acknowledged when it was taken.
-    Taken,
+    /// An event of a source that its log has refused: it waits for its dead letter.
+    Offered(InputId),
 }
 
 /// The moment of one turn of the loop.
@@ -354,7 +352,7 @@ impl Task {
         for offer in batch.offers.drain(..) {
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
                 let events = offer.0.events.len() as u64;
-                if desk.offer(offer, &mut log.output, &mut self.inputs, self.clock) {
+                if desk.offer(offer, &mut log.output, self.clock) {
                     self.tally.events_in += events;
                 } else {
                     metrics::counter!(names::REFUSED, "stage" => self.stage.clone()).increment(1);
@@ -469,22 +467,41 @@ impl Task {
             let is_dead_letter = self.dead_letter_log() == Some(index);
             while let Some(settlement) = self.logs.get_mut(index).and_then(|log| log.output.poll_settled()) {
                 any = true;
-                let input = settlement.input;
-                let outcome = if is_dead_letter { self.buried(settlement) } else { self.settled(settlement) };
-                if let Some((tag, outcome)) = self.inputs.output_settled(input, outcome) {
-                    self.answer(tag, outcome);
+                if is_dead_letter {
+                    let input = settlement.input;
+                    let outcome = self.buried(settlement);
+                    self.output_settled(input, outcome);
+                } else {
+                    self.settled(settlement);
                 }
             }
         }
         any
     }
 
-    /// What a log rejected, this stage did.
-    fn settled(&mut self, settlement: Settlement) -> Outcome {
-        if let Some(refused) = settlement.refused {
-            self.bury(settlement.input, &refused.event, refused.rejection);
+    /// What a log rejected, this stage did. A source's events are their own inputs.
+    fn settled(&mut self, Settlement { input, outcome, refused, .. }: Settlement) {
+        let input = match (&self.doing, &refused) {
+            (Doing::Source(_), None) => return self.answer(Tag::Offered(input), outcome),
+            (Doing::Source(_), Some(_)) => {
+                let offered = self.inputs.open(Tag::Offered(input));
+                self.inputs.output_added(offered);
+                // Its one output is unsettled yet: nothing comes back.
+                let _unsettled = self.inputs.seal(offered);
+                offered
+            }
+            (Doing::Transform { .. } | Doing::Sink(_), _) => input,
+        };
+        if let Some(refused) = refused {
+            self.bury(input, &refused.event, refused.rejection);
         }
-        settlement.outcome
+        self.output_settled(input, outcome);
+    }
+
+    fn output_settled(&mut self, input: InputId, outcome: Outcome) {
+        if let Some((tag, outcome)) = self.inputs.output_settled(input, outcome) {
+            self.answer(tag, outcome);
+        }
     }
 
     /// A dead letter has settled: its input's rejection is stored, or final without.
@@ -506,12 +523,11 @@ impl Task {
         }
         match tag {
             Tag::Link { link, number } => self.upstreams.settle(link, number, Settled::Outcome(outcome)),
-            Tag::Body(identity) => {
+            Tag::Offered(input) => {
                 if let Doing::Source(desk) = &mut self.doing {
-                    desk.bodies.settle(identity, &outcome);
+                    desk.settle(input, &outcome);
                 }
             }
-            Tag::Taken => {}
         }
     }
 

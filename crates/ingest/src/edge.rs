@@ -190,9 +190,7 @@ async fn take(edge: &Edge, request: Request) -> Result<Response, Problem> {
         Acknowledge::Accepted => None,
     };
     let offer = Offer { events, deadline, acknowledge };
-    let pending = edge.handle.offer(offer).await.map_err(refused)?;
-    drop(read);
-    let answers = pending.answers().await;
+    let answers = edge.handle.complete(offer, Some(read.into_room())).await.map_err(refused)?;
     Ok(answer::response(acknowledge, &ids, &answers))
 }
 

@@ -38,6 +38,11 @@ pub(crate) struct Read {
 }
 
 impl Read {
+    /// Drops the body; what was reserved for it and its events.
+    pub(crate) fn into_room(self) -> OwnedSemaphorePermit {
+        self.room
+    }
+
     /// What was reserved for the events that are made of it.
     pub(crate) fn events_bytes(&self) -> usize {
         self.room.num_permits().saturating_sub(self.body.len())

@@ -20,10 +20,9 @@ use hashbrown::{HashTable, hash_table::Entry};
 use jaiminho_core::{InputId, Offset, Outcome, Time};
 use slab::Slab;
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 
 use crate::{
-    source::Pending,
+    handle::Reply,
     stage::{Answer, NewEvent},
 };
 
@@ -62,7 +61,7 @@ struct Body {
     /// Where its first event stands in the log, when all were new; the others stand behind it.
     first: Option<Offset>,
     /// None: answered.
-    reply: Option<oneshot::Sender<Vec<Answer>>>,
+    reply: Option<Reply>,
 }
 
 /// All bodies with unsettled events, and which events these are.
@@ -85,23 +84,21 @@ impl Bodies {
         self.known.find(self.hasher.hash_one(identity), is_it).is_some()
     }
 
-    /// Opens a body that waits for these events.
-    pub(crate) fn open(&mut self, events: &[NewEvent], due: Option<Time>) -> (BodyId, Pending) {
-        let (reply, answers) = oneshot::channel();
+    /// Opens a body that waits for these events; none, and answered, when there are none.
+    pub(crate) fn open(&mut self, events: &[NewEvent], due: Option<Time>, reply: Reply) -> Option<BodyId> {
         let waiting = |event: &NewEvent| Waiting { identity: event.identity, outcome: None };
         let waiting: Vec<Waiting> = events.iter().map(waiting).collect();
-        let pending = Pending { answers, count: events.len() };
         if waiting.is_empty() {
-            // Nobody waits for nothing.
-            let _gone = reply.send(Vec::new());
-            return (BodyId::MAX, pending);
+            // The client may have left: then nobody asks.
+            let _gone = reply.send(Ok(Vec::new()));
+            return None;
         }
         let open = waiting.len();
         let body = self.bodies.insert(Body { events: waiting, open, due, first: None, reply: Some(reply) }) as BodyId;
         if let Some(due) = due {
             self.due.insert((due, body));
         }
-        (body, pending)
+        Some(body)
     }
 
     /// The input of a body's event when it is new here and must be put into the log; none when it joins another.
@@ -194,7 +191,7 @@ impl Bodies {
         if let Some(reply) = body.reply.take() {
             let answer = |event: &Waiting| event.outcome.clone().map_or_else(|| rest.clone(), Answer::Settled);
             // The client may have left: then nobody asks.
-            let _gone = reply.send(body.events.iter().map(answer).collect());
+            let _gone = reply.send(Ok(body.events.iter().map(answer).collect()));
         }
     }
 
@@ -212,8 +209,11 @@ fn identity_of(bodies: &Slab<Body>, place: Place) -> Option<u128> {
 mod tests {
     use bytes::Bytes;
     use jaiminho_core::{Reason, Rejection};
+    use tokio::sync::oneshot;
 
     use super::*;
+
+    type Answers = oneshot::Receiver<Result<Vec<Answer>, crate::stage::Refusal>>;
 
     fn events(identities: &[u128]) -> Vec<NewEvent> {
         let event = |&identity: &u128| NewEvent { payload: Bytes::new(), key: None, identity, trace: None };
@@ -221,10 +221,11 @@ mod tests {
     }
 
     /// A body, who waits for it, and the inputs that it puts into the log.
-    fn open(bodies: &mut Bodies, identities: &[u128], due: Option<Time>) -> (BodyId, Pending, Vec<Option<InputId>>) {
-        let (body, pending) = bodies.open(&events(identities), due);
+    fn open(bodies: &mut Bodies, identities: &[u128], due: Option<Time>) -> (BodyId, Answers, Vec<Option<InputId>>) {
+        let (reply, answers) = oneshot::channel();
+        let body = bodies.open(&events(identities), due, reply).unwrap();
         let inputs = (0..identities.len() as u32).map(|index| bodies.enter(body, index)).collect();
-        (body, pending, inputs)
+        (body, answers, inputs)
     }
 
     fn rejected() -> Outcome {
@@ -236,10 +237,10 @@ mod tests {
         let mut bodies = Bodies::default();
         let (_, mut pending, inputs) = open(&mut bodies, &[1, 2], None);
         bodies.settle(inputs[1].unwrap(), &rejected());
-        assert!(pending.answers.try_recv().is_err() && bodies.knows(1) && !bodies.knows(2));
+        assert!(pending.try_recv().is_err() && bodies.knows(1) && !bodies.knows(2));
         bodies.settle(inputs[0].unwrap(), &Outcome::Accepted);
         assert_eq!(
-            pending.answers.try_recv().unwrap(),
+            pending.try_recv().unwrap().unwrap(),
             [Answer::Settled(Outcome::Accepted), Answer::Settled(rejected())]
         );
         assert!(bodies.are_answered() && bodies.bodies.is_empty() && bodies.known.is_empty());
@@ -251,11 +252,11 @@ mod tests {
         let (first, mut late, inputs) = open(&mut bodies, &[7], Some(Time(5)));
         assert_eq!((bodies.next_due(Time(4)), bodies.next_due(Time(5))), (None, Some(first)));
         bodies.answer(first, &Answer::Unknown);
-        assert_eq!((late.answers.try_recv().unwrap(), bodies.next_due(Time(9))), (vec![Answer::Unknown], None));
+        assert_eq!((late.try_recv().unwrap().unwrap(), bodies.next_due(Time(9))), (vec![Answer::Unknown], None));
         let (_, mut retry, joined) = open(&mut bodies, &[7, 7], None);
         assert_eq!(joined, [None, None], "nothing new for the log");
         bodies.settle(inputs[0].unwrap(), &Outcome::Accepted);
-        assert_eq!(retry.answers.try_recv().unwrap(), vec![Answer::Settled(Outcome::Accepted); 2]);
+        assert_eq!(retry.try_recv().unwrap().unwrap(), vec![Answer::Settled(Outcome::Accepted); 2]);
         assert!(bodies.bodies.is_empty() && bodies.known.is_empty() && bodies.joined.is_empty());
     }
 
@@ -273,16 +274,17 @@ mod tests {
         let (free, mut waits, _) = open(&mut bodies, &[3, 4], Some(Time(6)));
         bodies.stands_at(free, Offset(42));
         bodies.withdrawn(free);
-        assert_eq!(waits.answers.try_recv().unwrap(), vec![Answer::Withdrawn; 2]);
+        assert_eq!(waits.try_recv().unwrap().unwrap(), vec![Answer::Withdrawn; 2]);
         assert!(!bodies.knows(3) && !bodies.knows(4) && bodies.knows(1));
-        assert!(pending.answers.try_recv().is_err());
+        assert!(pending.try_recv().is_err());
     }
 
     #[test]
     fn an_empty_body_is_answered_at_once() {
         let mut bodies = Bodies::default();
-        let (_, mut pending, _) = open(&mut bodies, &[], None);
-        assert_eq!(pending.answers.try_recv().unwrap(), []);
+        let (reply, mut answers) = oneshot::channel();
+        assert_eq!(bodies.open(&[], None, reply), None);
+        assert_eq!(answers.try_recv().unwrap().unwrap(), []);
         assert!(bodies.are_answered());
     }
 }

@@ -1,21 +1,31 @@
 //! The stage's links to its upstreams: what came, what may be asked for, what is owed; and what dead ones have left here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    task::Poll,
+};
 
-use jaiminho_core::{Delivery, Intake, KeyHash, LinkError, Settled, Subscribed, ToProducer, Window};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use jaiminho_core::{Delivery, Intake, KeyHash, LinkError, Settled, ToConsumer, ToProducer};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
-    link::Address,
+    link::{Address, LinkHalf},
     peers::{IDLE_TICKS, SILENT_TICKS},
-    upstream::UpstreamLink,
+    upstream::{Opened, Over, UpstreamLink},
 };
+
+/// Messages of one upstream taken at once.
+const MESSAGES: usize = 16;
 
 #[derive(Debug)]
 struct Upstream {
     address: Address,
     intake: Intake,
     to_producer: mpsc::Sender<ToProducer>,
+    from_producer: mpsc::Receiver<Result<ToConsumer, LinkError>>,
+    over: oneshot::Sender<Over>,
+    /// It has brought something.
+    lived: bool,
     pressure: bool,
     /// `Ended` came: nothing more will.
     ended: bool,
@@ -43,20 +53,44 @@ pub(crate) struct Upstreams {
 }
 
 impl Upstreams {
-    pub(crate) fn opened(
-        &mut self,
-        link: UpstreamLink,
-        address: Address,
-        subscribed: &Subscribed,
-        min_demand: u64,
-        to_producer: mpsc::Sender<ToProducer>,
-        place: OwnedSemaphorePermit,
-    ) {
-        let Window { events, bytes } = subscribed.window;
-        let intake = Intake::new(Window { events, bytes }, min_demand.min(events.saturating_sub(1)));
-        let (pressure, ended, cancelled) = (false, false, false);
-        let upstream = Upstream { address, intake, to_producer, pressure, ended, cancelled, silent: 0, idle: 0, place };
+    pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Box<Opened>, min_demand: u64) {
+        let Opened { address, half, place, over, .. } = *opened;
+        let LinkHalf { subscribed, to_producer, from_producer } = half;
+        let intake = Intake::new(subscribed.window, min_demand.min(subscribed.window.events.saturating_sub(1)));
+        let upstream = Upstream {
+            address,
+            intake,
+            to_producer,
+            from_producer,
+            over,
+            lived: false,
+            pressure: false,
+            ended: false,
+            cancelled: false,
+            silent: 0,
+            idle: 0,
+            place,
+        };
         self.open.insert(link, upstream);
+    }
+
+    /// Resolves when upstreams have said something, which is then in `said`; an error is a link's end.
+    pub(crate) async fn changed(&mut self, said: &mut Vec<(UpstreamLink, Result<ToConsumer, LinkError>)>) {
+        std::future::poll_fn(|context| {
+            for (link, upstream) in &mut self.open {
+                for _ in 0..MESSAGES {
+                    let Poll::Ready(message) = upstream.from_producer.poll_recv(context) else { break };
+                    let is_over = message.is_none();
+                    let gone = || Err(LinkError::Unavailable("the connection closed".into()));
+                    said.push((*link, message.unwrap_or_else(gone)));
+                    if is_over {
+                        break;
+                    }
+                }
+            }
+            if said.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
     }
 
     /// Checks what came on the link; a violation ends it.
@@ -68,6 +102,7 @@ impl Upstreams {
     ) -> Result<(), LinkError> {
         let Some(upstream) = self.open.get_mut(&link) else { return Ok(()) };
         upstream.silent = 0;
+        upstream.lived = true;
         upstream.pressure = pressure;
         if upstream.ended && !deliveries.is_empty() {
             return Err(LinkError::Violation("events after Ended".into()));
@@ -91,8 +126,10 @@ impl Upstreams {
     }
 
     /// The link is over. What it brought goes on, and keeps its place among the links.
-    pub(crate) fn closed(&mut self, link: UpstreamLink) -> Option<Address> {
-        let Upstream { address, intake, place: _place, .. } = self.open.remove(&link)?;
+    pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<Address> {
+        let Upstream { address, intake, place: _place, over, lived, .. } = self.open.remove(&link)?;
+        // The stage's own end takes nobody's wait.
+        let _gone = over.send(Over { error, lived });
         let left = intake.unsettled();
         if left > 0 {
             self.dead.insert(link, Dead { left, dropped: HashSet::new(), _place });
@@ -193,7 +230,7 @@ impl Upstreams {
 mod tests {
     use std::sync::Arc;
 
-    use jaiminho_core::Instance;
+    use jaiminho_core::{Instance, Subscribed, Window};
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -210,8 +247,10 @@ mod tests {
             hash_version: 1,
             heartbeat_ms: 2_000,
         };
+        let half = LinkHalf { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 };
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        upstreams.opened(link, Address("in".into()), &subscribed, 2, mpsc::channel(1).0, place);
+        let (address, over) = (Address("in".into()), oneshot::channel().0);
+        upstreams.opened(link, Box::new(Opened { subscription: 0, address, half, place, over }), 2);
         assert!(matches!(upstreams.ended(link, 1), Err(LinkError::Violation(_))), "delivery 1 never came");
         assert_eq!(upstreams.ended(link, 0), Ok(()));
     }

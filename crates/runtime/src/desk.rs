@@ -1,13 +1,13 @@
 //! What a source's stage keeps: offers, bodies and their answers, admission.
 
 use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::{
     admission::Admission,
     bodies::Bodies,
-    handle::OfferSlot,
-    source::{Offer, Pending},
+    handle::{OfferSlot, Reply},
+    source::Offer,
     stage::{Acknowledge, Answer, NewEvent, Refusal},
     task::Clock,
 };
@@ -38,15 +38,16 @@ impl Desk {
     }
 
     /// Takes the offer whole, or refuses it whole; whether it was taken.
-    pub(crate) fn offer(&mut self, (offer, reply): OfferSlot, log: &mut Output, clock: Clock) -> bool {
-        let answer = match self.refusal(&offer, log) {
-            Some(refusal) => Err(refusal),
-            None => Ok(self.take(offer, log, clock)),
-        };
+    pub(crate) fn offer(&mut self, slot: OfferSlot, log: &mut Output, clock: Clock) -> bool {
+        if let Some(refusal) = self.refusal(&slot.offer, log) {
+            slot.refuse(refusal);
+            return false;
+        }
+        let OfferSlot { offer, taken, reserved: _given_back, reply } = slot;
         // A client that left before its answer: what was taken goes on.
-        let taken = answer.is_ok();
-        let _gone = reply.send(answer);
-        taken
+        let _gone = taken.map(|taken| taken.send(()));
+        self.take(offer, reply, log, clock);
+        true
     }
 
     fn refusal(&self, offer: &Offer, log: &Output) -> Option<Refusal> {
@@ -88,21 +89,18 @@ impl Desk {
         (wait > deadline / 2).then_some(wait)
     }
 
-    fn take(&mut self, offer: Offer, log: &mut Output, clock: Clock) -> Pending {
-        let Offer { events, deadline, acknowledge } = offer;
+    fn take(&mut self, Offer { events, deadline, acknowledge }: Offer, reply: Reply, log: &mut Output, clock: Clock) {
         let count = events.len();
         if acknowledge == Acknowledge::Accepted {
             for event in events {
                 self.push(event, None, TAKEN, log, clock);
             }
-            let (reply, answers) = oneshot::channel();
-            let _waits = reply.send(vec![Answer::Settled(Outcome::Accepted); count]);
-            return Pending { answers, count };
+            let _gone = reply.send(Ok(vec![Answer::Settled(Outcome::Accepted); count]));
+            return;
         }
         let due = deadline.map(|deadline| clock.now.after(deadline.as_millis() as u64));
-        let (body, pending) = self.bodies.open(&events, due);
-        let mut first = None;
-        let mut new = 0;
+        let Some(body) = self.bodies.open(&events, due, reply) else { return };
+        let (mut first, mut new) = (None, 0);
         for (index, event) in (0..).zip(events) {
             if let Some(input) = self.bodies.enter(body, index) {
                 let offset = self.push(event, due, input, log, clock);
@@ -113,7 +111,6 @@ impl Desk {
         if let Some(first) = first.filter(|_| new == count) {
             self.bodies.stands_at(body, first);
         }
-        pending
     }
 
     fn push(

@@ -3,28 +3,43 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{LinkError, Subscribe, ToProducer};
-use tokio::sync::{mpsc, oneshot, watch};
+use jaiminho_core::{LinkError, Subscribe};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     link::{LinkHalf, Serve},
-    peers::PeerId,
-    source::{Offer, Pending, SourceHandle},
-    stage::Refusal,
+    source::{Offer, SourceHandle},
+    stage::{Answer, Refusal},
 };
 
 /// What others ask of a stage's task.
 #[derive(Debug)]
 pub(crate) enum Command {
     Subscribe(Subscribe, oneshot::Sender<Result<LinkHalf, LinkError>>),
-    FromConsumer(PeerId, Vec<ToProducer>),
-    ConsumerGone(PeerId),
     Inspect(oneshot::Sender<StageStatus>),
 }
 
-/// An offer and where its answer goes.
-pub(crate) type OfferSlot = (Offer, oneshot::Sender<Result<Pending, Refusal>>);
+/// An offer, and where what becomes of it goes.
+#[derive(Debug)]
+pub(crate) struct OfferSlot {
+    pub(crate) offer: Offer,
+    /// Told once the offer is taken, where anybody wants to know.
+    pub(crate) taken: Option<oneshot::Sender<()>>,
+    /// Accounts for the body's memory until its events are the log's.
+    pub(crate) reserved: Option<OwnedSemaphorePermit>,
+    pub(crate) reply: Reply,
+}
+
+/// A refusal, or one answer an event.
+pub(crate) type Reply = oneshot::Sender<Result<Vec<Answer>, Refusal>>;
+
+impl OfferSlot {
+    /// Nothing was taken. Who offered may be gone.
+    pub(crate) fn refuse(self, refusal: Refusal) {
+        let _gone = self.reply.send(Err(refusal));
+    }
+}
 
 /// Why a stage's task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

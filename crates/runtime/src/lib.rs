@@ -22,12 +22,12 @@ mod upstream;
 pub use config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec};
 pub use handle::{StageEnd, StageHandle, StageStatus};
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
-pub use peers::FRAMES_PER_LINK;
+pub use peers::{FRAMES_PER_LINK, consumer_messages_max};
 pub use sink::Settler;
 pub use source::{Offer, Outside, Pending, SourceHandle};
 #[doc(hidden)]
-pub use source::{TestDesk, TestOffer};
+pub use source::{TestAnswers, TestDesk, TestOffer};
 pub use stage::{
     Acknowledge, Answer, Emitted, Failure, NewEvent, Receipt, Refusal, Sink, Source, SourceError, Transform, Verdict,
 };
-pub use task::{consumer_messages_max, spawn};
+pub use task::spawn;

@@ -1,11 +1,13 @@
 //! The consumers of this stage's outputs: what goes to each, when its channel has room, and whether it still lives.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    task::{Context, Poll},
+};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use jaiminho_core::{Delivery, LinkError, LinkId, ToConsumer};
+use jaiminho_core::{Delivery, LinkError, LinkId, ToConsumer, ToProducer};
 use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Housekeeping runs this often; silence is counted in its ticks, so that time in which the process stood still is none.
 pub(crate) const TICK_MS: u64 = 250;
@@ -15,6 +17,13 @@ pub(crate) const IDLE_TICKS: u32 = 8;
 pub(crate) const SILENT_TICKS: u32 = 40;
 /// Frames under way to one consumer.
 pub const FRAMES_PER_LINK: usize = 2;
+/// Messages of one consumer that wait for the stage's task in their channel. It takes as many out at once.
+pub(crate) const TO_PRODUCER: usize = 4;
+
+/// Messages of consumers that a stage with so many links from them holds at once, before it looks at them.
+pub fn consumer_messages_max(links: u64) -> u64 {
+    links.saturating_mul(2 * TO_PRODUCER as u64)
+}
 
 /// One link of one output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +37,8 @@ type Item = Result<ToConsumer, LinkError>;
 #[derive(Debug)]
 struct Peer {
     channel: mpsc::Sender<Item>,
+    /// Dropped with the peer: its transport then ends, even one that is never read from.
+    said: mpsc::Receiver<ToProducer>,
     /// Go before any events.
     signals: VecDeque<Item>,
     /// A permit is being waited for.
@@ -35,8 +46,14 @@ struct Peer {
     ending: bool,
     silent: u32,
     idle: u32,
-    /// Dropped with the peer: its transport then ends, even one that is never read from.
-    _alive: DropGuard,
+}
+
+/// What a consumer's transport has brought.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Messages(Vec<ToProducer>),
+    /// It is gone; nothing more will come.
+    Gone,
 }
 
 /// All of them.
@@ -47,10 +64,9 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// `gone` is cancelled when the peer is given up.
-    pub(crate) fn add(&mut self, id: PeerId, channel: mpsc::Sender<Item>, gone: CancellationToken) {
-        let (signals, _alive) = (VecDeque::new(), gone.drop_guard());
-        let peer = Peer { channel, signals, blocked: false, ending: false, silent: 0, idle: 0, _alive };
+    pub(crate) fn add(&mut self, id: PeerId, channel: mpsc::Sender<Item>, said: mpsc::Receiver<ToProducer>) {
+        let signals = VecDeque::new();
+        let peer = Peer { channel, said, signals, blocked: false, ending: false, silent: 0, idle: 0 };
         self.peers.insert(id, peer);
     }
 
@@ -106,43 +122,60 @@ impl Peers {
         }
     }
 
-    /// Resolves when a full channel has room again; its peer is then to be flushed.
-    pub(crate) async fn room(&mut self) -> PeerId {
-        if self.permits.is_empty() {
-            return std::future::pending().await;
-        }
-        loop {
-            match self.permits.next().await {
-                // The permit goes back at once: `flush` takes it again.
-                Some((id, _permit)) => {
-                    if let Some(peer) = self.peers.get_mut(&id) {
-                        peer.blocked = false;
-                        return id;
-                    }
-                }
-                None => return std::future::pending().await,
+    /// Resolves when consumers have said something, which is then in `said`, or when a full channel has room again: its peer
+    /// is then to be flushed.
+    pub(crate) async fn changed(&mut self, said: &mut Vec<(PeerId, Said)>) -> Option<PeerId> {
+        std::future::poll_fn(|context| {
+            self.poll_said(context, said);
+            match self.poll_room(context) {
+                Poll::Ready(peer) => Poll::Ready(Some(peer)),
+                Poll::Pending if said.is_empty() => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        })
+        .await
+    }
+
+    fn poll_said(&mut self, context: &mut Context<'_>, said: &mut Vec<(PeerId, Said)>) {
+        for (id, peer) in &mut self.peers {
+            let mut messages = Vec::new();
+            match peer.said.poll_recv_many(context, &mut messages, TO_PRODUCER) {
+                Poll::Ready(0) => said.push((*id, Said::Gone)),
+                Poll::Ready(_) => said.push((*id, Said::Messages(messages))),
+                Poll::Pending => {}
             }
         }
     }
 
-    /// One tick has passed: which peers want a heartbeat, and which are dead. One that does not take its last word
-    /// in the time of a heartbeat is given up.
-    pub(crate) fn tick(&mut self) -> (Vec<PeerId>, Vec<PeerId>) {
-        let (mut idle, mut silent) = (Vec::new(), Vec::new());
-        self.peers.retain(|_, peer| !peer.ending || peer.idle < IDLE_TICKS);
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<PeerId> {
+        while let Poll::Ready(Some((id, _permit))) = self.permits.poll_next_unpin(context) {
+            // The permit goes back at once: `flush` takes it again.
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.blocked = false;
+                return Poll::Ready(id);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// One tick has passed: which peers want a heartbeat, which are dead, and which did not take their last word in the time
+    /// of a heartbeat.
+    pub(crate) fn tick(&mut self) -> [Vec<PeerId>; 3] {
+        let [mut idle, mut silent, mut deaf] = [Vec::new(), Vec::new(), Vec::new()];
         for (id, peer) in &mut self.peers {
             peer.idle += 1;
             peer.silent += 1;
             if peer.ending {
-                continue;
-            }
-            if peer.silent >= SILENT_TICKS {
+                if peer.idle > IDLE_TICKS {
+                    deaf.push(*id);
+                }
+            } else if peer.silent >= SILENT_TICKS {
                 silent.push(*id);
             } else if peer.idle >= IDLE_TICKS {
                 idle.push(*id);
             }
         }
-        (idle, silent)
+        [idle, silent, deaf]
     }
 
     pub(crate) fn ids(&self) -> Vec<PeerId> {

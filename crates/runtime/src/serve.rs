@@ -11,13 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     handle::{Command, StageEnd, StageStatus},
     link::LinkHalf,
-    peers::{FRAMES_PER_LINK, PeerId},
+    peers::{FRAMES_PER_LINK, PeerId, Said, TO_PRODUCER},
     task::{Doing, Tag, Task, VERSION},
     upstream::{UpstreamEvent, UpstreamLink},
 };
-
-/// Messages of one consumer that wait for the stage's task, in its channel and as many more on their way from there.
-pub(crate) const TO_PRODUCER: usize = 4;
 
 impl Task {
     pub(crate) fn command(&mut self, command: Command) {
@@ -26,28 +23,36 @@ impl Task {
                 // A transport that left before its answer drops its half: the link ends as any other.
                 let _gone = reply.send(self.subscribe(&subscribe));
             }
-            Command::FromConsumer(peer, messages) => {
-                if !self.peers.heard(peer) {
-                    return;
-                }
-                for message in messages {
-                    if let Err(error) = self.consumer_said(peer, message) {
-                        tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link ends");
-                        self.end_link(peer, error);
-                        return;
-                    }
-                }
-            }
-            Command::ConsumerGone(peer) => {
-                self.peers.remove(peer);
-                if let Some(log) = self.logs.get_mut(peer.output) {
-                    log.output.close(self.clock.now, peer.link);
-                }
-            }
             Command::Inspect(reply) => {
                 // Whoever asked may have left.
                 let _gone = reply.send(self.status());
             }
+        }
+    }
+
+    /// What a consumer's transport has brought.
+    pub(crate) fn heard(&mut self, peer: PeerId, said: Said) {
+        let messages = match said {
+            Said::Messages(messages) => messages,
+            Said::Gone => return self.forget(peer),
+        };
+        if !self.peers.heard(peer) {
+            return;
+        }
+        for message in messages {
+            if let Err(error) = self.consumer_said(peer, message) {
+                tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link ends");
+                self.end_link(peer, error);
+                return;
+            }
+        }
+    }
+
+    /// A consumer is gone.
+    fn forget(&mut self, peer: PeerId) {
+        self.peers.remove(peer);
+        if let Some(log) = self.logs.get_mut(peer.output) {
+            log.output.close(self.clock.now, peer.link);
         }
     }
 
@@ -67,24 +72,8 @@ impl Task {
         let window = log.output.window(link).unwrap_or(subscribe.window);
         let peer = PeerId { output: index, link };
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
-        let (to_producer, mut from_consumer) = mpsc::channel(TO_PRODUCER);
-        let (commands, gone) = (self.commands.clone(), CancellationToken::new());
-        self.peers.add(peer, to_consumer, gone.clone());
-        self.tasks.spawn(async move {
-            let mut messages = Vec::new();
-            loop {
-                tokio::select! {
-                    count = from_consumer.recv_many(&mut messages, TO_PRODUCER) => if count == 0 { break },
-                    () = gone.cancelled() => break,
-                }
-                let batch = std::mem::take(&mut messages);
-                if commands.send(Command::FromConsumer(peer, batch)).await.is_err() {
-                    return;
-                }
-            }
-            // The stage may have left already.
-            let _gone = commands.send(Command::ConsumerGone(peer)).await;
-        });
+        let (to_producer, said) = mpsc::channel(TO_PRODUCER);
+        self.peers.add(peer, to_consumer, said);
         tracing::info!(stage = self.stage, output, group = subscribe.group, member = subscribe.instance.name, "linked");
         let subscribed = Subscribed {
             version: VERSION,
@@ -139,10 +128,13 @@ impl Task {
         let pressure = self.pressure();
         for peer in std::mem::take(&mut self.ready) {
             let Some(log) = self.logs.get_mut(peer.output) else { continue };
-            self.peers.flush(peer, || {
+            let is_at_end = self.peers.flush(peer, || {
                 let frame = log.output.next_frame(peer.link, FRAME_BYTES as usize)?;
                 Some((frame, log.output.backlog(peer.link), pressure))
             });
+            if is_at_end {
+                log.output.close(self.clock.now, peer.link);
+            }
         }
     }
 
@@ -152,28 +144,40 @@ impl Task {
 
     pub(crate) fn upstream_event(&mut self, link: UpstreamLink, event: UpstreamEvent) {
         match event {
-            UpstreamEvent::Opened { subscription, address, subscribed, to_producer, place } => {
+            UpstreamEvent::Opened(opened) => {
                 if self.leave.is_none() {
-                    let min_demand = self.min_demand.get(subscription).copied().unwrap_or(0);
-                    tracing::info!(stage = self.stage, address = address.0, "linked to upstream");
-                    self.upstreams.opened(link, address, &subscribed, min_demand, to_producer, place);
+                    let min_demand = self.min_demand.get(opened.subscription).copied().unwrap_or(0);
+                    tracing::info!(stage = self.stage, address = opened.address.0, "linked to upstream");
+                    self.upstreams.opened(link, opened, min_demand);
                 }
             }
-            UpstreamEvent::Closed(error) => {
-                if let LinkError::Fenced(name) = &error {
-                    self.end = Some(StageEnd::Fenced(name.clone()));
+            UpstreamEvent::Refused(error) => self.look_for_fence(&error),
+        }
+    }
+
+    fn look_for_fence(&mut self, error: &LinkError) {
+        if let LinkError::Fenced(name) = error {
+            self.end = Some(StageEnd::Fenced(name.clone()));
+        }
+    }
+
+    /// What came on a link, or how it ended.
+    pub(crate) fn upstream_said(&mut self, link: UpstreamLink, said: Result<ToConsumer, LinkError>) {
+        match said {
+            // It may have ended with an earlier message of the same turn.
+            Ok(message) if self.upstreams.is_open(link) => {
+                if let Err(error) = self.producer_said(link, message) {
+                    tracing::warn!(stage = self.stage, %error, "link to upstream ends");
+                    self.upstreams.closed(link, error);
                 }
-                if let Some(address) = self.upstreams.closed(link) {
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.look_for_fence(&error);
+                if let Some(address) = self.upstreams.closed(link, error.clone()) {
                     tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ended");
                 }
             }
-            UpstreamEvent::Message(message) if self.upstreams.is_open(link) => {
-                if let Err(error) = self.producer_said(link, message) {
-                    tracing::warn!(stage = self.stage, %error, "link to upstream ends");
-                    self.upstreams.closed(link);
-                }
-            }
-            UpstreamEvent::Message(_) => {}
         }
     }
 
@@ -230,10 +234,13 @@ impl Task {
             log.output.tick(now);
             self.absent.tick(&self.stage, (index, &log.name), &log.output.waiting().groups);
         }
-        let (idle, silent) = self.peers.tick();
+        let [idle, silent, deaf] = self.peers.tick();
         let pressure = self.pressure();
         for peer in silent {
             self.end_link(peer, LinkError::Silent(10_000));
+        }
+        for peer in deaf {
+            self.forget(peer);
         }
         for peer in idle {
             let backlog = self.logs.get(peer.output).map_or(0, |log| log.output.backlog(peer.link));
@@ -242,7 +249,7 @@ impl Task {
             self.ready.insert(peer);
         }
         for (link, error) in self.upstreams.tick() {
-            if let Some(address) = self.upstreams.closed(link) {
+            if let Some(address) = self.upstreams.closed(link, error.clone()) {
                 tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ends");
             }
         }

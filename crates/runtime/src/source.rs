@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::{Acknowledge, Answer, NewEvent, Refusal, Source, SourceError};
+use crate::{
+    handle::{OfferSlot, Reply},
+    stage::{Acknowledge, Answer, NewEvent, Refusal, Source, SourceError},
+};
 
 /// A body of events, taken whole or not at all.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ impl Source for Outside {
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SourceHandle {
-    pub(crate) offers: mpsc::Sender<(Offer, oneshot::Sender<Result<Pending, Refusal>>)>,
+    pub(crate) offers: mpsc::Sender<OfferSlot>,
     pub(crate) room: tokio::sync::watch::Receiver<bool>,
     pub(crate) draining: CancellationToken,
 }
@@ -43,18 +46,32 @@ pub struct SourceHandle {
 /// Events that were taken, until their answer.
 #[derive(Debug)]
 pub struct Pending {
-    pub(crate) answers: oneshot::Receiver<Vec<Answer>>,
-    pub(crate) count: usize,
+    answers: oneshot::Receiver<Result<Vec<Answer>, Refusal>>,
+    count: usize,
 }
 
 impl SourceHandle {
     /// Asks for admission. `Err` means that nothing was taken.
     pub async fn offer(&self, offer: Offer) -> Result<Pending, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        if self.offers.send((offer, reply)).await.is_err() {
-            return Err(Refusal::Draining);
+        let count = offer.events.len();
+        let ((taken, is_taken), (reply, answers)) = (oneshot::channel(), oneshot::channel());
+        let slot = OfferSlot { offer, taken: Some(taken), reserved: None, reply };
+        self.offers.send(slot).await.map_err(|_| Refusal::Draining)?;
+        match is_taken.await {
+            Ok(()) => Ok(Pending { answers, count }),
+            Err(_) => Err(answers.await.ok().and_then(Result::err).unwrap_or(Refusal::Draining)),
         }
-        answer.await.unwrap_or(Err(Refusal::Draining))
+    }
+
+    /// Asks for admission and waits for the answers, with one wake-up: one answer an event, in their order, by the deadline
+    /// at the latest. `Err` means that nothing was taken. What is `reserved` for the body's memory is given back when it is
+    /// taken or refused.
+    pub async fn complete(&self, offer: Offer, reserved: Option<OwnedSemaphorePermit>) -> Result<Vec<Answer>, Refusal> {
+        let count = offer.events.len();
+        let (reply, answers) = oneshot::channel();
+        let slot = OfferSlot { offer, taken: None, reserved, reply };
+        self.offers.send(slot).await.map_err(|_| Refusal::Draining)?;
+        answers.await.unwrap_or_else(|_| Ok(vec![Answer::Unknown; count]))
     }
 
     /// Resolves when the log has room again (a new offer may still be refused).
@@ -78,8 +95,8 @@ impl SourceHandle {
 impl Pending {
     /// One answer an event, in the order of the offer; by the deadline at the latest.
     pub async fn answers(self) -> Vec<Answer> {
-        let count = self.count;
-        self.answers.await.unwrap_or_else(|_| vec![Answer::Unknown; count])
+        let answers = self.answers.await.ok().and_then(Result::ok);
+        answers.unwrap_or_else(|| vec![Answer::Unknown; self.count])
     }
 }
 
@@ -87,19 +104,25 @@ impl Pending {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct TestDesk {
-    offers: mpsc::Receiver<(Offer, oneshot::Sender<Result<Pending, Refusal>>)>,
+    offers: mpsc::Receiver<OfferSlot>,
     room: tokio::sync::watch::Sender<bool>,
     draining: CancellationToken,
 }
 
-/// One offer at a [`TestDesk`], to be taken or refused. Dropped: refused as draining.
+/// One offer at a [`TestDesk`], to be taken or refused. Dropped: as if the stage had died.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct TestOffer {
     /// What the source offered.
     pub offer: Offer,
-    reply: oneshot::Sender<Result<Pending, Refusal>>,
+    taken: Option<oneshot::Sender<()>>,
+    reply: Reply,
 }
+
+/// Where the answers of a taken offer go.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TestAnswers(Reply);
 
 #[doc(hidden)]
 impl SourceHandle {
@@ -117,8 +140,8 @@ impl SourceHandle {
 impl TestDesk {
     /// The next offer; none when all handles are gone.
     pub async fn next(&mut self) -> Option<TestOffer> {
-        let (offer, reply) = self.offers.recv().await?;
-        Some(TestOffer { offer, reply })
+        let OfferSlot { offer, taken, reserved: _given_back, reply } = self.offers.recv().await?;
+        Some(TestOffer { offer, taken, reply })
     }
 
     /// Whether the log has room.
@@ -140,19 +163,24 @@ impl TestOffer {
         let _gone = self.reply.send(Err(refusal));
     }
 
-    /// All is taken; the answers are due later, through the sender.
-    pub fn take(self) -> (Offer, oneshot::Sender<Vec<Answer>>) {
-        let (answer, answers) = oneshot::channel();
-        let pending = Pending { answers, count: self.offer.events.len() };
-        // The source may have given up waiting.
-        let _gone = self.reply.send(Ok(pending));
-        (self.offer, answer)
+    /// All is taken; the answers are due later.
+    pub fn take(self) -> (Offer, TestAnswers) {
+        // Not every source waits for it.
+        let _gone = self.taken.map(|taken| taken.send(()));
+        (self.offer, TestAnswers(self.reply))
     }
 
     /// All is taken and answered at once.
     pub fn answer(self, answers: Vec<Answer>) {
-        let (_offer, sender) = self.take();
+        self.take().1.send(answers);
+    }
+}
+
+#[doc(hidden)]
+impl TestAnswers {
+    /// One answer an event.
+    pub fn send(self, answers: Vec<Answer>) {
         // The source may have given up waiting.
-        let _gone = sender.send(answers);
+        let _gone = self.0.send(Ok(answers));
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use jaiminho_core::{
-    Event, GroupKind, InputId, Inputs, Instance, Offset, Outcome, Output, Reason, Rejection, Settled, Settlement,
-    Subscribe, Time,
+    Event, GroupKind, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Settled,
+    Settlement, Subscribe, Time, ToConsumer,
 };
 use jaiminho_telemetry::names;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -22,10 +22,9 @@ use crate::{
     handle::{Command, OfferSlot, StageEnd, StageHandle},
     lanes::{Done, Lanes, Work},
     outlet::{Held, Outlet},
-    peers::{PeerId, Peers, TICK_MS},
-    serve::TO_PRODUCER,
+    peers::{PeerId, Peers, Said, TICK_MS},
     source::SourceHandle,
-    stage::{Receipt, Source, SourceError, Verdict},
+    stage::{Receipt, Refusal, Source, SourceError, Verdict},
     upstream::{Subscription, UpstreamEvent, UpstreamLink},
 };
 
@@ -37,12 +36,6 @@ const SINK_DRAIN: Duration = Duration::from_secs(5);
 
 /// Commands that wait for the task; it takes as many out at once.
 const COMMANDS: usize = 32;
-
-/// Messages of consumers that a stage with so many links from them holds at once, before it looks at them.
-pub fn consumer_messages_max(links: u64) -> u64 {
-    let waiting = (2 * COMMANDS * TO_PRODUCER) as u64;
-    links.saturating_mul(2 * TO_PRODUCER as u64).saturating_add(waiting)
-}
 
 /// Messages taken from a channel at once.
 const BATCH: usize = 128;
@@ -116,7 +109,6 @@ pub(crate) struct Task {
     pub(crate) upstreams: Upstreams,
     pub(crate) min_demand: Vec<u64>,
     pub(crate) doing: Doing,
-    pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) tasks: TaskTracker,
     pub(crate) tally: Tally,
     pub(crate) absent: Absent,
@@ -139,7 +131,12 @@ struct Inbox {
 }
 
 /// A sender of each channel.
-type Open = (mpsc::Sender<OfferSlot>, mpsc::Sender<(UpstreamLink, UpstreamEvent)>, mpsc::Sender<Vec<Done>>);
+type Open = (
+    mpsc::Sender<Command>,
+    mpsc::Sender<OfferSlot>,
+    mpsc::Sender<(UpstreamLink, UpstreamEvent)>,
+    mpsc::Sender<Vec<Done>>,
+);
 
 /// Starts a stage. Must be called within a tokio runtime.
 #[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
@@ -197,7 +194,6 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         upstreams: Upstreams::default(),
         min_demand,
         doing,
-        commands,
         tasks,
         tally: Tally::default(),
         absent: Absent::default(),
@@ -213,7 +209,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         drain: drain_seen,
         progress,
         closing,
-        _open: (offers, upstream, done),
+        _open: (commands, offers, upstream, done),
     };
     tokio::spawn(async move {
         let ended = task.run(inbox).await;
@@ -302,6 +298,10 @@ impl Task {
             self.advance();
             if let Some(end) = self.finished() {
                 inbox.closing.cancel();
+                inbox.offers.close();
+                while let Ok(slot) = inbox.offers.try_recv() {
+                    slot.refuse(Refusal::Draining);
+                }
                 self.leave(&end);
                 let Self { tasks, doing, peers, upstreams, .. } = self;
                 drop((inbox, doing, peers, upstreams));
@@ -326,10 +326,11 @@ impl Task {
             _ = ticks.tick() => Turn::Tick,
             _ = inbox.commands.recv_many(&mut batch.commands, COMMANDS) => Turn::Batch,
             _ = inbox.upstream.recv_many(&mut batch.upstream, BATCH) => Turn::Batch,
+            () = self.upstreams.changed(&mut batch.from_upstreams) => Turn::Batch,
             _ = inbox.done.recv_many(&mut batch.done, BATCH) => Turn::Batch,
             _ = inbox.offers.recv_many(&mut batch.offers, BATCH) => Turn::Batch,
             () = inbox.progress.notified() => Turn::Batch,
-            peer = self.peers.room() => Turn::Room(peer),
+            room = self.peers.changed(&mut batch.from_consumers) => room.map_or(Turn::Batch, Turn::Room),
             turn = settled => turn,
             Some(result) = inbox.source.recv() => Turn::SourceEnded(result),
             Ok(()) = inbox.drain.changed() => match *inbox.drain.borrow_and_update() {
@@ -343,15 +344,21 @@ impl Task {
         for command in batch.commands.drain(..) {
             self.command(command);
         }
+        for (peer, said) in batch.from_consumers.drain(..) {
+            self.heard(peer, said);
+        }
         for (link, event) in batch.upstream.drain(..) {
             self.upstream_event(link, event);
+        }
+        for (link, said) in batch.from_upstreams.drain(..) {
+            self.upstream_said(link, said);
         }
         if let Doing::Transform { placing, .. } = &mut self.doing {
             placing.extend(batch.done.drain(..).flatten());
         }
         for offer in batch.offers.drain(..) {
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
-                let events = offer.0.events.len() as u64;
+                let events = offer.offer.events.len() as u64;
                 if desk.offer(offer, &mut log.output, self.clock) {
                     self.tally.events_in += events;
                 } else {
@@ -622,5 +629,7 @@ struct Batch {
     commands: Vec<Command>,
     offers: Vec<OfferSlot>,
     upstream: Vec<(UpstreamLink, UpstreamEvent)>,
+    from_consumers: Vec<(PeerId, Said)>,
+    from_upstreams: Vec<(UpstreamLink, Result<ToConsumer, LinkError>)>,
     done: Vec<Vec<Done>>,
 }

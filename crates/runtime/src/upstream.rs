@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer, Window};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use jaiminho_core::{LinkError, Subscribe, Window};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,16 +28,27 @@ pub(crate) struct UpstreamLink(pub(crate) u64);
 /// What happens on a link, told to the stage's task.
 #[derive(Debug)]
 pub(crate) enum UpstreamEvent {
-    Opened {
-        subscription: usize,
-        address: Address,
-        subscribed: Subscribed,
-        to_producer: mpsc::Sender<ToProducer>,
-        /// Given back when all that the link brought is done.
-        place: OwnedSemaphorePermit,
-    },
-    Message(ToConsumer),
-    Closed(LinkError),
+    Opened(Box<Opened>),
+    Refused(LinkError),
+}
+
+/// A new link. From now on the stage's task reads it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) subscription: usize,
+    pub(crate) address: Address,
+    pub(crate) half: LinkHalf,
+    /// Given back when all that the link brought is done.
+    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) over: oneshot::Sender<Over>,
+}
+
+/// How a link ended.
+#[derive(Debug)]
+pub(crate) struct Over {
+    pub(crate) error: LinkError,
+    /// Whether it ever brought anything.
+    pub(crate) lived: bool,
 }
 
 /// Everything that the tasks of one subscription share.
@@ -131,7 +142,7 @@ impl Subscription {
             connected = self.connect.connect(address, subscribe) => connected,
             () = stop.cancelled() => return None,
         };
-        let mut half = match connected.and_then(|half| agreed(half, self.template.window)) {
+        let half = match connected.and_then(|half| agreed(half, self.template.window)) {
             Ok(half) => {
                 *told = None;
                 half
@@ -144,29 +155,17 @@ impl Subscription {
                     tracing::warn!(stage, output, address = address.0, %error, "no link to upstream; trying again");
                     *told = Some(error.clone());
                 }
-                self.events.send((link, UpstreamEvent::Closed(error.clone()))).await.ok()?;
+                self.events.send((link, UpstreamEvent::Refused(error.clone()))).await.ok()?;
                 return Some(error);
             }
         };
-        let opened = UpstreamEvent::Opened {
-            subscription: self.index,
-            address: address.clone(),
-            subscribed: half.subscribed,
-            to_producer: half.to_producer,
-            place,
-        };
-        self.events.send((link, opened)).await.ok()?;
-        let error = loop {
-            match half.from_producer.recv().await {
-                Some(Ok(message)) => {
-                    backoff.reset();
-                    self.events.send((link, UpstreamEvent::Message(message))).await.ok()?;
-                }
-                Some(Err(error)) => break error,
-                None => break LinkError::Unavailable("the connection closed".into()),
-            }
-        };
-        self.events.send((link, UpstreamEvent::Closed(error.clone()))).await.ok()?;
+        let (over, ended) = oneshot::channel();
+        let opened = Opened { subscription: self.index, address: address.clone(), half, place, over };
+        self.events.send((link, UpstreamEvent::Opened(Box::new(opened)))).await.ok()?;
+        let Over { error, lived } = ended.await.ok()?;
+        if lived {
+            backoff.reset();
+        }
         Some(error)
     }
 }

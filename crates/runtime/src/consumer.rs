@@ -5,7 +5,7 @@ use std::{
     task::Poll,
 };
 
-use jaiminho_core::{Delivery, Intake, KeyHash, LinkError, Settled, ToConsumer, ToProducer};
+use jaiminho_core::{Delivery, Intake, KeyHash, LinkError, Outcome, Settled, ToConsumer, ToProducer};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
@@ -151,6 +151,26 @@ impl Upstreams {
     pub(crate) fn processed(&mut self, link: UpstreamLink, bytes: u64) {
         if let Some(upstream) = self.open.get_mut(&link) {
             upstream.intake.processed(1, bytes);
+        }
+    }
+
+    /// A delivery is processed, and accepted.
+    pub(crate) fn accepted(&mut self, link: UpstreamLink, number: u64, bytes: u64) {
+        self.done(link, number, bytes, Settled::Outcome(Outcome::Accepted));
+    }
+
+    /// A delivery is given back.
+    pub(crate) fn released(&mut self, link: UpstreamLink, number: u64, bytes: u64) {
+        self.done(link, number, bytes, Settled::Released);
+    }
+
+    fn done(&mut self, link: UpstreamLink, number: u64, bytes: u64, settled: Settled) {
+        match self.open.get_mut(&link) {
+            Some(upstream) => {
+                upstream.intake.processed(1, bytes);
+                upstream.intake.settle(number, settled);
+            }
+            None => self.settle(link, number, settled),
         }
     }
 

@@ -113,14 +113,7 @@ impl Desk {
         }
     }
 
-    fn push(
-        &mut self,
-        event: NewEvent,
-        due: Option<Time>,
-        input: InputId,
-        log: &mut Output,
-        clock: Clock,
-    ) -> Offset {
+    fn push(&mut self, event: NewEvent, due: Option<Time>, input: InputId, log: &mut Output, clock: Clock) -> Offset {
         let origin = Origin { incarnation: self.incarnation, offset: self.taken };
         self.taken += 1;
         self.unsettled += 1;

@@ -8,22 +8,24 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use jaiminho_core::{Event, InputId};
+use jaiminho_core::Event;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     backoff::Backoff,
     sink::Settler,
     stage::{Receipt, Sink},
+    upstream::UpstreamLink,
 };
 
 /// Events given to a sink at once.
 const CHUNK_EVENTS: usize = 512;
 
-/// An event that the sink has not settled.
+/// An event that the sink has not settled: a delivery of an upstream.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) input: InputId,
+    pub(crate) link: UpstreamLink,
+    pub(crate) number: u64,
     pub(crate) event: Event,
 }
 
@@ -54,6 +56,7 @@ pub(crate) struct Outlet {
     /// By receipt, from `first`; none: settled.
     held: VecDeque<Option<Held>>,
     first: u64,
+    unsettled: u64,
     /// The receipt from which on the sink has not been given anything.
     next: u64,
     /// Panics that were acted upon.
@@ -82,6 +85,7 @@ impl Outlet {
             chunks,
             held: VecDeque::new(),
             first: 0,
+            unsettled: 0,
             next: 0,
             seen: 0,
             suspects: None,
@@ -91,8 +95,14 @@ impl Outlet {
         (outlet, run(sink, receiver, progress, panicked, drain))
     }
 
-    pub(crate) fn push(&mut self, input: InputId, event: Event) {
-        self.held.push_back(Some(Held { input, event }));
+    pub(crate) fn push(&mut self, held: Held) {
+        self.unsettled += 1;
+        self.held.push_back(Some(held));
+    }
+
+    /// Events that the sink has not settled.
+    pub(crate) fn unsettled(&self) -> u64 {
+        self.unsettled
     }
 
     /// Gives the sink a chunk if it can take one.
@@ -126,9 +136,10 @@ impl Outlet {
     /// The event of this receipt; none when it was settled before.
     pub(crate) fn settled(&mut self, receipt: Receipt) -> Option<Held> {
         let index = usize::try_from(receipt.0.checked_sub(self.first)?).ok()?;
-        let held = self.held.get_mut(index)?.take();
+        let held = self.held.get_mut(index)?.take()?;
+        self.unsettled -= 1;
         self.forget_settled();
-        held
+        Some(held)
     }
 
     /// After a panic nothing is known of the sink: everything unsettled goes to it again, in order, those among which the
@@ -155,7 +166,8 @@ impl Outlet {
     pub(crate) fn recall(&mut self, mut wanted: impl FnMut(&Held) -> bool) -> Vec<Held> {
         let given = usize::try_from(self.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let take = |held: &mut Option<Held>| held.take_if(|held| wanted(held));
-        let recalled = self.held.iter_mut().skip(given).filter_map(take).collect();
+        let recalled: Vec<Held> = self.held.iter_mut().skip(given).filter_map(take).collect();
+        self.unsettled -= recalled.len() as u64;
         self.forget_settled();
         recalled
     }

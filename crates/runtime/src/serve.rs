@@ -1,8 +1,8 @@
 //! The stage's two kinds of links, heartbeats, and the drain.
 
 use jaiminho_core::{
-    Delivery, EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed,
-    ToConsumer, ToProducer,
+    Delivery, EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Signal, Subscribe, Subscribed, ToConsumer,
+    ToProducer,
 };
 use jaiminho_telemetry::names;
 use tokio::sync::mpsc;
@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     handle::{Command, StageEnd, StageStatus},
+    lanes::Work,
     link::LinkHalf,
+    outlet::Held,
     peers::{FRAMES_PER_LINK, PeerId, Said, TO_PRODUCER},
     task::{Doing, Tag, Task, VERSION},
     upstream::{UpstreamEvent, UpstreamLink},
@@ -203,27 +205,26 @@ impl Task {
 
     /// Takes out of the queues what came on these links with these keys: it is released.
     pub(crate) fn give_back(&mut self, wanted: impl Fn(UpstreamLink, KeyHash) -> bool) {
-        let inputs = &self.inputs;
-        let wanted = |input, key: Option<KeyHash>| match (inputs.value(input), key) {
-            (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
-            (Some(Tag::Link { .. } | Tag::Offered(_)) | None, _) => false,
-        };
-        let inputs: Vec<_> = match &mut self.doing {
+        match &mut self.doing {
             Doing::Transform { lanes, .. } => {
-                let recalled = lanes.recall(|work| wanted(work.input, work.event.key));
-                recalled.into_iter().map(|work| (work.input, work.event)).collect()
+                let inputs = &self.inputs;
+                let wanted = |work: &Work| match (inputs.value(work.input), work.event.key) {
+                    (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
+                    (Some(Tag::Link { .. } | Tag::Offered(_)) | None, _) => false,
+                };
+                for Work { input, event } in lanes.recall(wanted) {
+                    if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
+                        self.upstreams.released(link, number, event.size());
+                    }
+                }
             }
             Doing::Sink(outlet) => {
-                let recalled = outlet.recall(|held| wanted(held.input, held.event.key));
-                recalled.into_iter().map(|held| (held.input, held.event)).collect()
+                let wanted = |held: &Held| held.event.key.is_some_and(|key| wanted(held.link, key));
+                for Held { link, number, event } in outlet.recall(wanted) {
+                    self.upstreams.released(link, number, event.size());
+                }
             }
-            Doing::Source(_) => Vec::new(),
-        };
-        for (input, event) in inputs {
-            if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
-                self.upstreams.processed(link, event.size());
-                self.upstreams.settle(link, number, Settled::Released);
-            }
+            Doing::Source(_) => {}
         }
     }
 
@@ -304,7 +305,8 @@ impl Task {
     fn inputs_in_work(&self) -> u64 {
         match &self.doing {
             Doing::Source(desk) => desk.unsettled,
-            Doing::Transform { .. } | Doing::Sink(_) => self.inputs.len() as u64,
+            Doing::Transform { .. } => self.inputs.len() as u64,
+            Doing::Sink(outlet) => outlet.unsettled() + self.inputs.len() as u64,
         }
     }
 

@@ -542,22 +542,28 @@ impl Task {
         for (receipt, outcome) in settled {
             let Doing::Sink(outlet) = &mut self.doing else { return };
             let Some(held) = outlet.settled(receipt) else { continue };
-            self.processed(held.input, held.event.size());
             match outcome {
-                Outcome::Accepted => self.seal(held.input),
-                Outcome::Rejected(rejection) => {
-                    self.reject(held.input, &held.event, rejection.reason, rejection.text);
+                Outcome::Accepted => {
+                    self.tally.accepted += 1;
+                    self.upstreams.accepted(held.link, held.number, held.event.size());
                 }
+                Outcome::Rejected(rejection) => self.reject_held(&held, rejection.reason, rejection.text),
             }
         }
+    }
+
+    /// An event of a sink becomes an input only when it is rejected: it may have to wait for its dead letter.
+    fn reject_held(&mut self, Held { link, number, event }: &Held, reason: Reason, text: String) {
+        self.upstreams.processed(*link, event.size());
+        let input = self.inputs.open(Tag::Link { link: *link, number: *number });
+        self.reject(input, event, reason, text);
     }
 
     /// All that is unsettled goes to the sink again, but for an event at which it has panicked too often.
     fn sink_panicked(&mut self) {
         let Doing::Sink(outlet) = &mut self.doing else { return };
-        if let Some(Held { input, event }) = outlet.panicked() {
-            self.processed(input, event.size());
-            self.reject(input, &event, Reason::Exhausted, "the sink panicked at it, again and again".into());
+        if let Some(held) = outlet.panicked() {
+            self.reject_held(&held, Reason::Exhausted, "the sink panicked at it, again and again".into());
         }
     }
 
@@ -584,10 +590,12 @@ impl Task {
     /// Takes an event of an upstream into work.
     pub(crate) fn start(&mut self, link: UpstreamLink, number: u64, event: Event) {
         self.tally.events_in += 1;
-        let input = self.inputs.open(Tag::Link { link, number });
         match &mut self.doing {
-            Doing::Transform { lanes, .. } => lanes.push(Work { input, event }),
-            Doing::Sink(outlet) => outlet.push(input, event),
+            Doing::Transform { lanes, .. } => {
+                let input = self.inputs.open(Tag::Link { link, number });
+                lanes.push(Work { input, event });
+            }
+            Doing::Sink(outlet) => outlet.push(Held { link, number, event }),
             Doing::Source(_) => {}
         }
     }

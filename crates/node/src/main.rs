@@ -21,6 +21,11 @@ use jaiminho_telemetry::{Format, init_logging};
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
 
+/// Events are freed by other threads than made them, and memory has to stay near what is in use.
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -53,8 +53,8 @@ pub(crate) struct Upstreams {
 }
 
 impl Upstreams {
-    pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Box<Opened>, min_demand: u64) {
-        let Opened { address, half, place, over, .. } = *opened;
+    pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Opened, min_demand: u64) {
+        let Opened { address, half, place, over, .. } = opened;
         let LinkHalf { subscribed, to_producer, from_producer } = half;
         let intake = Intake::new(subscribed.window, min_demand.min(subscribed.window.events.saturating_sub(1)));
         let upstream = Upstream {
@@ -270,7 +270,7 @@ mod tests {
         let half = LinkHalf { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 };
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let (address, over) = (Address("in".into()), oneshot::channel().0);
-        upstreams.opened(link, Box::new(Opened { subscription: 0, address, half, place, over }), 2);
+        upstreams.opened(link, Opened { subscription: 0, address, half, place, over }, 2);
         assert!(matches!(upstreams.ended(link, 1), Err(LinkError::Violation(_))), "delivery 1 never came");
         assert_eq!(upstreams.ended(link, 0), Ok(()));
     }

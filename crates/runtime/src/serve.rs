@@ -150,7 +150,7 @@ impl Task {
                 if self.leave.is_none() {
                     let min_demand = self.min_demand.get(opened.subscription).copied().unwrap_or(0);
                     tracing::info!(stage = self.stage, address = opened.address.0, "linked to upstream");
-                    self.upstreams.opened(link, opened, min_demand);
+                    self.upstreams.opened(link, *opened, min_demand);
                 }
             }
             UpstreamEvent::Refused(error) => self.look_for_fence(&error),

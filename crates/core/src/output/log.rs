@@ -115,9 +115,10 @@ impl Log {
         self.settle(offset, Outcome::Accepted);
     }
 
-    /// One required group has settled an entry.
+    /// One required group has settled an entry, and needs it no more.
     pub(crate) fn settle(&mut self, offset: u64, outcome: Outcome) {
-        let Some(held) = self.find_mut(offset) else { return };
+        let Some(key) = self.key(offset) else { return };
+        let held = &mut self.held[key];
         if let Outcome::Rejected(rejection) = outcome {
             let worst = match held.rejection.take() {
                 None => rejection,
@@ -136,12 +137,18 @@ impl Log {
             self.unsettled -= 1;
             self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });
         }
-        self.let_go(offset);
+        self.drop_holder(offset, key);
     }
 
     /// One group does not need an entry any more.
     pub(crate) fn let_go(&mut self, offset: u64) {
-        let Some(held) = self.find_mut(offset) else { return };
+        if let Some(key) = self.key(offset) {
+            self.drop_holder(offset, key);
+        }
+    }
+
+    fn drop_holder(&mut self, offset: u64, key: usize) {
+        let held = &mut self.held[key];
         held.holders -= 1;
         if held.holders == 0 {
             self.free(offset);
@@ -178,16 +185,20 @@ impl Log {
         self.settlements.pop_front()
     }
 
+    /// Key of a held entry.
+    fn key(&self, offset: u64) -> Option<usize> {
+        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
+        self.slots.get(index).filter(|&&key| key != FREED).map(|&key| key as usize)
+    }
+
     /// A held entry.
     pub(crate) fn find(&self, offset: u64) -> Option<&Held> {
-        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
-        self.slots.get(index).and_then(|&key| self.held.get(key as usize))
+        self.key(offset).map(|key| &self.held[key])
     }
 
     /// The same, to change.
     pub(crate) fn find_mut(&mut self, offset: u64) -> Option<&mut Held> {
-        let index = usize::try_from(offset.checked_sub(self.base)?).ok()?;
-        self.slots.get(index).and_then(|&key| self.held.get_mut(key as usize))
+        self.key(offset).map(|key| &mut self.held[key])
     }
 
     /// The event of an entry that some group has not settled.

@@ -97,38 +97,37 @@ impl Output {
 impl Group {
     /// Hands out what is assigned to a link, numbered.
     pub(crate) fn hand_out(&mut self, shared: &mut Shared, link: u16, bytes_max: u64) -> Vec<Delivery> {
-        let assigned = shared.links.at(link).assigned.len();
-        let (mut deliveries, mut bytes) = (Vec::with_capacity(assigned.min(1024)), 0);
-        loop {
-            let to = shared.links.at(link);
-            let tapped = to.tapped.front().map(Event::size);
-            let Some(size) = tapped.or_else(|| to.assigned.front().map(|&offset| shared.log.size(offset))) else {
-                break;
-            };
-            if !deliveries.is_empty() && bytes + size > bytes_max {
-                break;
-            }
-            let event = if tapped.is_some() { shared.links.take_tapped(link) } else { self.send_next(shared, link) };
-            let Some(event) = event else { break };
+        let fits = |deliveries: &[Delivery], bytes: u64| deliveries.is_empty() || bytes <= bytes_max;
+        let (mut deliveries, mut bytes) = (Vec::new(), 0);
+        while let Some(size) = shared.links.at(link).tapped.front().map(Event::size) {
             bytes += size;
+            if !fits(&deliveries, bytes) {
+                return deliveries;
+            }
+            let Some(event) = shared.links.take_tapped(link) else { break };
             let number = shared.links.at_mut(link).allowance.hand_out(size);
             deliveries.push(Delivery { number, event });
         }
+        let Shared { log, links } = shared;
+        let to = links.at_mut(link);
+        deliveries.reserve(to.assigned.len().min(1024));
+        while let Some(held) = to.assigned.front().and_then(|&offset| log.find_mut(offset)) {
+            let size = held.event.size();
+            bytes += size;
+            if !fits(&deliveries, bytes) {
+                break;
+            }
+            held.sent = true;
+            let mut event = held.event.clone();
+            let Some(offset) = to.assigned.pop_front() else { break };
+            let entry = self.entries.at_mut(offset);
+            entry.place = Place::Sent;
+            event.attempt = event.attempt.saturating_add(u32::from(entry.again));
+            to.sent.push(offset);
+            let number = to.allowance.hand_out(size);
+            deliveries.push(Delivery { number, event });
+        }
         deliveries
-    }
-
-    /// The first of what is assigned to a link goes out.
-    fn send_next(&mut self, shared: &mut Shared, link: u16) -> Option<Event> {
-        let to = shared.links.at_mut(link);
-        let offset = to.assigned.pop_front()?;
-        to.sent.push(offset);
-        let entry = self.entries.at_mut(offset);
-        entry.place = Place::Sent;
-        let held = shared.log.find_mut(offset)?;
-        held.sent = true;
-        let mut event = held.event.clone();
-        event.attempt = event.attempt.saturating_add(u32::from(entry.again));
-        Some(event)
     }
 
     /// Offers an event to a tap's neediest member. False: none could take it.

@@ -30,9 +30,10 @@ pub(crate) fn load_logged(global: &Global, setting: Setting) -> Result<Config, F
     Ok(config)
 }
 
-/// Threads that a process works with: one for each core that it may use.
+/// Threads that a process works with. A core is left to those that are not tokio's, of Kafka's client and of the network;
+/// more would only wake one another.
 pub(crate) fn threads() -> u64 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64)
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1) as u64)
 }
 
 /// Runs `future` on a runtime of this process's own.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use jaiminho_runtime::{Acknowledge, Offer, Refusal, SourceHandle};
 use jaiminho_telemetry::names::ingest as names;
@@ -101,6 +101,15 @@ pub(crate) fn router(edge: &Arc<Edge>, endpoints: Endpoints) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(edge), webhook::handshake))
         .layer(middleware::from_fn_with_state(Arc::clone(edge), around))
         .with_state(Arc::clone(edge))
+}
+
+/// What is answered to requests that are refused unread: the [`Problem`] among their extensions.
+pub(crate) fn refusals(edge: &Arc<Edge>) -> Router {
+    let mut router = Router::new().fallback(|Extension(problem): Extension<Problem>| async { problem });
+    if let Some(cors) = &edge.config.cors {
+        router = router.layer(cors_layer(cors));
+    }
+    router.layer(middleware::from_fn_with_state(Arc::clone(edge), around)).with_state(Arc::clone(edge))
 }
 
 fn post_route() -> MethodRouter<Arc<Edge>> {

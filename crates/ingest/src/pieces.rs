@@ -38,9 +38,9 @@ pub(crate) fn array_pieces(text: &str, events_max: usize) -> Result<Vec<Piece<'_
     if text[begin..].starts_with(|first| first != '[') {
         return Err(Fault::malformed("a batch is an array of events").at(begin));
     }
-    let mut over = false;
+    let mut seen = Seen { over: false, count: 0, end: begin };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let visitor = Elements { events_max, over: &mut over };
+    let visitor = Elements { text, events_max, seen: &mut seen };
     let raw = deserializer.deserialize_seq(visitor).and_then(|raw| deserializer.end().map(|()| raw));
     match raw {
         Ok(raw) => Ok(raw.into_iter().map(|raw| piece(text, raw.get())).collect()),
@@ -48,7 +48,11 @@ pub(crate) fn array_pieces(text: &str, events_max: usize) -> Result<Vec<Piece<'_
             let byte = byte_of(text.as_bytes(), &error);
             let message = error.to_string();
             let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-            Err(if over { too_many(events_max) } else { Fault::malformed(format!("not JSON: {message}")) }.at(byte))
+            if seen.over {
+                return Err(too_many(events_max).at(byte));
+            }
+            let index = seen.is_inside_next(text, byte).then_some(seen.count);
+            Err(Fault { index, ..Fault::malformed(format!("not JSON: {message}")).at(byte) })
         }
     }
 }
@@ -78,8 +82,27 @@ fn too_many(events_max: usize) -> Fault {
 }
 
 struct Elements<'a> {
+    text: &'a str,
     events_max: usize,
-    over: &'a mut bool,
+    seen: &'a mut Seen,
+}
+
+/// How far an array was read.
+struct Seen {
+    over: bool,
+    /// Whole elements.
+    count: usize,
+    /// Where the last one ends; at first, where the array begins.
+    end: usize,
+}
+
+impl Seen {
+    /// Whether the element after those has begun at this byte.
+    fn is_inside_next(&self, text: &str, byte: usize) -> bool {
+        let rest = text[self.end..].trim_ascii_start();
+        let rest = rest.strip_prefix(if self.count == 0 { '[' } else { ',' }).unwrap_or_default().trim_ascii_start();
+        !rest.is_empty() && !rest.starts_with([',', ']', '}']) && text.len() - rest.len() <= byte
+    }
 }
 
 impl<'de> Visitor<'de> for Elements<'_> {
@@ -93,10 +116,12 @@ impl<'de> Visitor<'de> for Elements<'_> {
         let mut found = Vec::new();
         while let Some(raw) = elements.next_element::<&RawValue>()? {
             if found.len() == self.events_max {
-                *self.over = true;
+                self.seen.over = true;
                 return Err(serde::de::Error::custom("too many"));
             }
             found.push(raw);
+            let last = piece(self.text, raw.get());
+            (self.seen.count, self.seen.end) = (found.len(), last.start + last.text.len());
         }
         Ok(found)
     }
@@ -145,8 +170,20 @@ mod tests {
         assert_eq!(array_pieces("[1,2,3]", 2).unwrap_err().kind, FaultKind::TooManyEvents);
         assert_eq!(line_pieces("1\n2\n3", 2).unwrap_err().kind, FaultKind::TooManyEvents);
         let fault = array_pieces("[1,\n2,}]", 2).unwrap_err();
-        assert_eq!((fault.kind, fault.byte), (FaultKind::Malformed, Some(6)));
+        assert_eq!((fault.kind, fault.byte, fault.index), (FaultKind::Malformed, Some(6), None));
         assert!(array_pieces("[1]x", 2).is_err() && array_pieces("[1", 2).is_err());
+    }
+
+    #[test]
+    fn an_element_that_is_no_json_is_named_and_what_stands_between_elements_is_nobodys() {
+        let index = |text| array_pieces(text, 9).unwrap_err().index;
+        for text in ["[1,{\"a\":}]", "[1, nul]", "[ 1 ,\n\"\\x\"]", "[1,[2}]", "[1,{\"a\":1"] {
+            assert_eq!(index(text), Some(1), "{text}");
+        }
+        assert_eq!((index("[{]"), index(" [ nul]")), (Some(0), Some(0)));
+        for text in ["[1 2]", "[1,]", "[,1]", "[1", "[", "[1]x", "[1,}"] {
+            assert_eq!(index(text), None, "{text}");
+        }
     }
 
     #[test]

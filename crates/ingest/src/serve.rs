@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::{IntoResponse, Response};
-use http::{Request, StatusCode};
+use axum::body::Body;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -76,27 +78,35 @@ where
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     pub(crate) router: Router,
+    /// Answers with the [`Problem`] that it is given as an extension.
+    pub(crate) refusals: Router,
     pub(crate) requests: Arc<Semaphore>,
 }
 
 impl Door {
     fn call(&self, request: Request<Incoming>) -> impl Future<Output = Result<Response, Infallible>> + use<> {
         let place = Arc::clone(&self.requests).try_acquire_owned();
-        let admitted = match place {
-            _ if request.headers().len() > HEADERS_MAX => Err(too_many_headers()),
-            Err(_) => Err(busy("too many requests at once; nothing was taken")),
-            Ok(place) => Ok((place, self.router.clone().call(request))),
+        let (place, answer) = match place {
+            _ if request.headers().len() > HEADERS_MAX => (None, self.refuse(request, too_many_headers())),
+            Err(_) => (None, self.refuse(request, busy("too many requests at once; nothing was taken"))),
+            Ok(place) => (Some(place), self.router.clone().call(request)),
         };
         async move {
-            match admitted {
-                Ok((_place, answer)) => answer.await,
-                Err(problem) => {
-                    let status = problem.status.as_str().to_owned();
-                    metrics::counter!(names::REQUESTS, "status" => status).increment(1);
-                    Ok(problem.into_response())
-                }
-            }
+            let _place = place;
+            answer.await
         }
+    }
+
+    /// Keeps of a request what decides how a browser is told.
+    fn refuse(&self, request: Request<Incoming>, problem: Problem) -> RouteFuture<Infallible> {
+        let mut kept = Request::new(Body::empty());
+        *kept.method_mut() = request.method().clone();
+        *kept.version_mut() = request.version();
+        if let Some(origin) = request.headers().get(header::ORIGIN) {
+            kept.headers_mut().insert(header::ORIGIN, origin.clone());
+        }
+        kept.extensions_mut().insert(problem);
+        self.refusals.clone().call(kept)
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ConfigError};
 use crate::draft::Drafter;
-use crate::edge::{Edge, Endpoints, Phase, router};
+use crate::edge::{Edge, Endpoints, Phase, refusals, router};
 use crate::reading::Room;
 use crate::serve::{Door, End, Rules, Tasks, accept};
 use crate::tokens::{Tokens, TokensFile};
@@ -154,7 +154,11 @@ impl HttpSource {
         let connections = Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX)));
         let requests = Arc::new(Semaphore::new(usize::try_from(limits.requests).unwrap_or(usize::MAX)));
         let accepting = self.bound.into_iter().map(|bound| {
-            let door = Door { router: router(&edge, bound.endpoints), requests: Arc::clone(&requests) };
+            let door = Door {
+                router: router(&edge, bound.endpoints),
+                refusals: refusals(&edge),
+                requests: Arc::clone(&requests),
+            };
             accept(bound.listener, door, rules, Arc::clone(&connections), ends.clone(), tasks.clone())
         });
         let accepting = join_all(accepting);

@@ -367,13 +367,15 @@ async fn raw(address: std::net::SocketAddr, text: &str) -> String {
 
 #[tokio::test]
 async fn more_requests_than_the_limit_are_shed() {
-    let mut running = start(json!({ "limits": { "requests": 1 } }));
+    let mut running = start(json!({ "limits": { "requests": 1 }, "cors": { "origins": ["https://a.example"] } }));
     let first = tokio::spawn(running.post("application/json", "1").send());
     let offer = running.desk.next().await.unwrap();
     let mut waits = std::collections::BTreeSet::new();
     for _ in 0..100 {
-        let told = running.refused(running.post("application/json", "1")).await;
+        let request = running.post("application/json", "1").header("origin", "https://a.example");
+        let told = running.refused(request).await;
         assert_eq!(told.problem(), (503, "busy", None, None));
+        assert_eq!(told.header("access-control-allow-origin"), "https://a.example");
         assert_eq!(told.body["detail"], "too many requests at once; nothing was taken");
         waits.insert(told.header("retry-after").to_owned());
     }

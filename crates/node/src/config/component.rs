@@ -39,7 +39,8 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
-    /// Whether it may reject an event (and so has a dead-letter output worth a subscriber).
+    /// Whether it may reject an event of ours (and so has a dead-letter output worth a subscriber). `stdout` and `file`
+    /// reject only what is no CloudEvent, which only a foreign stage can send.
     pub(crate) fn can_reject(&self) -> bool {
         match self {
             Self::Kafka(_) => true,

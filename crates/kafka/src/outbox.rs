@@ -53,7 +53,6 @@ pub(crate) enum Pumped {
 struct Entry {
     receipt: Receipt,
     event: Event,
-    arrived: Instant,
     /// Resolved when it was first tried.
     topic: Option<usize>,
     in_flight: bool,
@@ -72,7 +71,7 @@ struct Topic {
 /// A topic whose records fail. One at a time is tried; the others keep behind it.
 #[derive(Clone, Copy, Debug)]
 struct Away {
-    /// Since its oldest failed record arrived.
+    /// Since the first answer that said so. How long its records waited before says nothing of the topic.
     since: Instant,
     try_at: Instant,
     trying: Option<u64>,
@@ -118,8 +117,8 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn push(&mut self, now: Instant, receipt: Receipt, event: Event) {
-        let entry = Entry { receipt, event, arrived: now, topic: None, in_flight: false, suspicion: 0 };
+    pub(crate) fn push(&mut self, receipt: Receipt, event: Event) {
+        let entry = Entry { receipt, event, topic: None, in_flight: false, suspicion: 0 };
         self.entries.insert(self.next, entry);
         self.next += 1;
     }
@@ -364,11 +363,10 @@ impl Outbox {
     }
 
     fn topic_away(&mut self, now: Instant, seq: u64, code: Code) {
-        let Some((topic, arrived)) = self.entries.get(&seq).and_then(|e| Some((e.topic?, e.arrived))) else { return };
+        let Some(topic) = self.entries.get(&seq).and_then(|entry| entry.topic) else { return };
         let slot = &mut self.topics[topic].away;
         let is_new = slot.is_none();
-        let away = slot.get_or_insert(Away { since: arrived, try_at: now, trying: None, tries: 0, first: seq });
-        away.since = away.since.min(arrived);
+        let away = slot.get_or_insert(Away { since: now, try_at: now, trying: None, tries: 0, first: seq });
         away.first = away.first.min(seq);
         if is_new || away.trying == Some(seq) {
             away.trying = None;

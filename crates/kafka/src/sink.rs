@@ -223,10 +223,9 @@ impl Worker {
         while (self.connection.is_some() && !self.full) || self.commands.is_closed() {
             match self.commands.try_recv() {
                 Ok(Command::Send(events)) => {
-                    let now = Instant::now();
-                    self.active_at = now;
+                    self.active_at = Instant::now();
                     for (receipt, event) in events {
-                        self.outbox.push(now, receipt, event);
+                        self.outbox.push(receipt, event);
                     }
                     if self.outbox.len() >= PUMP_MAX {
                         return;

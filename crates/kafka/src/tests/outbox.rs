@@ -95,7 +95,7 @@ fn history(seed: u64) {
         if id < total && random.one_in(2) {
             let mut cloud = reading(id, "k");
             cloud.ty = format!("topic-{}", random.next() % 3);
-            outbox.push(now, Receipt::for_test(id), event(&cloud));
+            outbox.push(Receipt::for_test(id), event(&cloud));
             id += 1;
         }
         client.full = !calm && random.one_in(8);
@@ -155,13 +155,8 @@ fn a_topic_that_stays_away_is_given_up_and_others_are_not() {
     let mut client = Client::default();
     client.away.insert("bad".to_owned(), true);
     let began = Instant::now();
-    let push = |outbox: &mut Outbox, now: Instant, id: u64, topic: &str| {
-        let mut cloud = reading(id, "k");
-        cloud.ty = topic.to_owned();
-        outbox.push(now, Receipt::for_test(id), event(&cloud));
-    };
     for (id, topic) in ["bad", "good", "bad", "good"].into_iter().enumerate() {
-        push(&mut outbox, began, id as u64, topic);
+        push(&mut outbox, id as u64, topic);
     }
     let mut rejected_at = None;
     for second in 0..70 {
@@ -180,10 +175,39 @@ fn a_topic_that_stays_away_is_given_up_and_others_are_not() {
     assert!((60..=66).contains(&rejected_at.unwrap()), "{rejected_at:?}");
     // The name that was never good makes room for another.
     let now = began + Duration::from_secs(100);
-    push(&mut outbox, now, 9, "new");
+    push(&mut outbox, 9, "new");
     outbox.pump(now, 100, &mut client);
     answer_all(&mut client, now, &mut outbox);
     assert_eq!(outbox.take_settled(), [(Receipt::for_test(9), Outcome::Accepted)]);
+}
+
+#[test]
+fn a_record_that_waited_out_an_outage_is_not_rejected_by_the_first_answer_about_its_topic() {
+    let shape = Shape::new(&SinkConfig::new("none:1", "{{type}}")).unwrap();
+    let mut outbox = Outbox::new(shape, 1, Duration::from_secs(60), Duration::from_secs(5));
+    let mut client = Client::default();
+    let began = Instant::now();
+    push(&mut outbox, 0, "late");
+    push(&mut outbox, 1, "late");
+    outbox.pump(began, 100, &mut client);
+    client.queues.clear();
+    let back = began + Duration::from_secs(90);
+    outbox.delivered(back, 1, Err(Code::UnknownTopicOrPartition));
+    assert_eq!(outbox.take_settled(), []);
+    outbox.restart();
+    let again = back + Duration::from_secs(5);
+    outbox.pump(again, 100, &mut client);
+    answer_all(&mut client, again, &mut outbox);
+    outbox.pump(again, 100, &mut client);
+    answer_all(&mut client, again, &mut outbox);
+    let accepted = [0, 1].map(|id| (Receipt::for_test(id), Outcome::Accepted));
+    assert_eq!(outbox.take_settled(), accepted);
+}
+
+fn push(outbox: &mut Outbox, id: u64, topic: &str) {
+    let mut cloud = reading(id, "k");
+    cloud.ty = topic.to_owned();
+    outbox.push(Receipt::for_test(id), event(&cloud));
 }
 
 fn answer_all(client: &mut Client, now: Instant, outbox: &mut Outbox) {

@@ -83,6 +83,17 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
 /// A live client. Dropping it drops what it has not delivered.
 pub(crate) struct Connection(BaseProducer<Reports>);
 
+/// A cluster's answer about a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaders {
+    /// Each partition has one.
+    All,
+    /// The topic is unknown, or a partition of it has none.
+    Missing,
+    /// The answer lists no broker: the client that got it has nobody to ask any more.
+    NoBroker,
+}
+
 impl Connection {
     pub(crate) fn open(properties: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let config = native(properties);
@@ -127,8 +138,8 @@ impl Connection {
         reports
     }
 
-    /// Whether each partition of the topic has a leader; none: no broker answers within `wait`.
-    pub(crate) fn leaders(&self, topic: &str, wait: Duration) -> Option<bool> {
+    /// What the cluster says of the topic; none: no broker answers within `wait`.
+    pub(crate) fn leaders(&self, topic: &str, wait: Duration) -> Option<Leaders> {
         let deadline = Instant::now() + wait;
         loop {
             // A client that has still to authenticate gets its token by being polled. Reports wait for the next `poll`.
@@ -136,7 +147,12 @@ impl Connection {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Ok(metadata) = self.0.client().fetch_metadata(Some(topic), left.min(REFRESH_TIMEOUT)) {
                 let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions()).peekable();
-                return Some(partitions.peek().is_some() && partitions.all(|partition| partition.leader() >= 0));
+                let all_led = partitions.peek().is_some() && partitions.all(|partition| partition.leader() >= 0);
+                return Some(match all_led {
+                    true => Leaders::All,
+                    false if metadata.brokers().is_empty() => Leaders::NoBroker,
+                    false => Leaders::Missing,
+                });
             }
             if left.is_zero() {
                 return None;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::producer::Connection;
+use crate::producer::{Connection, Leaders};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -62,10 +62,10 @@ impl Watch {
             return false;
         };
         let answer = second.leaders(topic, SECOND_WAIT);
-        if answer != Some(false) {
+        if answer != Some(Leaders::NoBroker) {
             self.second = Some((opened, second));
         }
-        answer == Some(true)
+        answer == Some(Leaders::All)
     }
 }
 
@@ -93,5 +93,22 @@ mod tests {
         assert!(is_stranded(down, &up));
         assert!(!is_stranded(down, down), "the brokers are away");
         assert!(!is_stranded(&up, &up), "it has them, and waits for something else");
+    }
+
+    #[test]
+    fn the_second_client_is_kept_while_the_topic_has_no_leader() {
+        let broker = EmbeddedBroker::start(&[("t", 1)]).unwrap();
+        broker.cluster().unwrap().partition_leader("t", 0, None).unwrap();
+        let named = properties(&broker.bootstrap_servers());
+        let first = Connection::open(&named).unwrap();
+        let mut watch = Watch::new(Duration::ZERO);
+        let mut opened = || {
+            watch.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap();
+            assert!(!watch.is_stranded(&first, &named, "t"));
+            watch.second.as_ref().map(|(opened, _)| *opened)
+        };
+        let once = opened();
+        assert!(once.is_some());
+        assert_eq!(opened(), once);
     }
 }

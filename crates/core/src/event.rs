@@ -7,7 +7,8 @@ use bytes::Bytes;
 pub struct KeyHash(pub u64);
 
 impl KeyHash {
-    /// The partition that every event of this key belongs to.
+    /// The partition that every event of this key belongs to: the same in every process with this
+    /// [`HASH_VERSION`](crate::HASH_VERSION).
     pub fn partition(self) -> u16 {
         (self.0 % crate::PARTITIONS as u64) as u16
     }

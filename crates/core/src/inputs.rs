@@ -95,11 +95,6 @@ impl<T> Inputs<T> {
         self.slab.get(input.0 as u32 as usize).filter(|found| found.id == input).map(|found| &found.value)
     }
 
-    /// The same, to change.
-    pub fn value_mut(&mut self, input: InputId) -> Option<&mut T> {
-        self.find_mut(input).map(|found| &mut found.value)
-    }
-
     /// Inputs in work.
     pub fn len(&self) -> usize {
         self.slab.len()

@@ -12,11 +12,12 @@ pub use event::{EVENT_OVERHEAD_BYTES, Event, KeyHash, Origin, TraceContext};
 pub use inputs::{InputId, Inputs};
 pub use intake::Intake;
 pub use message::{
-    Credit, Delivery, Disposition, EndReason, FRAME_BYTES, GroupKind, Instance, LinkError, Outcome, Reason, Rejection,
-    Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window, frame_bytes_max,
+    Credit, Delivery, Disposition, EndReason, FRAME_BYTES, GroupKind, Instance, LinkError, Outcome,
+    REJECTION_TEXT_BYTES_MAX, Reason, Rejection, Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window, cut,
+    frame_bytes_max,
 };
 pub use output::{
     Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS, Refused,
-    RequiredGroup, Settlement, Signal, TAPPED_BYTES_MAX, Waiting, partition_of,
+    RequiredGroup, Settlement, Signal, TAPPED_BYTES_MAX, Waiting,
 };
 pub use time::Time;

@@ -92,13 +92,43 @@ pub enum Reason {
     Refused,
 }
 
+impl Reason {
+    /// As answers, dead letters and metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Invalid => "invalid",
+            Self::TooLarge => "too_large",
+            Self::Exhausted => "exhausted",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Longest text of a rejection.
+pub const REJECTION_TEXT_BYTES_MAX: usize = 256;
+
+/// The text, cut to at most `bytes_max` between two characters.
+pub fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
 /// A rejection. Better when stored: the dead letter is safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     pub reason: Reason,
-    /// At most 256 bytes.
+    /// At most [`REJECTION_TEXT_BYTES_MAX`].
     pub text: String,
     pub stored: bool,
+}
+
+impl Rejection {
+    /// One that is not stored. The text is cut to [`REJECTION_TEXT_BYTES_MAX`].
+    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        text.truncate(cut(&text, REJECTION_TEXT_BYTES_MAX).len());
+        Self { reason, text, stored: false }
+    }
 }
 
 /// What became of a delivery. Ordered by `worst`: accepted < rejected and stored < rejected.
@@ -198,24 +228,6 @@ pub enum LinkError {
     Draining,
     #[error("unavailable: {0}")]
     Unavailable(String),
-}
-
-impl LinkError {
-    /// Whether connecting again can help.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Fenced(_) | Self::Replaced | Self::Lagged(_) => false,
-            Self::Violation(_)
-            | Self::Version { .. }
-            | Self::UnknownOutput(_)
-            | Self::WrongPipeline { .. }
-            | Self::UnknownGroup(_)
-            | Self::Limit(_)
-            | Self::Silent(_)
-            | Self::Draining
-            | Self::Unavailable(_) => true,
-        }
-    }
 }
 
 impl Outcome {

@@ -62,7 +62,7 @@ fn round(output: &mut Output, links: &[jaiminho_core::LinkId], events: u64, keye
             let last = output.last_sent(link);
             if last >= first {
                 let state = Settled::Outcome(Outcome::Accepted);
-                output.dispose(Time(0), link, &Disposition { first, last, state }).unwrap();
+                output.dispose(link, &Disposition { first, last, state }).unwrap();
             }
         }
         while output.poll_settled().is_some() {}

@@ -46,13 +46,7 @@ impl EventOutcome {
 
 /// `REASON: TEXT`, as clients and dead letters see it.
 pub(crate) fn reason_text(reason: Reason, text: &str) -> String {
-    let name = match reason {
-        Reason::Malformed => "malformed",
-        Reason::Invalid => "invalid",
-        Reason::TooLarge => "too_large",
-        Reason::Exhausted => "exhausted",
-        Reason::Refused => "refused",
-    };
+    let name = reason.name();
     if text.is_empty() { name.to_owned() } else { format!("{name}: {text}") }
 }
 

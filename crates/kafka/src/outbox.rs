@@ -25,7 +25,6 @@ use crate::record::Shape;
 const SUSPECT_GROUPS: [usize; 3] = [64, 8, 1];
 /// Before a topic that was away is tried again, doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const TEXT_BYTES_MAX: usize = 256;
 
 /// Gives one record to the client library.
 pub(crate) trait Produce {
@@ -339,8 +338,7 @@ impl Outbox {
         if let Some(away) = entry.topic.and_then(|topic| self.topics[topic].away.as_mut()) {
             away.trying = away.trying.filter(|trying| *trying != seq);
         }
-        let text = text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
-        self.settled.push((entry.receipt, Outcome::Rejected(Box::new(Rejection { reason, text, stored: false }))));
+        self.settled.push((entry.receipt, Outcome::Rejected(Box::new(Rejection::new(reason, text)))));
     }
 
     fn remove(&mut self, seq: u64) -> Option<Entry> {

@@ -1,7 +1,7 @@
 //! A dead letter: a CloudEvent that carries the rejected event, and says who rejected it and why.
 
 use bytes::Bytes;
-use jaiminho_core::{Event, Reason, Rejection};
+use jaiminho_core::{Event, Rejection};
 use jaiminho_event::{CloudEvent, Data, EventView, Value, format_timestamp, identity};
 
 /// `type` of every dead letter.
@@ -26,7 +26,7 @@ pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection:
         letter.attributes.insert(name.to_owned(), value);
     };
     set("stage", stage.into());
-    set("reason", reason(rejection.reason).into());
+    set("reason", rejection.reason.name().into());
     set("reasontext", rejection.text.chars().filter(|next| !next.is_control()).collect::<String>().into());
     set("attempt", Value::Integer(i32::try_from(event.attempt).unwrap_or(i32::MAX)));
     let nanos = u32::try_from(event.arrived_ms % 1000).unwrap_or_default() * 1_000_000;
@@ -58,19 +58,9 @@ pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection:
     letter.encode()
 }
 
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Malformed => "malformed",
-        Reason::Invalid => "invalid",
-        Reason::TooLarge => "too_large",
-        Reason::Exhausted => "exhausted",
-        Reason::Refused => "refused",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use jaiminho_core::Origin;
+    use jaiminho_core::{Origin, Reason};
 
     use super::*;
 

@@ -4,13 +4,13 @@ use std::iter::Peekable;
 
 use jaiminho_core::{
     Credit, Disposition, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled, Subscribe, ToProducer,
-    Window,
+    Window, cut,
 };
 use prost::Message as _;
 
 use crate::limits::{
     CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, FRAME_OVERHEAD_BYTES, TEXT_BYTES_MAX, VERSION_MAX,
-    VERSION_MIN, check_name, cut, violation,
+    VERSION_MIN, check_name, violation,
 };
 use crate::v1::consumer_message::Message;
 use crate::v1::{self, disposition::State, rejection};

@@ -43,7 +43,7 @@ pub const DISPOSITIONS_PER_MESSAGE_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 253;
 
 /// Longest text of a rejection.
-pub const TEXT_BYTES_MAX: usize = 256;
+pub const TEXT_BYTES_MAX: usize = jaiminho_core::REJECTION_TEXT_BYTES_MAX;
 
 /// Longest text of a status.
 pub const STATUS_TEXT_BYTES_MAX: usize = 512;
@@ -65,13 +65,4 @@ pub(crate) fn check_name(field: &str, name: String) -> Result<String, LinkError>
         _ if name.chars().any(char::is_control) => Err(violation(format!("{field} has a control character"))),
         _ => Ok(name),
     }
-}
-
-/// The text, cut to at most `max` bytes between two characters.
-pub(crate) fn cut(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

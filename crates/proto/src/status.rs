@@ -1,12 +1,12 @@
 //! A link's error as a gRPC status, and back. The table in `stage.proto` is the contract.
 
 use bytes::Bytes;
-use jaiminho_core::LinkError;
+use jaiminho_core::{LinkError, cut};
 use prost::Message;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
-use crate::limits::{STATUS_TEXT_BYTES_MAX, cut};
+use crate::limits::STATUS_TEXT_BYTES_MAX;
 use crate::v1::LinkFailure;
 use crate::v1::link_failure::Kind;
 

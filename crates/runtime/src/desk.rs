@@ -142,7 +142,7 @@ impl Desk {
         self.admission.measure(now, &log.waiting().groups);
         while let Some(body) = self.bodies.next_due(now) {
             match self.bodies.withdrawable(body) {
-                Some((first, count)) if log.withdraw(now, first..Offset(first.0 + count)) => {
+                Some((first, count)) if log.withdraw(first..Offset(first.0 + count)) => {
                     self.unsettled -= count;
                     self.bodies.withdrawn(body);
                 }

@@ -95,7 +95,7 @@ impl Task {
         match message {
             ToProducer::Credit(credit) => log.output.credit(peer.link, credit),
             ToProducer::Dispositions(dispositions) => {
-                dispositions.iter().try_for_each(|disposition| log.output.dispose(now, peer.link, disposition))
+                dispositions.iter().try_for_each(|disposition| log.output.dispose(peer.link, disposition))
             }
             ToProducer::Cancel { drain, time_left_ms } => {
                 log.output.cancel(now, peer.link, drain.then(|| now.after(time_left_ms)));

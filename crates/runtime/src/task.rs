@@ -213,7 +213,6 @@ pub fn spawn(config: StageConfig) -> StageHandle {
     };
     tokio::spawn(async move {
         let ended = task.run(inbox).await;
-        tracing::info!(?ended, "stage ended");
         end.send_replace(Some(ended));
     });
     handle
@@ -430,11 +429,9 @@ impl Task {
     }
 
     /// This stage rejects an input.
-    fn reject(&mut self, input: InputId, event: &Event, reason: Reason, mut text: String) {
-        let cut = text.floor_char_boundary(256);
-        text.truncate(cut);
+    fn reject(&mut self, input: InputId, event: &Event, reason: Reason, text: String) {
         self.drop_behind(input, event);
-        self.bury(input, event, Rejection { reason, text, stored: false });
+        self.bury(input, event, Rejection::new(reason, text));
         self.seal(input);
     }
 
@@ -442,7 +439,7 @@ impl Task {
     fn bury(&mut self, input: InputId, event: &Event, rejection: Rejection) {
         let reason = rejection.reason;
         tracing::debug!(stage = self.stage, ?reason, text = rejection.text, "rejected");
-        metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason_name(reason)).increment(1);
+        metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason.name()).increment(1);
         let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
             let log = self.logs.get_mut(*index)?;
             (!log.output.waiting().groups.is_empty()).then(|| (make(event, &rejection), &mut log.output))
@@ -608,16 +605,6 @@ impl Task {
             tracing::error!(stage = self.stage, text, "the source ended");
             self.end = Some(StageEnd::SourceFailed(text));
         }
-    }
-}
-
-fn reason_name(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Malformed => "malformed",
-        Reason::Invalid => "invalid",
-        Reason::TooLarge => "too_large",
-        Reason::Exhausted => "exhausted",
-        Reason::Refused => "refused",
     }
 }
 

@@ -53,14 +53,14 @@ impl Output {
         let mut shares: BTreeMap<u16, KeyShare> = BTreeMap::new();
         for event in log.iter().map(|(_, held, ..)| &held.event) {
             if let Some(key) = event.key {
-                let share = shares.entry(super::partition_of(key)).or_default();
+                let share = shares.entry(key.partition()).or_default();
                 share.events += 1;
                 share.bytes += event.size();
                 ensure(share.events <= log.key_share(key).events, || "a key's share is miscounted".into())?;
             }
         }
         for event in log.iter().map(|(_, held, ..)| &held.event) {
-            let wrong = event.key.is_some_and(|key| shares.get(&super::partition_of(key)) != Some(&log.key_share(key)));
+            let wrong = event.key.is_some_and(|key| shares.get(&key.partition()) != Some(&log.key_share(key)));
             ensure(!wrong, || "a key's share is miscounted".into())?;
         }
         Ok(())

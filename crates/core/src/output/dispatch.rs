@@ -139,7 +139,7 @@ impl Group {
         if size > self.event_bytes_max {
             entry.link = NONE;
             let text = format!("event of {size} bytes; group {} takes at most {}", self.name, self.event_bytes_max);
-            let rejection = Rejection { reason: Reason::TooLarge, text: cut(text), stored: false };
+            let rejection = Rejection::new(Reason::TooLarge, text);
             self.refuse(shared, offset, rejection);
             return;
         }
@@ -156,10 +156,4 @@ impl Group {
         to.assigned.push_back(offset);
         shared.links.flag(link);
     }
-}
-
-/// At most 256 bytes, as rejections promise.
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(256));
-    text
 }

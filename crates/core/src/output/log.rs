@@ -20,11 +20,6 @@ use crate::inputs::InputId;
 use crate::message::{Outcome, Rejection};
 use crate::time::Time;
 
-/// Partition of a key, the same in every group and process.
-pub(crate) fn partition_of(key: KeyHash) -> u16 {
-    (key.0 % PARTITIONS as u64) as u16
-}
-
 /// Slot of a freed entry.
 const FREED: u32 = u32::MAX;
 
@@ -87,7 +82,7 @@ impl Log {
         self.bytes += size;
         self.unsettled += 1;
         if let Some(key) = event.key {
-            let share = &mut self.partitions[usize::from(partition_of(key))];
+            let share = &mut self.partitions[usize::from(key.partition())];
             share.events += 1;
             share.bytes += size;
         }
@@ -171,7 +166,7 @@ impl Log {
         let event = self.held.remove(std::mem::replace(slot, FREED) as usize).event;
         self.bytes -= event.size();
         if let Some(key) = event.key {
-            let share = &mut self.partitions[usize::from(partition_of(key))];
+            let share = &mut self.partitions[usize::from(key.partition())];
             share.events -= 1;
             share.bytes -= event.size();
         }
@@ -213,7 +208,7 @@ impl Log {
 
     /// Partition of a held entry with a key.
     pub(crate) fn partition(&self, offset: u64) -> Option<u16> {
-        self.event(offset).and_then(|event| event.key).map(partition_of)
+        self.event(offset).and_then(|event| event.key).map(KeyHash::partition)
     }
 
     pub(crate) fn base(&self) -> u64 {
@@ -240,7 +235,7 @@ impl Log {
     }
 
     pub(crate) fn key_share(&self, key: KeyHash) -> KeyShare {
-        self.partitions[usize::from(partition_of(key))]
+        self.partitions[usize::from(key.partition())]
     }
 
     /// When the oldest held entry was pushed.

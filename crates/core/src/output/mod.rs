@@ -42,11 +42,6 @@ use crate::inputs::InputId;
 use crate::message::{Delivery, GroupKind, LinkError, Outcome, Window};
 use crate::time::Time;
 
-/// Partition of a key: the same in every process with this [`HASH_VERSION`].
-pub fn partition_of(key: KeyHash) -> u16 {
-    log::partition_of(key)
-}
-
 /// A stage's output.
 #[derive(Debug)]
 pub struct Output {

@@ -19,7 +19,7 @@ impl Output {
     /// # Errors
     /// A violation for numbers that were never sent, and for a release of what was not revoked. Then the caller closes the
     /// link; what the disposition said before the breach holds.
-    pub fn dispose(&mut self, _now: Time, link: LinkId, disposition: &Disposition) -> Result<(), LinkError> {
+    pub fn dispose(&mut self, link: LinkId, disposition: &Disposition) -> Result<(), LinkError> {
         let Some(key) = self.shared.links.find(link) else { return Ok(()) };
         let Disposition { first, last, state } = disposition;
         let sent = self.shared.links.at(key).allowance.last_sent();
@@ -51,7 +51,7 @@ impl Output {
 
     /// Takes entries back, all or none: only if all are in the log, unsettled, and none was ever sent to a group's member
     /// (taps don't count: they only look). They are freed, and not reported by [`Self::poll_settled`].
-    pub fn withdraw(&mut self, _now: Time, offsets: Range<Offset>) -> bool {
+    pub fn withdraw(&mut self, offsets: Range<Offset>) -> bool {
         let offsets = offsets.start.0..offsets.end.0;
         if !offsets.clone().all(|offset| self.shared.log.can_withdraw(offset)) {
             return false;

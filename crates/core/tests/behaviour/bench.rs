@@ -116,7 +116,7 @@ impl Bench {
     }
 
     pub(crate) fn dispose(&mut self, link: LinkId, first: u64, last: u64, state: Settled) -> Result<(), LinkError> {
-        let disposed = self.output.dispose(self.now, link, &Disposition { first, last, state });
+        let disposed = self.output.dispose(link, &Disposition { first, last, state });
         self.output.check(false).unwrap();
         disposed
     }

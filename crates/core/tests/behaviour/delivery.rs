@@ -1,7 +1,7 @@
 //! From push to settlement: order, release, outcomes, freeing.
 
 use jaiminho_core::{
-    Dispatch, GroupKind, InputId, Outcome, OutputConfig, Reason, RequiredGroup, Settled, Time, Window,
+    Dispatch, GroupKind, InputId, Outcome, OutputConfig, Reason, Rejection, RequiredGroup, Settled, Time, Window,
 };
 
 use crate::bench::{Bench, config, keys_of, rejected, subscribe};
@@ -261,4 +261,11 @@ fn a_keys_share_counts_its_partition_until_it_is_freed() {
     bench.offsets(link);
     bench.accept(link, 1, 2);
     assert_eq!((share(&bench).events, share(&bench).bytes), (1, 10));
+}
+
+#[test]
+fn a_rejections_text_is_cut_between_two_characters() {
+    let text = |text: &str| Rejection::new(Reason::Invalid, text).text;
+    assert_eq!(text("short"), "short");
+    assert_eq!(text(&format!("a{}", "é".repeat(200))), format!("a{}", "é".repeat(127)));
 }

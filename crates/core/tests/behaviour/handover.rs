@@ -1,6 +1,6 @@
 //! Partitions move from member to member.
 
-use jaiminho_core::{GroupKind, KeyHash, LinkId, Signal, Time, partition_of};
+use jaiminho_core::{GroupKind, KeyHash, LinkId, Signal, Time};
 
 use crate::bench::{Bench, HANDOVER_MS, keys_of, subscribe};
 
@@ -19,7 +19,7 @@ fn moving() -> (Bench, LinkId, LinkId, u64) {
 #[test]
 fn a_partition_moves_only_when_its_old_owner_has_settled_all_of_it() {
     let (mut bench, a, b, key) = moving();
-    assert_eq!(bench.signals(), [(a, Signal::Revoke(vec![partition_of(KeyHash(key))]))]);
+    assert_eq!(bench.signals(), [(a, Signal::Revoke(vec![KeyHash(key).partition()]))]);
     assert_eq!((bench.offsets(a), bench.offsets(b)), (vec![], vec![]));
     bench.accept(a, 1, 2);
     assert_eq!(bench.offsets(b), []);

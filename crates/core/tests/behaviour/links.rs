@@ -89,7 +89,7 @@ fn calls_for_a_link_that_is_gone_change_nothing() {
     assert_ne!(gone, link);
     bench.output.credit(gone, Credit { events: 1_000, bytes: 1 }).unwrap();
     let state = Settled::Outcome(Outcome::Accepted);
-    bench.output.dispose(bench.now, gone, &Disposition { first: 1, last: 1_000, state }).unwrap();
+    bench.output.dispose(gone, &Disposition { first: 1, last: 1_000, state }).unwrap();
     bench.output.cancel(bench.now, gone, Some(bench.now.after(5_000)));
     bench.close(gone);
     assert_eq!(bench.settled_offsets(), []);

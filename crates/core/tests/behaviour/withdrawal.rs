@@ -5,7 +5,7 @@ use jaiminho_core::{GroupKind, Offset};
 use crate::bench::{Bench, keys_of, subscribe};
 
 fn withdraw(bench: &mut Bench, first: u64, end: u64) -> bool {
-    let withdrawn = bench.output.withdraw(bench.now, Offset(first)..Offset(end));
+    let withdrawn = bench.output.withdraw(Offset(first)..Offset(end));
     bench.output.check(false).unwrap();
     withdrawn
 }

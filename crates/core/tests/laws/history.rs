@@ -375,9 +375,9 @@ impl History {
     }
 
     fn send(&mut self, index: usize, disposition: Disposition) {
-        self.output.dispose(Time(self.now), self.model.peers[index].id, &disposition).unwrap();
+        self.output.dispose(self.model.peers[index].id, &disposition).unwrap();
         // What all groups have settled leaves the model's groups when it is reported; a repeat must find nothing.
-        self.output.dispose(Time(self.now), self.model.peers[index].id, &disposition).unwrap();
+        self.output.dispose(self.model.peers[index].id, &disposition).unwrap();
     }
 
     fn close(&mut self, index: usize) {
@@ -414,7 +414,7 @@ impl History {
         let offsets = self.model.bodies[body].offsets.clone();
         let can = self.model.can_withdraw(offsets.clone());
         let range = Offset(offsets.start)..Offset(offsets.end);
-        assert_eq!(self.output.withdraw(Time(self.now), range), can, "withdrawal of {offsets:?}");
+        assert_eq!(self.output.withdraw(range), can, "withdrawal of {offsets:?}");
         if can {
             self.reached.withdrawn = true;
             self.model.bodies[body].done = true;
@@ -450,7 +450,7 @@ impl History {
             self.output.credit(peer.id, Credit { events: sent + 1_000, bytes: 0 })
         } else {
             let state = Settled::Outcome(Outcome::Accepted);
-            self.output.dispose(Time(self.now), peer.id, &Disposition { first: sent + 1, last: sent + 1, state })
+            self.output.dispose(peer.id, &Disposition { first: sent + 1, last: sent + 1, state })
         };
         assert!(matches!(broken, Err(LinkError::Violation(_))));
         self.close(index);

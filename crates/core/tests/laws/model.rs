@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jaiminho_core::{Dispatch, Event, GroupKind, InputId, Intake, LinkId, Outcome, Settlement, partition_of};
+use jaiminho_core::{Dispatch, Event, GroupKind, InputId, Intake, KeyHash, LinkId, Outcome, Settlement};
 
 /// Above this size a member may be unable to take an event.
 pub(crate) const LARGE: u64 = 1_000;
@@ -101,7 +101,7 @@ impl Model {
     }
 
     pub(crate) fn partition(&self, offset: u64) -> Option<u16> {
-        self.entries[offset as usize].event.key.map(partition_of)
+        self.entries[offset as usize].event.key.map(KeyHash::partition)
     }
 
     /// Laws 1, 5 and 6, as a delivery shows them.
@@ -135,7 +135,7 @@ impl Model {
     /// Law 6: all older ones of the key are settled, or on the same link before this one; first copies ascend; and nothing
     /// comes of a revoked partition.
     fn check_order(&mut self, peer: usize, offset: u64, key: u64) {
-        let partition = partition_of(jaiminho_core::KeyHash(key));
+        let partition = KeyHash(key).partition();
         assert!(!self.peers[peer].revoked.contains_key(&partition), "{offset} came after its partition was revoked");
         let group = &mut self.groups[self.peers[peer].group];
         for older in group.open.get(&key).into_iter().flatten().take_while(|older| **older < offset) {

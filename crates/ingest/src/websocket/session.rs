@@ -482,7 +482,7 @@ impl Session {
 
 /// At most the 123 bytes that a close frame holds.
 fn cut(reason: &str) -> String {
-    reason[..reason.floor_char_boundary(123)].to_owned()
+    jaiminho_core::cut(reason, 123).to_owned()
 }
 
 /// Offers until the events are taken, or never can be.

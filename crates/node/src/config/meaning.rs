@@ -38,6 +38,7 @@ pub(super) fn check(read: &Read, tree: &Node, setting: Setting) -> Vec<Problem> 
         check.components(name, stage);
     }
     check.cycles();
+    check.event_sizes();
     if doubtful.is_empty() {
         check.outputs();
     }
@@ -304,6 +305,37 @@ impl Check<'_> {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Events that a source takes and its log then refuses, since a stage that must have them can't.
+    fn event_sizes(&mut self) {
+        let pipeline = self.pipeline;
+        for (name, stage) in &pipeline.stages {
+            let Some(Source::Ingest(ingest)) = &stage.source else { continue };
+            let taken = ingest.limits.event_bytes.0;
+            let required = |other: &Stage| {
+                other.subscribe_to.iter().any(|wanted| wanted.output == *name && wanted.group == Group::Required)
+            };
+            let consumers = pipeline.stages.iter().filter(|(_, other)| required(other));
+            let smallest = consumers.map(|(consumer, other)| (other.limits.event_bytes.0, consumer)).min();
+            let (most, whose) = match smallest {
+                Some((bytes, consumer)) if bytes <= EVENT_BYTES_MAX => {
+                    (bytes, format!("what `{consumer}` takes (its `limits.event_bytes`)"))
+                }
+                Some(_) | None => (EVENT_BYTES_MAX, "what a frame of a link holds".to_owned()),
+            };
+            if taken <= most {
+                continue;
+            }
+            let path = ["stages", name, "source", "limits", "event_bytes"];
+            let what =
+                format!("source `{name}` takes events of up to {taken} bytes, above {most}: {whose}; larger ones");
+            if ingest.acknowledge == AcknowledgeWhen::Accepted {
+                self.error(&path, format!("{what} would be answered with 202 and lost"));
+            } else {
+                self.warn(&path, format!("{what} are rejected only after they were taken"));
             }
         }
     }

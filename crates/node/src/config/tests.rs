@@ -370,6 +370,34 @@ p.yaml:15:3: error: nothing subscribes to `publish.dead_letter`, and source `ing
 }
 
 #[test]
+fn a_source_that_takes_larger_events_than_its_consumers_is_told_and_refused_where_it_answers_early() {
+    let early = EUGENIO.replace("acknowledge: published", "acknowledge: accepted");
+    let source = |limit: &str| format!("      limits: {{ event_bytes: {limit} }}\n      websocket:");
+    let mut all = String::new();
+    for file in [EUGENIO, &early] {
+        let small = file.replace("    transform:", "    limits: { event_bytes: 96KiB }\n    transform:");
+        all.push_str(&format!("{}\n", wrong(&small)));
+        all.push_str(&format!("{}\n", wrong(&file.replace("      websocket:", &source("513KiB")))));
+        let equal = wrong(&small.replace("      websocket:", &source("96KiB")));
+        assert_eq!(equal, "");
+        let tap = file.replace("profiles:", "  look:\n    subscribe_to: [{ stage: ingest, group: tap }]\n    limits: { event_bytes: 1KiB }\n    sink: { stdout: {} }\nprofiles:");
+        assert_eq!(wrong(&tap), "", "what only looks takes nothing from anybody");
+        let huge = file.replace("    transform:", "    limits: { event_bytes: 8MiB }\n    transform:");
+        all.push_str(&format!("{}\n", wrong(&huge.replace("      websocket:", &source("5MiB")))));
+    }
+    insta::assert_snapshot!(all, @r##"
+p.yaml:7:5: warning: source `ingest` takes events of up to 262144 bytes, above 98304: what `convert` takes (its `limits.event_bytes`); larger ones are rejected only after they were taken
+p.yaml:10:30: warning: source `ingest` takes events of up to 525312 bytes, above 524288: what `convert` takes (its `limits.event_bytes`); larger ones are rejected only after they were taken
+p.yaml:10:30: warning: source `ingest` takes events of up to 5242880 bytes, above 4063232: what a frame of a link holds; larger ones are rejected only after they were taken
+p.yaml:15:28: error: `limits.event_bytes` must be at most 4063232 bytes: what a frame of a link holds
+p.yaml:7:5: error: source `ingest` takes events of up to 262144 bytes, above 98304: what `convert` takes (its `limits.event_bytes`); larger ones would be answered with 202 and lost
+p.yaml:10:30: error: source `ingest` takes events of up to 525312 bytes, above 524288: what `convert` takes (its `limits.event_bytes`); larger ones would be answered with 202 and lost
+p.yaml:10:30: error: source `ingest` takes events of up to 5242880 bytes, above 4063232: what a frame of a link holds; larger ones would be answered with 202 and lost
+p.yaml:15:28: error: `limits.event_bytes` must be at most 4063232 bytes: what a frame of a link holds
+"##);
+}
+
+#[test]
 fn stages_apart_need_addresses_and_a_real_broker() {
     let yaml = EUGENIO.replace("    at: { dns: \"convert:7400\" }\n", "").replace("${KAFKA:-embedded}", "embedded");
     let problems = load_text(&yaml, &Overrides::default(), Setting::Apart).unwrap_err().to_string();

@@ -7,8 +7,8 @@
 //!              +--withdrawn--------------------------+
 //! ```
 //!
-//! An event is named by its body and its place in it. A body stays until all its events are settled, even when its answer
-//! is long out: a retry of an unsettled event still finds it here, and joins it.
+//! An event is named by its body and its place in it. A body stays until all events that it brought are settled, even when
+//! its answer is long out: a retry of an unsettled event still finds it here, and joins it until that retry is answered.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -72,7 +72,7 @@ pub(crate) struct Bodies {
     known: HashTable<Place>,
     /// Clients choose identities: they can't choose their hashes.
     hasher: RandomState,
-    /// Who waits for an event besides its own body. Bounded by who waits.
+    /// Who waits for an event besides its own body: only bodies that are not answered.
     joined: HashMap<Place, SmallVec<[Place; 1]>>,
     due: BTreeSet<(Time, BodyId)>,
 }
@@ -145,7 +145,7 @@ impl Bodies {
             body.open -= 1;
         }
         if body.open == 0 {
-            self.answer(id, &Answer::Unknown);
+            self.reply(id, &Answer::Unknown);
             self.bodies.remove(id as usize);
         }
     }
@@ -174,7 +174,7 @@ impl Bodies {
 
     /// A body was taken out of the log.
     pub(crate) fn withdrawn(&mut self, id: BodyId) {
-        self.answer(id, &Answer::Withdrawn);
+        self.reply(id, &Answer::Withdrawn);
         let count = self.bodies.get(id as usize).map_or(0, |body| body.events.len() as u32);
         for index in 0..count {
             self.forget(Place { body: id, index });
@@ -182,8 +182,44 @@ impl Bodies {
         self.bodies.try_remove(id as usize);
     }
 
-    /// Answers the body, `rest` for what is not settled.
+    /// Answers a body before all of it is settled, `rest` for what is not. It no longer waits for what it joined; events of
+    /// its own are remembered until they are settled.
     pub(crate) fn answer(&mut self, id: BodyId, rest: &Answer) {
+        self.reply(id, rest);
+        let count = self.bodies.get(id as usize).map_or(0, |body| body.events.len() as u32);
+        let mut left = 0;
+        for index in 0..count {
+            left += usize::from(self.leave(Place { body: id, index }));
+        }
+        let Some(body) = self.bodies.get_mut(id as usize) else { return };
+        body.open -= left;
+        if body.open == 0 {
+            self.bodies.remove(id as usize);
+        }
+    }
+
+    /// Stops waiting for an event that another body brought; whether it did wait.
+    fn leave(&mut self, place: Place) -> bool {
+        let Some(identity) = identity_of(&self.bodies, place) else { return false };
+        let is_it = |other: &Place| identity_of(&self.bodies, *other) == Some(identity);
+        let original = self.known.find(self.hasher.hash_one(identity), is_it).copied();
+        let Some(mut waiters) = original.and_then(|original| self.joined.remove_entry(&original)) else { return false };
+        let before = waiters.1.len();
+        waiters.1.retain(|waiter| *waiter != place);
+        let left = waiters.1.len() < before;
+        if !waiters.1.is_empty() {
+            self.joined.insert(waiters.0, waiters.1);
+        }
+        left
+    }
+
+    /// Bodies whose clients have left before their answer.
+    pub(crate) fn deserted(&self) -> Vec<BodyId> {
+        let is_deserted = |body: &Body| body.reply.as_ref().is_some_and(|reply| reply.is_closed());
+        self.bodies.iter().filter(|(_, body)| is_deserted(body)).map(|(id, _)| id as BodyId).collect()
+    }
+
+    fn reply(&mut self, id: BodyId, rest: &Answer) {
         let Some(body) = self.bodies.get_mut(id as usize) else { return };
         if let Some(due) = body.due.take() {
             self.due.remove(&(due, id));
@@ -258,6 +294,26 @@ mod tests {
         bodies.settle(inputs[0].unwrap(), &Outcome::Accepted);
         assert_eq!(retry.try_recv().unwrap().unwrap(), vec![Answer::Settled(Outcome::Accepted); 2]);
         assert!(bodies.bodies.is_empty() && bodies.known.is_empty() && bodies.joined.is_empty());
+    }
+
+    #[test]
+    fn retries_that_are_answered_or_given_up_leave_nothing_behind() {
+        let mut bodies = Bodies::default();
+        let (first, _late, inputs) = open(&mut bodies, &[7, 8], Some(Time(5)));
+        bodies.answer(first, &Answer::Unknown);
+        for _ in 0..3 {
+            let (retry, mut answer, _) = open(&mut bodies, &[7, 8, 7], Some(Time(9)));
+            bodies.answer(retry, &Answer::Unknown);
+            assert_eq!(answer.try_recv().unwrap().unwrap(), vec![Answer::Unknown; 3]);
+        }
+        let (given_up, answer, _) = open(&mut bodies, &[8], None);
+        drop(answer);
+        assert_eq!(bodies.deserted(), [given_up]);
+        bodies.answer(given_up, &Answer::Unknown);
+        assert!(bodies.joined.is_empty() && bodies.deserted().is_empty());
+        assert_eq!((bodies.bodies.len(), bodies.known.len()), (1, 2), "the first stands in the log");
+        inputs.into_iter().flatten().for_each(|input| bodies.settle(input, &Outcome::Accepted));
+        assert!(bodies.bodies.is_empty() && bodies.known.is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
     link::{Address, LinkHalf},
-    peers::{IDLE_TICKS, SILENT_TICKS},
+    peers::{IDLE_TICKS, SILENT_TICKS, TICK_MS},
     upstream::{Opened, Over, UpstreamLink},
 };
 
@@ -31,6 +31,8 @@ struct Upstream {
     ended: bool,
     cancelled: bool,
     silent: u32,
+    /// So long a silence ends it.
+    silent_ticks: u32,
     idle: u32,
     place: OwnedSemaphorePermit,
 }
@@ -49,12 +51,15 @@ struct Dead {
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
     open: BTreeMap<UpstreamLink, Upstream>,
+    /// The link that is read first the next time: none is starved by those before it.
+    turn: UpstreamLink,
     dead: BTreeMap<UpstreamLink, Dead>,
 }
 
 impl Upstreams {
     pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Opened, min_demand: u64) {
         let Opened { address, half, place, over, .. } = opened;
+        let silent_ticks = silent_ticks(half.subscribed.heartbeat_ms);
         let LinkHalf { subscribed, to_producer, from_producer } = half;
         let intake = Intake::new(subscribed.window, min_demand.min(subscribed.window.events.saturating_sub(1)));
         let upstream = Upstream {
@@ -63,6 +68,7 @@ impl Upstreams {
             to_producer,
             from_producer,
             over,
+            silent_ticks,
             lived: false,
             pressure: false,
             ended: false,
@@ -77,7 +83,7 @@ impl Upstreams {
     /// Resolves when upstreams have said something, which is then in `said`; an error is a link's end.
     pub(crate) async fn changed(&mut self, said: &mut Vec<(UpstreamLink, Result<ToConsumer, LinkError>)>) {
         std::future::poll_fn(|context| {
-            for (link, upstream) in &mut self.open {
+            let mut read = |(link, upstream): (&UpstreamLink, &mut Upstream)| {
                 for _ in 0..MESSAGES {
                     let Poll::Ready(message) = upstream.from_producer.poll_recv(context) else { break };
                     let is_over = message.is_none();
@@ -87,7 +93,11 @@ impl Upstreams {
                         break;
                     }
                 }
-            }
+            };
+            self.open.range_mut(self.turn..).for_each(&mut read);
+            self.open.range_mut(..self.turn).for_each(&mut read);
+            let next = self.open.range(self.turn..).nth(1).map(|(link, _)| *link);
+            self.turn = next.unwrap_or_default();
             if said.is_empty() { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
@@ -128,7 +138,7 @@ impl Upstreams {
     /// The link is over. What it brought goes on, and keeps its place among the links.
     pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<Address> {
         let Upstream { address, intake, place: _place, over, lived, .. } = self.open.remove(&link)?;
-        // The stage's own end takes nobody's wait.
+        // When the stage ends, nobody waits to connect again.
         let _gone = over.send(Over { error, lived });
         let left = intake.unsettled();
         if left > 0 {
@@ -164,7 +174,8 @@ impl Upstreams {
         self.done(link, number, bytes, Settled::Released);
     }
 
-    fn done(&mut self, link: UpstreamLink, number: u64, bytes: u64, settled: Settled) {
+    /// A delivery is processed, and settled.
+    pub(crate) fn done(&mut self, link: UpstreamLink, number: u64, bytes: u64, settled: Settled) {
         match self.open.get_mut(&link) {
             Some(upstream) => {
                 upstream.intake.processed(1, bytes);
@@ -227,8 +238,8 @@ impl Upstreams {
         for (link, upstream) in &mut self.open {
             upstream.silent += 1;
             upstream.idle += 1;
-            if upstream.silent >= SILENT_TICKS {
-                over.push((*link, LinkError::Silent(u64::from(SILENT_TICKS) * crate::peers::TICK_MS)));
+            if upstream.silent >= upstream.silent_ticks {
+                over.push((*link, LinkError::Silent(u64::from(upstream.silent_ticks) * TICK_MS)));
             } else if upstream.ended && upstream.intake.is_settled() {
                 over.push((*link, LinkError::Draining));
             } else if upstream.idle >= IDLE_TICKS
@@ -244,6 +255,11 @@ impl Upstreams {
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
+}
+
+/// Five heartbeats of the producer's, but no less than of our own, and a minute at most.
+fn silent_ticks(heartbeat_ms: u32) -> u32 {
+    (heartbeat_ms.saturating_mul(5) / TICK_MS as u32).clamp(SILENT_TICKS, 240)
 }
 
 #[cfg(test)]

@@ -149,6 +149,9 @@ impl Desk {
                 Some(_) | None => self.bodies.answer(body, &Answer::Unknown),
             }
         }
+        for body in self.bodies.deserted() {
+            self.bodies.answer(body, &Answer::Unknown);
+        }
         let room = !log.is_full();
         self.room.send_if_modified(|old| std::mem::replace(old, room) != room);
     }

@@ -52,8 +52,8 @@ pub enum StageEnd {
     },
     /// A newer process has its name: exit, never retry.
     Fenced(String),
-    /// Its source can't go on.
-    SourceFailed(String),
+    /// It can't go on: its source ended in error, or its task panicked.
+    Failed(String),
 }
 
 /// How a stage is.
@@ -94,7 +94,7 @@ impl StageHandle {
     pub async fn ended(&self) -> StageEnd {
         let mut end = self.end.clone();
         let ended = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
-        ended.unwrap_or(StageEnd::Drained { unsettled: 0 })
+        ended.unwrap_or_else(|| StageEnd::Failed("the stage's task has panicked".into()))
     }
 
     /// How the stage is just now; none when it has ended.

@@ -22,8 +22,15 @@ use crate::{
     stage::{Failure, Transform, Verdict},
 };
 
-/// Events handed to a worker at once.
+/// Most events handed to a worker at once.
 const CHUNK_EVENTS: usize = 64;
+/// Chunks of one worker: one in hand, one that waits.
+const CHUNKS_PER_WORKER: usize = 2;
+
+/// Inputs whose results a stage may hold before it has put them into its log, for this `concurrency`.
+pub fn results_max(concurrency: u64) -> u64 {
+    concurrency.saturating_mul(CHUNKS_PER_WORKER as u64)
+}
 
 /// One event to be converted.
 #[derive(Debug)]
@@ -45,6 +52,7 @@ pub(crate) struct Done {
 pub(crate) struct Lanes {
     workers: Vec<(VecDeque<Work>, mpsc::Sender<Vec<Work>>)>,
     next: usize,
+    chunk: usize,
 }
 
 impl Lanes {
@@ -66,6 +74,7 @@ impl Lanes {
                     transform: transform.clone(),
                     limits: limits.clone(),
                     concurrency: each,
+                    waiting: VecDeque::new(),
                     busy: HashMap::new(),
                     running: FuturesUnordered::new(),
                     finished: Vec::new(),
@@ -74,7 +83,7 @@ impl Lanes {
                 (VecDeque::new(), chunks)
             })
             .collect();
-        Self { workers, next: 0 }
+        Self { workers, next: 0, chunk: each.min(CHUNK_EVENTS) }
     }
 
     /// Queues an event for the worker of its key.
@@ -97,7 +106,7 @@ impl Lanes {
         for (queue, chunks) in &mut self.workers {
             while !queue.is_empty() {
                 let Ok(permit) = chunks.try_reserve() else { break };
-                permit.send(queue.drain(..queue.len().min(CHUNK_EVENTS)).collect());
+                permit.send(queue.drain(..queue.len().min(self.chunk)).collect());
             }
         }
     }
@@ -118,6 +127,8 @@ struct Worker {
     transform: Arc<dyn Transform>,
     limits: StageLimits,
     concurrency: usize,
+    /// The rest of the chunk in hand.
+    waiting: VecDeque<Work>,
     /// Lanes with a call in flight, and what waits behind it. Bounded by the chunk size and `concurrency`.
     busy: HashMap<u64, VecDeque<Work>>,
     running: FuturesUnordered<BoxFuture<'static, (Option<u64>, Done)>>,
@@ -133,14 +144,17 @@ impl Worker {
     ) {
         loop {
             tokio::select! {
-                chunk = chunks.recv(), if self.running.len() < self.concurrency => {
+                chunk = chunks.recv(), if self.waiting.is_empty() && self.running.len() < self.concurrency => {
                     let Some(chunk) = chunk else { break };
                     progress.notify_one();
-                    for work in chunk {
-                        self.start(work);
-                    }
+                    self.waiting.extend(chunk);
                 }
                 Some((lane, finished)) = self.running.next() => self.finish(lane, finished),
+            }
+            while self.running.len() < self.concurrency
+                && let Some(work) = self.waiting.pop_front()
+            {
+                self.start(work);
             }
             if !self.finished.is_empty() && done.send(std::mem::take(&mut self.finished)).await.is_err() {
                 break;

@@ -21,6 +21,7 @@ mod upstream;
 
 pub use config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec};
 pub use handle::{StageEnd, StageHandle, StageStatus};
+pub use lanes::results_max;
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
 pub use peers::{FRAMES_PER_LINK, consumer_messages_max};
 pub use sink::Settler;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use jaiminho_core::Event;
+use jaiminho_core::{Event, Rejection};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
@@ -55,6 +55,8 @@ pub(crate) struct Outlet {
     chunks: mpsc::Sender<Chunk>,
     /// By receipt, from `first`; none: settled.
     held: VecDeque<Option<Held>>,
+    /// What the sink has rejected, until there is room for its dead letter.
+    pub(crate) rejected: VecDeque<(Held, Rejection)>,
     first: u64,
     unsettled: u64,
     /// The receipt from which on the sink has not been given anything.
@@ -84,6 +86,7 @@ impl Outlet {
             panics,
             chunks,
             held: VecDeque::new(),
+            rejected: VecDeque::new(),
             first: 0,
             unsettled: 0,
             next: 0,
@@ -100,9 +103,9 @@ impl Outlet {
         self.held.push_back(Some(held));
     }
 
-    /// Events that the sink has not settled.
+    /// Events that are not settled, or wait for their dead letter.
     pub(crate) fn unsettled(&self) -> u64 {
-        self.unsettled
+        self.unsettled + self.rejected.len() as u64
     }
 
     /// Gives the sink a chunk if it can take one.

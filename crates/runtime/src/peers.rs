@@ -22,7 +22,8 @@ pub(crate) const TO_PRODUCER: usize = 4;
 
 /// Messages of consumers that a stage with so many links from them holds at once, before it looks at them.
 pub fn consumer_messages_max(links: u64) -> u64 {
-    links.saturating_mul(2 * TO_PRODUCER as u64)
+    // One more waits at the transport.
+    links.saturating_mul(2 * TO_PRODUCER as u64 + 1)
 }
 
 /// One link of one output.

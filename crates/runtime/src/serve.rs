@@ -13,7 +13,7 @@ use crate::{
     lanes::Work,
     link::LinkHalf,
     outlet::Held,
-    peers::{FRAMES_PER_LINK, PeerId, Said, TO_PRODUCER},
+    peers::{FRAMES_PER_LINK, IDLE_TICKS, PeerId, SILENT_TICKS, Said, TICK_MS, TO_PRODUCER},
     task::{Doing, Tag, Task, VERSION},
     upstream::{UpstreamEvent, UpstreamLink},
 };
@@ -84,7 +84,7 @@ impl Task {
             instance: self.instance.clone(),
             partition_count: PARTITIONS as u32,
             hash_version: jaiminho_core::HASH_VERSION,
-            heartbeat_ms: 2_000,
+            heartbeat_ms: IDLE_TICKS * TICK_MS as u32,
         };
         Ok(LinkHalf { subscribed, to_producer, from_producer })
     }
@@ -210,7 +210,7 @@ impl Task {
                 let inputs = &self.inputs;
                 let wanted = |work: &Work| match (inputs.value(work.input), work.event.key) {
                     (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
-                    (Some(Tag::Link { .. } | Tag::Offered(_)) | None, _) => false,
+                    (Some(Tag::Link { .. } | Tag::Sunk { .. } | Tag::Offered(_)) | None, _) => false,
                 };
                 for Work { input, event } in lanes.recall(wanted) {
                     if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
@@ -238,7 +238,7 @@ impl Task {
         let [idle, silent, deaf] = self.peers.tick();
         let pressure = self.pressure();
         for peer in silent {
-            self.end_link(peer, LinkError::Silent(10_000));
+            self.end_link(peer, LinkError::Silent(u64::from(SILENT_TICKS) * TICK_MS));
         }
         for peer in deaf {
             self.forget(peer);
@@ -292,9 +292,7 @@ impl Task {
             let last = self.logs.get(peer.output).map_or(0, |log| log.output.last_sent(peer.link));
             let item = match end {
                 StageEnd::Drained { .. } => Ok(ToConsumer::Ended { last, reason: EndReason::Draining }),
-                StageEnd::Fenced(_) | StageEnd::SourceFailed(_) => {
-                    Err(LinkError::Unavailable("the stage has ended".into()))
-                }
+                StageEnd::Fenced(_) | StageEnd::Failed(_) => Err(LinkError::Unavailable("the stage has ended".into())),
             };
             self.peers.signal(peer, item);
             self.peers.flush(peer, || None);

@@ -7,8 +7,8 @@ use std::{
 };
 
 use jaiminho_core::{
-    Event, GroupKind, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Settled,
-    Settlement, Subscribe, Time, ToConsumer,
+    Event, GroupKind, InputId, Inputs, Instance, KeyHash, LinkError, Offset, Outcome, Output, Reason, Rejection,
+    Settled, Settlement, Subscribe, Time, ToConsumer,
 };
 use jaiminho_telemetry::names;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -45,7 +45,9 @@ const BATCH: usize = 128;
 pub(crate) enum Tag {
     /// A delivery of an upstream.
     Link { link: UpstreamLink, number: u64 },
-    /// An event of a source that its log has refused: it waits for its dead letter.
+    /// The same, rejected by a sink: its credit comes back with its settlement, when its dead letter is safe.
+    Sunk { link: UpstreamLink, number: u64, bytes: u64 },
+    /// An event of a source, which is its own input.
     Offered(InputId),
 }
 
@@ -393,8 +395,9 @@ impl Task {
         self.upstreams.flush();
     }
 
-    /// Puts results into the logs, in order, as long as there is room.
+    /// Puts results and rejections into the logs, in order, as long as there is room.
     fn place(&mut self) {
+        self.place_rejected();
         while let Doing::Transform { placing, .. } = &mut self.doing {
             if self.logs.iter().any(|log| log.output.is_full()) {
                 return;
@@ -430,7 +433,9 @@ impl Task {
 
     /// This stage rejects an input.
     fn reject(&mut self, input: InputId, event: &Event, reason: Reason, text: String) {
-        self.drop_behind(input, event);
+        if let Some(Tag::Link { link, .. }) = self.inputs.value(input).copied() {
+            self.drop_behind(link, event.key);
+        }
         self.bury(input, event, Rejection::new(reason, text));
         self.seal(input);
     }
@@ -527,6 +532,7 @@ impl Task {
         }
         match tag {
             Tag::Link { link, number } => self.upstreams.settle(link, number, Settled::Outcome(outcome)),
+            Tag::Sunk { link, number, bytes } => self.upstreams.done(link, number, bytes, Settled::Outcome(outcome)),
             Tag::Offered(input) => {
                 if let Doing::Source(desk) = &mut self.doing {
                     desk.settle(input, &outcome);
@@ -544,30 +550,43 @@ impl Task {
                     self.tally.accepted += 1;
                     self.upstreams.accepted(held.link, held.number, held.event.size());
                 }
-                Outcome::Rejected(rejection) => self.reject_held(&held, rejection.reason, rejection.text),
+                Outcome::Rejected(rejection) => self.reject_held(held, rejection.reason, rejection.text),
             }
         }
     }
 
-    /// An event of a sink becomes an input only when it is rejected: it may have to wait for its dead letter.
-    fn reject_held(&mut self, Held { link, number, event }: &Held, reason: Reason, text: String) {
-        self.upstreams.processed(*link, event.size());
-        let input = self.inputs.open(Tag::Link { link: *link, number: *number });
-        self.reject(input, event, reason, text);
+    /// The sink rejects an event: it waits for room among the dead letters.
+    fn reject_held(&mut self, held: Held, reason: Reason, text: String) {
+        self.drop_behind(held.link, held.event.key);
+        if let Doing::Sink(outlet) = &mut self.doing {
+            outlet.rejected.push_back((held, Rejection::new(reason, text)));
+        }
+    }
+
+    /// An event of a sink becomes an input only now: it may have to wait for its dead letter.
+    fn place_rejected(&mut self) {
+        while let Doing::Sink(outlet) = &mut self.doing {
+            if self.logs.iter().any(|log| log.output.is_full()) {
+                return;
+            }
+            let Some((Held { link, number, event }, rejection)) = outlet.rejected.pop_front() else { return };
+            let input = self.inputs.open(Tag::Sunk { link, number, bytes: event.size() });
+            self.bury(input, &event, rejection);
+            self.seal(input);
+        }
     }
 
     /// All that is unsettled goes to the sink again, but for an event at which it has panicked too often.
     fn sink_panicked(&mut self) {
         let Doing::Sink(outlet) = &mut self.doing else { return };
         if let Some(held) = outlet.panicked() {
-            self.reject_held(&held, Reason::Exhausted, "the sink panicked at it, again and again".into());
+            self.reject_held(held, Reason::Exhausted, "the sink panicked at it, again and again".into());
         }
     }
 
     /// Rule 5: once an event of a dead link is rejected, what came of its key behind it is dropped. It comes again.
-    fn drop_behind(&mut self, input: InputId, event: &Event) {
-        let (Some(Tag::Link { link, .. }), Some(key)) = (self.inputs.value(input), event.key) else { return };
-        let link = *link;
+    fn drop_behind(&mut self, link: UpstreamLink, key: Option<KeyHash>) {
+        let Some(key) = key else { return };
         if self.upstreams.drop_key(link, key) {
             self.give_back(|from, of| from == link && of == key);
         }
@@ -603,7 +622,7 @@ impl Task {
         }
         if let Err(SourceError(text)) = result {
             tracing::error!(stage = self.stage, text, "the source ended");
-            self.end = Some(StageEnd::SourceFailed(text));
+            self.end = Some(StageEnd::Failed(text));
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 const REPLACED_WAIT: Duration = Duration::from_secs(30);
 
 /// One link of this process, never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct UpstreamLink(pub(crate) u64);
 
 /// What happens on a link, told to the stage's task.
@@ -163,7 +163,8 @@ impl Subscription {
         let opened = Opened { subscription: self.index, address: address.clone(), half, place, over };
         self.events.send((link, UpstreamEvent::Opened(Box::new(opened)))).await.ok()?;
         let Over { error, lived } = ended.await.ok()?;
-        if lived {
+        // One that breaks the protocol would do so again at once.
+        if lived && !matches!(error, LinkError::Violation(_)) {
             backoff.reset();
         }
         Some(error)

@@ -13,10 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use jaiminho_core::{Outcome, Reason};
+use futures_util::future::BoxFuture;
+use jaiminho_core::{Event, Outcome, Reason, Rejection};
 use jaiminho_runtime::{
     Answer, DeadLetter, DeadLetterSpec, Emitted, Failure, Outside, Receipt, Refusal, Role, StageEnd, StageHandle,
-    Verdict, spawn,
+    Transform, Verdict, spawn,
 };
 use smallvec::smallvec;
 use support::{Collect, Convert, Local, accepted, copy, event, log, offer, pipeline, published, stage};
@@ -232,4 +233,77 @@ async fn a_dead_letter_that_is_itself_too_large_is_final() {
     let Answer::Settled(Outcome::Rejected(rejection)) = &answers[0] else { panic!("{answers:?}") };
     assert_eq!((rejection.reason, rejection.stored), (Reason::TooLarge, false));
     assert_eq!(sink.payloads(), Vec::<Bytes>::new());
+}
+
+#[tokio::test]
+async fn what_a_sink_rejects_waits_for_room_among_the_dead_letters() {
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let no = || Outcome::Rejected(Box::new(Rejection { reason: Reason::Invalid, text: "no".into(), stored: false }));
+    let sink = Collect::new(move |_| Some(no()));
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let mut config = stage("out", vec![], &["in"], &local, role);
+    let mut letters = log("out.dead_letter", &["dead"]);
+    letters.config.capacity_events = 5;
+    let make: DeadLetter = Arc::new(|event, _| event.payload.clone());
+    config.dead_letter = Some(DeadLetterSpec { output: letters, make });
+    let out = spawn(config);
+    local.put("out", &out);
+    let pending = source.source().offer(offer((0..300).map(|n| event(n, None)).collect())).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while sink.payloads().len() < 100 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let status = out.status().await.unwrap();
+    assert_eq!(status.logs[0].1, 5, "the dead letters keep to their log");
+    assert_eq!(
+        (sink.payloads().len(), status.inputs),
+        (100, 100),
+        "the rest of the window waits, and no credit came back"
+    );
+    let dead = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(dead.clone()), dead.settler.clone());
+    let _dead = spawn(stage("dead", vec![], &["out.dead_letter"], &local, role));
+    let answers = tokio::time::timeout(Duration::from_secs(10), pending.answers()).await.unwrap();
+    let stored = |answer: &Answer| matches!(answer, Answer::Settled(Outcome::Rejected(rejection)) if rejection.stored);
+    assert!(answers.iter().all(stored) && dead.payloads().len() == 300);
+}
+
+/// Counts how many of its calls are in flight.
+#[derive(Default)]
+struct Busy {
+    now: AtomicU32,
+    most: Arc<AtomicU32>,
+}
+
+impl Transform for Busy {
+    fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>> {
+        Box::pin(async move {
+            self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.now.fetch_sub(1, Ordering::SeqCst);
+            Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }]))
+        })
+    }
+}
+
+#[tokio::test]
+async fn no_more_calls_of_a_transform_are_in_flight_than_its_concurrency() {
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let busy = Busy::default();
+    let most = busy.most.clone();
+    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(busy)));
+    config.limits.concurrency = 2;
+    local.put("mid", &spawn(config));
+    let sink = Collect::new(|_| accepted());
+    let _out = spawn(stage("out", vec![], &["mid"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+    let answers = published(&source, (0..200).map(|n| event(n, None)).collect()).await;
+    assert_eq!(answers, vec![Answer::Settled(Outcome::Accepted); 200]);
+    assert_eq!(most.load(Ordering::SeqCst), 2);
 }

@@ -154,7 +154,7 @@ async fn first_end(started: &[Started]) -> Result<(), Failure> {
                 }
             }
             StageEnd::Drained { .. } => {}
-            StageEnd::Fenced(_) | StageEnd::SourceFailed(_) => return ended(&stage.name, end),
+            StageEnd::Fenced(_) | StageEnd::Failed(_) => return ended(&stage.name, end),
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use jaiminho_event::Template;
 use jaiminho_link::memory::{
     CONSUMER_MESSAGE_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
 };
-use jaiminho_runtime::{FRAMES_PER_LINK, consumer_messages_max};
+use jaiminho_runtime::{FRAMES_PER_LINK, consumer_messages_max, results_max};
 
 use super::Config;
 use super::component::{Sink, Source};
@@ -70,8 +70,8 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         terms.push(Term { name: "parsing", bytes, from });
         terms.push(Term {
             name: "outputs in work",
-            bytes: mul(concurrency, outputs),
-            from: format!("concurrency {concurrency} x {}", human(outputs)),
+            bytes: mul(results_max(concurrency), outputs),
+            from: format!("2 x concurrency {concurrency} x {}", human(outputs)),
         });
     }
     if let Some(Source::Ingest(ingest)) = &stage.source {

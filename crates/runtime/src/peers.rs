@@ -91,6 +91,13 @@ impl Peers {
         }
     }
 
+    /// The peer gets what is queued for it, and then the end of the stream.
+    pub(crate) fn end(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.ending = true;
+        }
+    }
+
     /// Sends what is ready as long as the channel has room. True: the peer is at its end and gone.
     pub(crate) fn flush(&mut self, id: PeerId, mut frame: impl FnMut() -> Option<(Vec<Delivery>, u64, bool)>) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };

@@ -117,12 +117,11 @@ impl Task {
         for (output, log) in self.logs.iter_mut().enumerate() {
             while let Some((link, signal)) = log.output.poll_signal() {
                 let peer = PeerId { output, link };
-                let item = match signal {
-                    Signal::Revoke(partitions) => Ok(ToConsumer::Revoke { partitions }),
-                    Signal::End(error) => Err(error),
-                    Signal::Drained => Err(LinkError::Draining),
-                };
-                self.peers.signal(peer, item);
+                match signal {
+                    Signal::Revoke(partitions) => self.peers.signal(peer, Ok(ToConsumer::Revoke { partitions })),
+                    Signal::End(error) => self.peers.signal(peer, Err(error)),
+                    Signal::Drained => self.peers.end(peer),
+                }
                 self.ready.insert(peer);
             }
             self.ready.extend(log.output.ready_links().into_iter().map(|link| PeerId { output, link }));
@@ -275,23 +274,24 @@ impl Task {
         if let Some(end) = &self.end {
             return Some(end.clone());
         }
-        let leave = self.leave?;
-        let unsettled = self.inputs_in_work();
-        let source_done = match &self.doing {
+        let is_source_done = match &self.doing {
             Doing::Source(desk) => desk.ended && desk.bodies.are_answered(),
-            Doing::Transform { .. } | Doing::Sink(_) => self.upstreams.len() == 0,
+            Doing::Transform { .. } | Doing::Sink(_) => self.leave.is_some() && self.upstreams.len() == 0,
         };
-        let settled = unsettled == 0 && self.logs.iter().all(|log| log.output.is_settled());
-        let over = tokio::time::Instant::now() >= leave;
-        ((source_done && settled) || over).then_some(StageEnd::Drained { unsettled })
+        let unsettled = self.inputs_in_work();
+        let is_settled = || unsettled == 0 && self.logs.iter().all(|log| log.output.is_settled());
+        let is_over = self.leave.is_some_and(|leave| tokio::time::Instant::now() >= leave);
+        (is_over || (is_source_done && is_settled())).then_some(StageEnd::Drained { unsettled })
     }
 
     /// The last word to every consumer.
     pub(crate) fn leave(&mut self, end: &StageEnd) {
+        // Not told to leave: its source has come to its end.
+        let reason = if self.leave.is_some() { EndReason::Draining } else { EndReason::Finished };
         for peer in self.peers.ids() {
             let last = self.logs.get(peer.output).map_or(0, |log| log.output.last_sent(peer.link));
             let item = match end {
-                StageEnd::Drained { .. } => Ok(ToConsumer::Ended { last, reason: EndReason::Draining }),
+                StageEnd::Drained { .. } => Ok(ToConsumer::Ended { last, reason }),
                 StageEnd::Fenced(_) | StageEnd::Failed(_) => Err(LinkError::Unavailable("the stage has ended".into())),
             };
             self.peers.signal(peer, item);
@@ -331,6 +331,8 @@ impl Task {
             let (fill, name) = (log.output.fill(), log.name.clone());
             metrics::gauge!(names::LOG_EVENTS, "output" => name.clone()).set(fill.events as f64);
             metrics::gauge!(names::LOG_BYTES, "output" => name.clone()).set(fill.bytes as f64);
+            metrics::counter!(names::DROPPED, "output" => name.clone()).absolute(log.output.dropped());
+            metrics::counter!(names::TAP_MISSED, "output" => name.clone()).absolute(log.output.tap_missed());
             for group in log.output.waiting().groups {
                 let labels = [("output", name.clone()), ("group", group.name)];
                 metrics::counter!(names::DELIVERIES, &labels).absolute(group.dispatched);

@@ -113,6 +113,8 @@ pub(crate) struct Task {
     pub(crate) doing: Doing,
     pub(crate) tasks: TaskTracker,
     pub(crate) tally: Tally,
+    /// When the log last told of an event that nobody keeps.
+    pub(crate) warned: Option<Time>,
     pub(crate) absent: Absent,
     /// When the drain must be over.
     pub(crate) leave: Option<tokio::time::Instant>,
@@ -198,6 +200,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         doing,
         tasks,
         tally: Tally::default(),
+        warned: None,
         absent: Absent::default(),
         leave: None,
         end: None,
@@ -244,10 +247,18 @@ fn subscribe_all(
     for (index, spec) in upstreams.into_iter().enumerate() {
         let UpstreamSpec { output, kind, window, min_demand: _, discover, connect } = spec;
         let template = Subscribe { output, kind, window, ..template.clone() };
-        let (links, places, events, closing) = (links.clone(), places.clone(), events.clone(), closing.clone());
-        let tasks_of = tasks.clone();
-        let subscription =
-            Subscription { index, template, connect, links, links_max, places, events, tasks: tasks_of, closing };
+        let subscription = Subscription {
+            index,
+            template,
+            connect,
+            links: links.clone(),
+            links_max,
+            places: places.clone(),
+            live: Arc::default(),
+            events: events.clone(),
+            tasks: tasks.clone(),
+            closing: closing.clone(),
+        };
         tasks.spawn(subscription.run(discover));
     }
 }
@@ -447,7 +458,7 @@ impl Task {
         metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason.name()).increment(1);
         let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
             let log = self.logs.get_mut(*index)?;
-            (!log.output.waiting().groups.is_empty()).then(|| (make(event, &rejection), &mut log.output))
+            log.output.has_groups().then(|| (make(event, &rejection), &mut log.output))
         });
         match stored {
             Some((payload, output)) => {
@@ -455,7 +466,25 @@ impl Task {
                 let offset = output.push(self.clock.now, input, Event { payload, attempt: 1, ..event.clone() });
                 self.dying.insert(offset, rejection);
             }
-            None => self.inputs.reject(input, rejection),
+            None => {
+                self.warn_of_loss(event, &rejection);
+                self.inputs.reject(input, rejection);
+            }
+        }
+    }
+
+    /// Nobody keeps the event: whoever reads the log must see it, at most once a second.
+    fn warn_of_loss(&mut self, event: &Event, Rejection { reason, text, .. }: &Rejection) {
+        let now = self.clock.now;
+        if self.warned.is_none_or(|warned| now.since(warned) >= 1_000) {
+            self.warned = Some(now);
+            tracing::warn!(
+                stage = self.stage,
+                ?reason,
+                text,
+                attempt = event.attempt,
+                "rejected, without a dead letter"
+            );
         }
     }
 
@@ -517,7 +546,8 @@ impl Task {
     fn buried(&mut self, Settlement { outcome, offset, refused, .. }: Settlement) -> Outcome {
         match self.dying.remove(&offset) {
             Some(rejection) => {
-                let stored = outcome == Outcome::Accepted && refused.is_none();
+                let kept = self.dead_letter_log().is_some_and(|dead| self.logs[dead].output.has_required_groups());
+                let stored = kept && outcome == Outcome::Accepted && refused.is_none();
                 Outcome::Rejected(Box::new(Rejection { stored, ..rejection }))
             }
             None => outcome,

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,9 +17,6 @@ use crate::{
     backoff::Backoff,
     link::{Address, Connect, Discover, LinkHalf},
 };
-
-/// A link that was replaced through another address of the same producer leaves this one alone for so long.
-const REPLACED_WAIT: Duration = Duration::from_secs(30);
 
 /// One link of this process, never used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +48,12 @@ pub(crate) struct Over {
     pub(crate) lived: bool,
 }
 
+/// How a link ended, and the newer one to the same producer, if there is one.
+struct Ended {
+    error: LinkError,
+    newer: Option<CancellationToken>,
+}
+
 /// Everything that the tasks of one subscription share.
 #[derive(Clone)]
 pub(crate) struct Subscription {
@@ -61,6 +64,8 @@ pub(crate) struct Subscription {
     /// Limit of all links of the stage, and what is left of it.
     pub(crate) links_max: usize,
     pub(crate) places: Arc<Semaphore>,
+    /// The newest link to each producer instance, by its name, and when that has ended.
+    pub(crate) live: Arc<Mutex<HashMap<String, (UpstreamLink, CancellationToken)>>>,
     pub(crate) events: mpsc::Sender<(UpstreamLink, UpstreamEvent)>,
     pub(crate) tasks: TaskTracker,
     /// No link is opened once this is cancelled.
@@ -100,14 +105,20 @@ impl Subscription {
         let mut told = None;
         while let Some(place) = self.place(&address, &stop).await {
             let ended = self.link(&address, &stop, &mut backoff, &mut told, place).await;
-            let wait = match ended {
-                None => return,
-                Some(LinkError::Fenced(_)) => return,
-                Some(LinkError::Replaced) => REPLACED_WAIT,
-                Some(_) => backoff.next(),
+            let newer = match ended {
+                None | Some(Ended { error: LinkError::Fenced(_), .. }) => return,
+                Some(Ended { error: LinkError::Replaced, newer }) => newer,
+                Some(_) => None,
+            };
+            let wait = async {
+                // Replaced through another address of the same producer: this one is left alone while that link lives.
+                if let Some(newer) = newer {
+                    newer.cancelled().await;
+                }
+                tokio::time::sleep(backoff.next()).await;
             };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = wait => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -135,7 +146,7 @@ impl Subscription {
         backoff: &mut Backoff,
         told: &mut Option<LinkError>,
         place: OwnedSemaphorePermit,
-    ) -> Option<LinkError> {
+    ) -> Option<Ended> {
         let link = UpstreamLink(self.links.fetch_add(1, Ordering::Relaxed));
         let subscribe = Subscribe { link_counter: link.0, ..self.template.clone() };
         let connected = tokio::select! {
@@ -156,9 +167,13 @@ impl Subscription {
                     *told = Some(error.clone());
                 }
                 self.events.send((link, UpstreamEvent::Refused(error.clone()))).await.ok()?;
-                return Some(error);
+                return Some(Ended { error, newer: None });
             }
         };
+        let producer = half.subscribed.instance.name.clone();
+        let gone = CancellationToken::new();
+        let alive = gone.clone().drop_guard();
+        self.live().insert(producer.clone(), (link, gone));
         let (over, ended) = oneshot::channel();
         let opened = Opened { subscription: self.index, address: address.clone(), half, place, over };
         self.events.send((link, UpstreamEvent::Opened(Box::new(opened)))).await.ok()?;
@@ -167,7 +182,17 @@ impl Subscription {
         if lived && !matches!(error, LinkError::Violation(_)) {
             backoff.reset();
         }
-        Some(error)
+        drop(alive);
+        let mut live = self.live();
+        let newer = live.get(&producer).filter(|(newest, _)| *newest != link).map(|(_, gone)| gone.clone());
+        if newer.is_none() {
+            live.remove(&producer);
+        }
+        Some(Ended { error, newer })
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<String, (UpstreamLink, CancellationToken)>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

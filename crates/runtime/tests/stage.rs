@@ -14,13 +14,13 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use jaiminho_core::{Event, Outcome, Reason, Rejection};
+use jaiminho_core::{Event, LinkError, Outcome, Reason, Rejection, Subscribe};
 use jaiminho_runtime::{
-    Answer, DeadLetter, DeadLetterSpec, Emitted, Failure, Outside, Receipt, Refusal, Role, StageEnd, StageHandle,
-    Transform, Verdict, spawn,
+    Address, Answer, Connect, DeadLetter, DeadLetterSpec, Emitted, Failure, LinkHalf, Outside, Receipt, Refusal, Role,
+    Source, SourceError, SourceHandle, StageEnd, StageHandle, Transform, Verdict, spawn,
 };
 use smallvec::smallvec;
-use support::{Collect, Convert, Local, accepted, copy, event, log, offer, pipeline, published, stage};
+use support::{Always, Collect, Convert, Local, accepted, copy, event, log, offer, pipeline, published, stage};
 
 #[tokio::test]
 async fn a_body_is_answered_when_the_sink_has_settled_all_of_it() {
@@ -306,4 +306,56 @@ async fn no_more_calls_of_a_transform_are_in_flight_than_its_concurrency() {
     let answers = published(&source, (0..200).map(|n| event(n, None)).collect()).await;
     assert_eq!(answers, vec![Answer::Settled(Outcome::Accepted); 200]);
     assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+/// Counts how often it connects.
+struct Counted(Local, Arc<AtomicU32>);
+
+impl Connect for Counted {
+    fn connect<'a>(&'a self, address: &'a Address, subscribe: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.connect(address, subscribe)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_address_of_a_producer_is_left_alone_while_the_link_through_the_first_one_lives() {
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    local.put("also-in", &source);
+    let sink = Collect::new(|_| accepted());
+    let mut config = stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone()));
+    let connects = Arc::new(AtomicU32::new(0));
+    config.upstreams[0].discover = Box::new(Always(["in", "also-in"].map(|name| Address(name.into())).into(), true));
+    config.upstreams[0].connect = Arc::new(Counted(local, connects.clone()));
+    let _out = spawn(config);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(connects.load(Ordering::SeqCst), 2, "the second replaced the first, and that was all");
+    assert_eq!(source.status().await.unwrap().links_in, 1);
+}
+
+/// Offers one event, and has no more.
+struct One;
+
+impl Source for One {
+    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            let pending = handle.offer(offer(vec![event(1, None)])).await;
+            pending.map(|_| ()).map_err(|refusal| SourceError(refusal.to_string()))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_comes_to_its_end_ends_its_stage_when_all_is_settled() {
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(One))));
+    local.put("in", &source);
+    let early = tokio::time::timeout(Duration::from_millis(50), source.ended()).await;
+    assert!(early.is_err(), "its event is not settled");
+    let sink = Collect::new(|_| accepted());
+    let _out = spawn(stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+    let end = tokio::time::timeout(Duration::from_secs(10), source.ended()).await.unwrap();
+    assert_eq!((end, sink.payloads().len()), (StageEnd::Drained { unsettled: 0 }, 1));
 }

@@ -11,6 +11,10 @@ pub const LOG_BYTES: &str = "jaiminho_log_bytes";
 pub const DELIVERIES: &str = "jaiminho_deliveries_total";
 /// Events sent to a group again. Labels `output`, `group`.
 pub const REDELIVERIES: &str = "jaiminho_redeliveries_total";
+/// Dead letters that nobody subscribes to: counted, and gone. Label `output`.
+pub const DROPPED: &str = "jaiminho_dropped_total";
+/// Events that a tap had no credit for. Label `output`.
+pub const TAP_MISSED: &str = "jaiminho_tap_missed_total";
 /// Connected members of a group. Labels `output`, `group`.
 pub const GROUP_MEMBERS: &str = "jaiminho_group_members";
 /// Links from consumers. Label `stage`.
@@ -36,6 +40,8 @@ pub(crate) fn describe() {
     metrics::describe_gauge!(LOG_BYTES, "Bytes of the unsettled events of an output");
     metrics::describe_counter!(DELIVERIES, "Events sent to a group, redeliveries included");
     metrics::describe_counter!(REDELIVERIES, "Events sent to a group again");
+    metrics::describe_counter!(DROPPED, "Dead letters that nobody subscribes to");
+    metrics::describe_counter!(TAP_MISSED, "Events that a tap had no credit for");
     metrics::describe_gauge!(GROUP_MEMBERS, "Connected members of a group");
     metrics::describe_gauge!(LINKS_IN, "Links from consumers");
     metrics::describe_gauge!(LINKS_OUT, "Links to producers");

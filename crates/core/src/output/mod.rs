@@ -166,6 +166,16 @@ impl Output {
         self.shared.links.poll_signal()
     }
 
+    /// Whether anybody is to get what is pushed.
+    pub fn has_groups(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Whether what is pushed waits for anybody to settle it.
+    pub fn has_required_groups(&self) -> bool {
+        !self.config.groups.is_empty()
+    }
+
     /// The next entry that all required groups have settled.
     pub fn poll_settled(&mut self) -> Option<Settlement> {
         self.shared.log.poll_settled()

@@ -27,7 +27,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jaiminho_core::{Event, Origin};
+use jaiminho_core::Event;
 use jaiminho_event::CloudEvent;
 use jaiminho_runtime::Verdict;
 use jsonschema::Validator;
@@ -261,15 +261,7 @@ type Outcome = Result<Vec<CloudEvent>, String>;
 ///
 /// An output that can't be decoded.
 fn outcome(program: &Program, input: &CloudEvent) -> Result<Outcome, String> {
-    let event = Event {
-        payload: input.encode(),
-        key: None,
-        attempt: 1,
-        arrived_ms: 0,
-        deadline_ms: None,
-        origin: Origin::default(),
-        trace: None,
-    };
+    let event = Event::new(input.encode());
     match program.run(&event) {
         Verdict::Emit(outputs) => {
             let decoded: Result<Vec<_>, _> = outputs.iter().map(|o| CloudEvent::decode(&o.payload)).collect();

@@ -356,15 +356,7 @@ mod tests {
 
     pub(crate) fn event(json: &str) -> Event {
         let event = CloudEvent::from_json_slice(json.as_bytes()).unwrap();
-        Event {
-            payload: event.encode(),
-            key: None,
-            attempt: 1,
-            arrived_ms: 0,
-            deadline_ms: None,
-            origin: Default::default(),
-            trace: None,
-        }
+        Event::new(event.encode())
     }
 
     fn program(config: &str) -> Program {

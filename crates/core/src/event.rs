@@ -46,6 +46,19 @@ pub struct Event {
 }
 
 impl Event {
+    /// One without a key, that nobody has dispatched before.
+    pub fn new(payload: Bytes) -> Self {
+        Self {
+            payload,
+            key: None,
+            attempt: 1,
+            arrived_ms: 0,
+            deadline_ms: None,
+            origin: Origin::default(),
+            trace: None,
+        }
+    }
+
     /// Its length as credit counts it.
     pub fn size(&self) -> u64 {
         self.payload.len() as u64

@@ -34,6 +34,23 @@ pub struct Intake {
     dispositions: Vec<Disposition>,
 }
 
+impl Credit {
+    /// Counts a delivery that came in. One event and any byte of what was `granted` must be left: it may overshoot the bytes.
+    ///
+    /// # Errors
+    /// A violation when they are not; then nothing is counted.
+    pub fn take(&mut self, delivery: &Delivery, granted: Self) -> Result<(), LinkError> {
+        let Self { events, bytes } = granted;
+        if self.events >= events || self.bytes >= bytes {
+            let what = format!("delivery {} is beyond the credit of {events} events, {bytes} bytes", delivery.number);
+            return Err(LinkError::Violation(what));
+        }
+        self.events += 1;
+        self.bytes = self.bytes.saturating_add(delivery.event.size());
+        Ok(())
+    }
+}
+
 impl Intake {
     /// A new link, nothing granted yet: the first [`Self::next_credit`] grants the window. `min_demand` is that of GenStage:
     /// how much of the window is left when more is asked for; at most the window less one counts.
@@ -64,14 +81,7 @@ impl Intake {
             if delivery.number != received.events + 1 {
                 return Err(LinkError::Violation(format!("delivery {} after {}", delivery.number, received.events)));
             }
-            if received.events >= self.granted.events || received.bytes >= self.granted.bytes {
-                let Credit { events, bytes } = self.granted;
-                let what =
-                    format!("delivery {} is beyond the credit of {events} events, {bytes} bytes", delivery.number);
-                return Err(LinkError::Violation(what));
-            }
-            received.events += 1;
-            received.bytes = received.bytes.saturating_add(delivery.event.size());
+            received.take(delivery, self.granted)?;
         }
         self.received = received;
         self.settled.resize(self.settled.len() + deliveries.len(), false);
@@ -163,20 +173,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{Event, Origin};
+    use crate::event::Event;
     use crate::message::{Outcome, Reason, Rejection};
 
     fn delivery(number: u64, size: usize) -> Delivery {
         let payload = Bytes::from(vec![0; size]);
-        let event = Event {
-            payload,
-            key: None,
-            attempt: 1,
-            arrived_ms: 0,
-            deadline_ms: None,
-            origin: Origin::default(),
-            trace: None,
-        };
+        let event = Event::new(payload);
         Delivery { number, event }
     }
 

@@ -19,8 +19,8 @@ use tokio_util::task::TaskTracker;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::allowance::{Allowance, Granted};
 use crate::connection::Connection;
+use crate::credit::{CreditCheck, Granted};
 use crate::incoming;
 use crate::outgoing::ToProducerStream;
 use crate::server::{HTTP_FRAME_BYTES, deadline_after};
@@ -107,8 +107,8 @@ impl Connector {
         let (subscribed, incoming) = answered.map_err(|error| self.no_answer(address, error))?;
 
         let (to_stage, from_producer) = mpsc::channel(FROM_PRODUCER_MAX);
-        let allowance = Allowance::of(granted);
-        let pump = Pump { client, incoming, allowance, to_stage, end, sent, life };
+        let credit = CreditCheck::of(granted);
+        let pump = Pump { client, incoming, credit, to_stage, end, sent, life };
         self.tasks.spawn(pump.run());
         Ok(LinkHalf { subscribed, to_producer, from_producer })
     }
@@ -197,7 +197,7 @@ struct Pump {
     /// Kept: without it the connection would begin to close.
     client: StageClient<Channel>,
     incoming: Streaming<ProducerMessage>,
-    allowance: Allowance,
+    credit: CreditCheck,
     to_stage: mpsc::Sender<Result<ToConsumer, LinkError>>,
     /// Makes the other direction end with what it has.
     end: CancellationToken,
@@ -213,7 +213,7 @@ impl Pump {
             () = self.carry() => {}
             () = deadline_after(&sent, CLOSE_DEADLINE) => {}
         }
-        let Self { client, mut incoming, allowance: _, to_stage, end, sent: _, life } = self;
+        let Self { client, mut incoming, credit: _, to_stage, end, sent: _, life } = self;
         drop(to_stage);
         end.cancel();
         // A reset would overtake what the consumer said last: the producer answers the end of this direction with its own.
@@ -231,7 +231,7 @@ impl Pump {
                 () = self.to_stage.closed() => return,
             };
             let Some(item) = item else { return };
-            let item = item.and_then(|message| self.allowance.check(message));
+            let item = item.and_then(|message| self.credit.check(message));
             let is_last = item.is_err();
             if self.to_stage.send(item).await.is_err() || is_last {
                 return;

@@ -8,9 +8,9 @@
 //! peer that breaks the protocol gets a status. In each direction one pump carries messages through a channel of a few
 //! places, so that reading never waits for writing and nothing piles up. Heartbeats are the stage's business.
 
-mod allowance;
 mod connection;
 mod connector;
+mod credit;
 mod health;
 mod in_process;
 mod incoming;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-use crate::allowance::Granted;
+use crate::credit::Granted;
 
 /// Producer to consumer: `Subscribed`, what the stage says, and its error or the consumer's violation as the status.
 /// A consumer that closes its direction has left, and is told nothing more.

@@ -47,15 +47,7 @@ fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
 }
 
 fn plain(payload: &[u8]) -> Event {
-    Event {
-        payload: Bytes::copy_from_slice(payload),
-        key: None,
-        attempt: 1,
-        arrived_ms: 0,
-        deadline_ms: None,
-        origin: Origin::default(),
-        trace: None,
-    }
+    Event::new(Bytes::copy_from_slice(payload))
 }
 
 fn numbered(events: Vec<Event>) -> Vec<Delivery> {

@@ -80,8 +80,13 @@ pub(crate) struct Bodies {
 impl Bodies {
     /// Whether an event of this identity is unsettled here.
     pub(crate) fn knows(&self, identity: u128) -> bool {
+        self.find(identity).is_some()
+    }
+
+    /// Where the unsettled event of this identity stands.
+    fn find(&self, identity: u128) -> Option<Place> {
         let is_it = |place: &Place| identity_of(&self.bodies, *place) == Some(identity);
-        self.known.find(self.hasher.hash_one(identity), is_it).is_some()
+        self.known.find(self.hasher.hash_one(identity), is_it).copied()
     }
 
     /// Opens a body that waits for these events; none, and answered, when there are none.
@@ -200,17 +205,17 @@ impl Bodies {
 
     /// Stops waiting for an event that another body brought; whether it did wait.
     fn leave(&mut self, place: Place) -> bool {
-        let Some(identity) = identity_of(&self.bodies, place) else { return false };
-        let is_it = |other: &Place| identity_of(&self.bodies, *other) == Some(identity);
-        let original = self.known.find(self.hasher.hash_one(identity), is_it).copied();
-        let Some(mut waiters) = original.and_then(|original| self.joined.remove_entry(&original)) else { return false };
-        let before = waiters.1.len();
-        waiters.1.retain(|waiter| *waiter != place);
-        let left = waiters.1.len() < before;
-        if !waiters.1.is_empty() {
-            self.joined.insert(waiters.0, waiters.1);
+        let Some(original) = identity_of(&self.bodies, place).and_then(|identity| self.find(identity)) else {
+            return false;
+        };
+        let Some(waiters) = self.joined.get_mut(&original) else { return false };
+        let before = waiters.len();
+        waiters.retain(|waiter| *waiter != place);
+        let has_left = waiters.len() < before;
+        if waiters.is_empty() {
+            self.joined.remove(&original);
         }
-        left
+        has_left
     }
 
     /// Bodies whose clients have left before their answer.

@@ -94,7 +94,7 @@ impl StageHandle {
     pub async fn ended(&self) -> StageEnd {
         let mut end = self.end.clone();
         let ended = end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
-        ended.unwrap_or_else(|| StageEnd::Failed("the stage's task has panicked".into()))
+        ended.unwrap_or_else(|| StageEnd::Failed("its task has panicked".into()))
     }
 
     /// How the stage is just now; none when it has ended.

@@ -12,6 +12,7 @@ mod lanes;
 mod link;
 mod outlet;
 mod peers;
+mod rejections;
 mod serve;
 mod sink;
 mod source;

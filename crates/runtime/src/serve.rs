@@ -230,9 +230,8 @@ impl Task {
     /// Heartbeats, silence, deadlines.
     pub(crate) fn tick(&mut self) {
         let now = self.clock.now;
-        for (index, log) in self.logs.iter_mut().enumerate() {
+        for log in &mut self.logs {
             log.output.tick(now);
-            self.absent.tick(&self.stage, (index, &log.name), &log.output.waiting().groups);
         }
         let [idle, silent, deaf] = self.peers.tick();
         let pressure = self.pressure();
@@ -326,14 +325,17 @@ impl Task {
         }
     }
 
-    fn count(&self) {
-        for log in &self.logs {
+    /// Metrics, and what the log is told of groups.
+    fn count(&mut self) {
+        for (index, log) in self.logs.iter().enumerate() {
             let (fill, name) = (log.output.fill(), log.name.clone());
             metrics::gauge!(names::LOG_EVENTS, "output" => name.clone()).set(fill.events as f64);
             metrics::gauge!(names::LOG_BYTES, "output" => name.clone()).set(fill.bytes as f64);
             metrics::counter!(names::DROPPED, "output" => name.clone()).absolute(log.output.dropped());
             metrics::counter!(names::TAP_MISSED, "output" => name.clone()).absolute(log.output.tap_missed());
-            for group in log.output.waiting().groups {
+            let groups = log.output.waiting().groups;
+            self.absent.tick(&self.stage, (index, &log.name), &groups);
+            for group in groups {
                 let labels = [("output", name.clone()), ("group", group.name)];
                 metrics::counter!(names::DELIVERIES, &labels).absolute(group.dispatched);
                 metrics::counter!(names::REDELIVERIES, &labels).absolute(group.redispatched);

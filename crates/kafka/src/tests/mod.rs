@@ -31,15 +31,7 @@ fn timing() -> Timing {
 
 fn event(cloud: &CloudEvent) -> Event {
     let key = cloud.attribute("partitionkey").map(|key| KeyHash(key_hash(&key)));
-    Event {
-        payload: cloud.encode(),
-        key,
-        attempt: 1,
-        arrived_ms: 0,
-        deadline_ms: None,
-        origin: Default::default(),
-        trace: None,
-    }
+    Event { key, ..Event::new(cloud.encode()) }
 }
 
 fn reading(id: u64, key: &str) -> CloudEvent {

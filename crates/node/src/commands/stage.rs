@@ -103,7 +103,7 @@ pub(crate) fn ended(stage: &str, end: StageEnd) -> Result<(), Failure> {
         StageEnd::Fenced(name) => Err(Failure::unavailable(format!(
             "stage `{stage}`: a newer process has the name {name}; give each instance its own --name"
         ))),
-        StageEnd::Failed(text) => Err(Failure::unavailable(format!("stage `{stage}`: its source failed: {text}"))),
+        StageEnd::Failed(text) => Err(Failure::unavailable(format!("stage `{stage}`: {text}"))),
     }
 }
 

@@ -25,12 +25,12 @@ impl Granted {
 
 /// What of the credit is used. Numbering is the core's to check.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(crate) struct CreditCheck {
     granted: Granted,
     used: Credit,
 }
 
-impl Allowance {
+impl CreditCheck {
     pub(crate) fn of(granted: Granted) -> Self {
         Self { granted, used: Credit::default() }
     }
@@ -41,20 +41,8 @@ impl Allowance {
     /// A violation. The link ends with it.
     pub(crate) fn check(&mut self, message: ToConsumer) -> Result<ToConsumer, LinkError> {
         let ToConsumer::Events { deliveries, .. } = &message else { return Ok(message) };
-        let Some(last) = deliveries.last() else { return Ok(message) };
         let granted = self.granted.now();
-        let bytes: u64 = deliveries.iter().map(|delivery| delivery.event.size()).sum();
-        self.used.events += deliveries.len() as u64;
-        self.used.bytes = self.used.bytes.saturating_add(bytes);
-        // The last one may overshoot the bytes.
-        let before_last = self.used.bytes - last.event.size();
-        if self.used.events > granted.events || before_last >= granted.bytes {
-            let Credit { events, bytes } = granted;
-            let number = last.number;
-            return Err(LinkError::Violation(format!(
-                "delivery {number} is beyond the credit of {events} events, {bytes} bytes"
-            )));
-        }
+        deliveries.iter().try_for_each(|delivery| self.used.take(delivery, granted))?;
         Ok(message)
     }
 }
@@ -62,20 +50,12 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use jaiminho_core::{Delivery, Event, Origin};
+    use jaiminho_core::{Delivery, Event};
 
     use super::*;
 
     fn events(count: u64, bytes: usize) -> ToConsumer {
-        let event = Event {
-            payload: Bytes::from(vec![0; bytes]),
-            key: None,
-            attempt: 1,
-            arrived_ms: 0,
-            deadline_ms: None,
-            origin: Origin::default(),
-            trace: None,
-        };
+        let event = Event::new(Bytes::from(vec![0; bytes]));
         let deliveries = (1..=count).map(|number| Delivery { number, event: event.clone() }).collect();
         ToConsumer::Events { deliveries, backlog: 0, pressure: false }
     }
@@ -83,19 +63,19 @@ mod tests {
     #[test]
     fn only_the_last_event_may_overshoot_the_bytes() {
         let granted = Granted::default();
-        let mut allowance = Allowance::of(granted.clone());
-        assert!(allowance.check(events(0, 0)).is_ok(), "a heartbeat needs no credit");
+        let mut check = CreditCheck::of(granted.clone());
+        assert!(check.check(events(0, 0)).is_ok(), "a heartbeat needs no credit");
         granted.raise(Credit { events: 9, bytes: 21 });
         granted.raise(Credit { events: 1, bytes: 1 });
-        assert!(allowance.check(events(3, 10)).is_ok());
-        assert!(allowance.check(events(1, 10)).is_err());
+        assert!(check.check(events(3, 10)).is_ok());
+        assert!(check.check(events(1, 10)).is_err());
     }
 
     #[test]
     fn an_event_beyond_the_count_is_a_violation() {
         let granted = Granted::default();
         granted.raise(Credit { events: 2, bytes: u64::MAX });
-        let error = Allowance::of(granted).check(events(3, 1)).unwrap_err();
+        let error = CreditCheck::of(granted).check(events(3, 1)).unwrap_err();
         let what = format!("delivery 3 is beyond the credit of 2 events, {} bytes", u64::MAX);
         assert_eq!(error, LinkError::Violation(what));
     }

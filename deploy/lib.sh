@@ -32,7 +32,7 @@ install() {
   fi
   say "installing $*"
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update </dev/null >&2 || true
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" </dev/null >&2 ||
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends install "$@" </dev/null >&2 ||
     fail "could not install: $*. As root, type:  apt-get install -y $*"
 }
 

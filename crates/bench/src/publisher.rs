@@ -5,8 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use jaiminho_core::{KeyHash, Window};
+use jaiminho_core::{KeyHash, Payload, Window};
 use jaiminho_event::{CloudEvent, Data, EventError, identity, key_hash};
 use jaiminho_kafka::{BareRecord, BareRun, KafkaSink, SinkConfig};
 use jaiminho_link::InProcess;
@@ -120,7 +119,7 @@ fn new_event(job: &PublishJob, number: usize) -> Result<NewEvent, EventError> {
     event.set("datacontenttype", JSON.into())?;
     event.set("partitionkey", device.as_str().into())?;
     event.data = Data::Text(json_event(number, job.keys, job.size));
-    let payload: Bytes = event.encode();
+    let payload = Payload::from(event.encode());
     Ok(NewEvent { payload, key: Some(KeyHash(key_hash(&device))), identity: identity(SOURCE, &id), trace: None })
 }
 

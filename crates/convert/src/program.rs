@@ -3,7 +3,7 @@
 use std::{cell::RefCell, ops::ControlFlow, path::Path, sync::LazyLock};
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{Event, Reason};
+use jaiminho_core::{Event, Payload, Reason};
 use jaiminho_event::{CloudEvent, EventView};
 use jaiminho_runtime::{Emitted, Failure, Transform, Verdict};
 use smallvec::SmallVec;
@@ -172,9 +172,10 @@ impl Program {
         let mut bytes = 0;
         let many = values.len() > 1;
         for (index, value) in values.into_iter().enumerate() {
-            let payload = event_value::into_event(value, key).map(|event: CloudEvent| event.encode()).map_err(|e| {
-                Rejected::invalid(if many { format!("output {index}: {e}") } else { format!("output: {e}") })
-            })?;
+            let payload =
+                event_value::into_event(value, key).map(|event: CloudEvent| Payload::from(event.encode())).map_err(
+                    |e| Rejected::invalid(if many { format!("output {index}: {e}") } else { format!("output: {e}") }),
+                )?;
             bytes += payload.len();
             if bytes > self.limits.output_bytes_max {
                 let text = format!("its outputs are more than {} bytes", self.limits.output_bytes_max);
@@ -460,7 +461,7 @@ mod tests {
     #[test]
     fn what_is_no_event_is_malformed() {
         let mut bad = event(INPUT);
-        bad.payload = bytes::Bytes::from_static(b"\xff\xff");
+        bad.payload = b"\xff\xff"[..].into();
         let Verdict::Reject { reason, .. } = vrl(". = .").run(&bad) else { panic!() };
         assert_eq!(reason, Reason::Malformed);
     }

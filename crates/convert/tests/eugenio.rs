@@ -1,8 +1,8 @@
 //! The Eugenio pipeline's mapping: its tests, and whatever else a client may send.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use jaiminho_convert::{Program, Source, SourceLong, Step, TransformConfig, mapping_tests};
 use jaiminho_core::{Event, Origin, Reason};
 use jaiminho_event::CloudEvent;
@@ -32,12 +32,12 @@ fn its_mapping_tests_pass() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-fn event(payload: Bytes) -> Event {
+fn event(payload: Arc<[u8]>) -> Event {
     let origin = Origin::default();
-    Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms: None, origin, trace: None }
+    Event { payload: payload.into(), key: None, attempt: 1, arrived_ms: 0, deadline_ms: None, origin, trace: None }
 }
 
-fn payload(data: &Value) -> Bytes {
+fn payload(data: &Value) -> Arc<[u8]> {
     let event = json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t", "data": data});
     CloudEvent::from_json(&event).expect("an event").encode()
 }

@@ -1,6 +1,9 @@
 //! An event as the log and the links see it: bytes that they never open, beside small columns.
 
-use bytes::Bytes;
+use std::fmt;
+use std::num::NonZeroU64;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// Hash (xxh3, 64 bit) of an event's `partitionkey`: decides its partition, and so its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,11 +29,46 @@ pub struct Origin {
 /// W3C trace context of a sampled event: trace id (16 bytes), span id (8), flags (1).
 pub type TraceContext = [u8; 25];
 
+/// A CloudEvent in its protobuf format: one allocation, its own, which clones share. Keeping it keeps nothing else alive.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Payload(Arc<[u8]>);
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl From<Arc<[u8]>> for Payload {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<&[u8]> for Payload {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// A CloudEvent in its protobuf format. Its own allocation: keeping it keeps nothing else alive.
-    pub payload: Bytes,
+    pub payload: Payload,
     /// None: the event has no order, and goes to whoever has demand.
     pub key: Option<KeyHash>,
     /// 1 at first; one more for each time it is dispatched again to the same group.
@@ -38,7 +76,7 @@ pub struct Event {
     /// Unix time in ms at which the edge took it.
     pub arrived_ms: u64,
     /// Unix time in ms by which the client wants its answer.
-    pub deadline_ms: Option<u64>,
+    pub deadline_ms: Option<NonZeroU64>,
     /// Where it was taken in.
     pub origin: Origin,
     /// Only where sampled.
@@ -47,9 +85,9 @@ pub struct Event {
 
 impl Event {
     /// One without a key, that nobody has dispatched before.
-    pub fn new(payload: Bytes) -> Self {
+    pub fn new(payload: impl Into<Payload>) -> Self {
         Self {
-            payload,
+            payload: payload.into(),
             key: None,
             attempt: 1,
             arrived_ms: 0,

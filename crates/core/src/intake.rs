@@ -170,15 +170,12 @@ impl Intake {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::event::Event;
     use crate::message::{Outcome, Reason, Rejection};
 
     fn delivery(number: u64, size: usize) -> Delivery {
-        let payload = Bytes::from(vec![0; size]);
-        let event = Event::new(payload);
+        let event = Event::new(vec![0; size]);
         Delivery { number, event }
     }
 

@@ -8,10 +8,9 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use jaiminho_core::{
     Credit, Dispatch, Disposition, Event, GroupKind, InputId, Instance, KeyHash, Origin, Outcome, Output, OutputConfig,
-    RequiredGroup, Settled, Subscribe, Time, Window,
+    Payload, RequiredGroup, Settled, Subscribe, Time, Window,
 };
 
 fn output(members: u64) -> (Output, Vec<jaiminho_core::LinkId>) {
@@ -42,7 +41,7 @@ fn output(members: u64) -> (Output, Vec<jaiminho_core::LinkId>) {
     (output, links)
 }
 
-fn round(output: &mut Output, links: &[jaiminho_core::LinkId], events: u64, keyed: bool, payload: &Bytes) {
+fn round(output: &mut Output, links: &[jaiminho_core::LinkId], events: u64, keyed: bool, payload: &Payload) {
     for number in 0..events {
         let key = keyed.then_some(KeyHash(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let origin = Origin::default();
@@ -72,7 +71,7 @@ fn round(output: &mut Output, links: &[jaiminho_core::LinkId], events: u64, keye
 #[test]
 #[ignore = "a measurement"]
 fn an_event_takes_a_fraction_of_a_microsecond() {
-    let payload = Bytes::from(vec![0; 256]);
+    let payload = Payload::from(vec![0; 256]);
     for (members, backlog, keyed) in
         [(1, 500, true), (8, 500, true), (1, 500, false), (8, 500, false), (8, 40_000, true), (8, 40_000, false)]
     {

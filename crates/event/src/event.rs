@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -50,10 +51,10 @@ impl CloudEvent {
         Self { id: id.into(), source: source.into(), ty: ty.into(), ..Self::default() }
     }
 
-    /// CloudEvents' protobuf format, in an allocation of its own and of the right size.
+    /// CloudEvents' protobuf format, in one allocation.
     ///
     /// A [`Value::Timestamp`] that is not RFC 3339 ([`CloudEvent::set`] lets none pass) is written as a string.
-    pub fn encode(&self) -> Bytes {
+    pub fn encode(&self) -> Arc<[u8]> {
         let attributes: Vec<(&str, Coded<'_>, usize)> =
             self.attributes.iter().map(|(name, value)| coded(name, value)).collect();
         let data = match &self.data {
@@ -68,7 +69,8 @@ impl CloudEvent {
                 .map(|(name, _, value)| field_len(field_len(name.len()) + field_len(*value)))
                 .sum::<usize>()
             + data.map_or(0, |(_, bytes)| field_len(bytes.len()));
-        let mut out = Vec::with_capacity(length);
+        let mut encoded: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+        let mut out = Arc::get_mut(&mut encoded).unwrap_or_default();
         for (number, text) in heads {
             put_bytes(&mut out, number, text.as_bytes());
         }
@@ -81,8 +83,8 @@ impl CloudEvent {
         if let Some((number, bytes)) = data {
             put_bytes(&mut out, number, bytes);
         }
-        debug_assert_eq!(out.len(), length);
-        Bytes::from(out)
+        debug_assert!(out.is_empty(), "{length} bytes were too many");
+        encoded
     }
 
     /// Reads CloudEvents' protobuf format.
@@ -280,7 +282,7 @@ fn coded<'a>(name: &'a str, value: &'a Value) -> (&'a str, Coded<'a>, usize) {
 }
 
 impl Coded<'_> {
-    fn put(&self, out: &mut Vec<u8>) {
+    fn put(&self, out: &mut &mut [u8]) {
         match self {
             Self::Number(number, value) => put_number(out, *number, *value),
             Self::Bytes(number, bytes) => put_bytes(out, *number, bytes),

@@ -1,5 +1,7 @@
 //! The few parts of the protobuf encoding that an event needs: read without copying, written into one buffer.
 
+use bytes::BufMut as _;
+
 use crate::EventError;
 
 pub(crate) const VARINT: u8 = 0;
@@ -94,26 +96,26 @@ pub(crate) fn field_len(content: usize) -> usize {
     1 + varint_len(content as u64) + content
 }
 
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut &mut [u8], mut value: u64) {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        out.put_u8(value as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.put_u8(value as u8);
 }
 
 /// Key and length of a length-delimited field with a number below 16; the content is to follow.
-pub(crate) fn put_head(out: &mut Vec<u8>, number: u8, length: usize) {
-    out.push(number << 3 | LEN);
+pub(crate) fn put_head(out: &mut &mut [u8], number: u8, length: usize) {
+    out.put_u8(number << 3 | LEN);
     put_varint(out, length as u64);
 }
 
-pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u8, content: &[u8]) {
+pub(crate) fn put_bytes(out: &mut &mut [u8], number: u8, content: &[u8]) {
     put_head(out, number, content.len());
-    out.extend_from_slice(content);
+    out.put_slice(content);
 }
 
-pub(crate) fn put_number(out: &mut Vec<u8>, number: u8, value: u64) {
-    out.push(number << 3 | VARINT);
+pub(crate) fn put_number(out: &mut &mut [u8], number: u8, value: u64) {
+    out.put_u8(number << 3 | VARINT);
     put_varint(out, value);
 }

@@ -141,7 +141,7 @@ proptest! {
 
     #[test]
     fn prost_reads_what_is_written(event in event()) {
-        prop_assert_eq!(Reference::decode(event.encode()).unwrap(), reference_of(&event));
+        prop_assert_eq!(Reference::decode(&event.encode()[..]).unwrap(), reference_of(&event));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! From a body's text to events that can be offered. No IO; no JSON tree is built.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use jaiminho_core::{KeyHash, TraceContext};
 use jaiminho_event::{CloudEvent, Data, EventError, EventView, Template, Value, check_json, identity, key_hash};
@@ -274,13 +276,13 @@ impl Drafter {
         }
         let identity = identity(&event.source, &event.id);
         drafts.bytes += payload.len() + DRAFT_COLUMNS_BYTES;
-        drafts.events.push(NewEvent { payload, key, identity, trace: common.trace.map(Box::new) });
+        drafts.events.push(NewEvent { payload: payload.into(), key, identity, trace: common.trace.map(Box::new) });
         drafts.ids.push(EventId { text: event.id, assigned });
         Ok(())
     }
 
     /// The key is the template's; where that misses a field, the event's `partitionkey`, else its `subject`.
-    fn keyed(&self, event: &mut CloudEvent) -> Result<(bytes::Bytes, Option<KeyHash>), Fault> {
+    fn keyed(&self, event: &mut CloudEvent) -> Result<(Arc<[u8]>, Option<KeyHash>), Fault> {
         let first = self.key.is_some().then(|| event.encode());
         let rendered = match (&self.key, &first) {
             (Some(template), Some(payload)) => {

@@ -49,13 +49,12 @@ impl CreditCheck {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use jaiminho_core::{Delivery, Event};
 
     use super::*;
 
     fn events(count: u64, bytes: usize) -> ToConsumer {
-        let event = Event::new(Bytes::from(vec![0; bytes]));
+        let event = Event::new(vec![0; bytes]);
         let deliveries = (1..=count).map(|number| Delivery { number, event: event.clone() }).collect();
         ToConsumer::Events { deliveries, backlog: 0, pressure: false }
     }

@@ -6,7 +6,6 @@ mod support;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use jaiminho_core::{
     Credit, Delivery, Disposition, EndReason, GroupKind, LinkError, Outcome, Reason, Rejection, Settled, ToConsumer,
     ToProducer,
@@ -220,7 +219,7 @@ async fn a_producer_that_never_reads_does_not_block_its_own_events(mut rig: Rig)
 
 async fn frames_of_the_largest_size_arrive(mut rig: Rig) {
     let (mut consumer, producer) = rig.link().await;
-    let payload = Bytes::from(vec![7; usize::try_from(subscribe().event_bytes_max).unwrap()]);
+    let payload = vec![7; usize::try_from(subscribe().event_bytes_max).unwrap()];
     let large = ToConsumer::Events {
         deliveries: vec![Delivery { number: 1, event: event(1, payload) }],
         backlog: 1,

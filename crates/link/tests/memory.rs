@@ -8,9 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use allocation_counter::measure;
-use bytes::Bytes;
 use jaiminho_core::{
-    Credit, Delivery, EVENT_OVERHEAD_BYTES, FRAME_BYTES, LinkError, Subscribe, ToConsumer, ToProducer, Window,
+    Credit, Delivery, EVENT_OVERHEAD_BYTES, FRAME_BYTES, LinkError, Payload, Subscribe, ToConsumer, ToProducer, Window,
     frame_bytes_max,
 };
 use jaiminho_link::memory::{coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max};
@@ -49,11 +48,15 @@ async fn serve(addresses: Sender<Address>) -> Rig {
     rig
 }
 
-/// A frame as large as it can be: filled, and overshot by an event of the largest size.
-fn frame(index: u64, largest: &Bytes) -> ToConsumer {
-    let filled = largest.slice(..largest.len().min(FRAME_BYTES as usize - 1024));
-    let delivery = |number, payload: &Bytes| Delivery { number, event: event(number, payload.clone()) };
-    let deliveries = vec![delivery(2 * index + 1, &filled), delivery(2 * index + 2, largest)];
+/// Payloads of a frame as large as it can be: filled, and overshot by an event of the largest size.
+fn payloads(event_bytes: u64) -> [Payload; 2] {
+    let payload = |bytes| Payload::from(vec![b'x'; bytes as usize]);
+    [payload(event_bytes.min(FRAME_BYTES - 1024)), payload(event_bytes)]
+}
+
+fn frame(index: u64, payloads: &[Payload; 2]) -> ToConsumer {
+    let delivery = |number, payload: &Payload| Delivery { number, event: event(number, payload.clone()) };
+    let deliveries = (2 * index + 1..).zip(payloads).map(|(number, payload)| delivery(number, payload)).collect();
     ToConsumer::Events { deliveries, backlog: 0, pressure: false }
 }
 
@@ -67,14 +70,14 @@ fn a_consumer_that_never_reads_costs_its_producer_no_more_than_the_term() {
             link.to_producer.send(ENDLESS).await.unwrap();
             is_done.await.unwrap();
         });
-        let largest = Bytes::from(vec![b'x'; event_bytes as usize]);
+        let payloads = payloads(event_bytes);
         let taken = measure(|| {
             here(async {
                 let mut rig = serve(addresses).await;
                 let mut producer = soon(rig.opened.recv()).await.unwrap();
                 soon(producer.from_consumer.recv()).await.unwrap();
                 for index in 0.. {
-                    let sent = timeout(STILL, producer.to_consumer.send(Ok(frame(index, &largest)))).await;
+                    let sent = timeout(STILL, producer.to_consumer.send(Ok(frame(index, &payloads)))).await;
                     assert!(index < 1_000, "a link without bound");
                     let Ok(sent) = sent else { break };
                     sent.unwrap();
@@ -95,13 +98,13 @@ fn a_producer_that_ignores_credit_costs_its_consumer_no_more_than_the_terms() {
     for event_bytes in SIZES {
         let (addresses, address) = channel();
         let (stuck, is_stuck) = tokio::sync::oneshot::channel::<()>();
-        let largest = Bytes::from(vec![b'x'; event_bytes as usize]);
+        let payloads = payloads(event_bytes);
         let producer = elsewhere(async move || {
             let mut rig = serve(addresses).await;
             let mut producer = soon(rig.opened.recv()).await.unwrap();
             soon(producer.from_consumer.recv()).await.unwrap();
             for index in 0.. {
-                let sent = timeout(STILL, producer.to_consumer.send(Ok(frame(index, &largest)))).await;
+                let sent = timeout(STILL, producer.to_consumer.send(Ok(frame(index, &payloads)))).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     break;
                 }

@@ -7,7 +7,6 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::stream;
 use jaiminho_core::{
     Credit, Dispatch, Instance, LinkError, OutputConfig, RequiredGroup, Subscribe, ToConsumer, ToProducer, Window,
@@ -110,7 +109,7 @@ async fn a_consumer_that_breaks_the_protocol_gets_its_status_and_another_goes_on
         let status = soon(status_of(&address, said)).await;
         assert_eq!(status.code(), code, "{number}: {status}");
         assert!(!matches!(link_error(&status), LinkError::Unavailable(_)), "{number}: {status}");
-        let payload = Bytes::from(number.to_string());
+        let payload = number.to_string().into_bytes().into();
         let events = vec![NewEvent { payload, key: None, identity: number as u128, trace: None }];
         let deadline = Some(Duration::from_secs(60));
         let _pending =

@@ -1,7 +1,7 @@
 //! A dead letter: a CloudEvent that carries the rejected event, and says who rejected it and why.
 
 use bytes::Bytes;
-use jaiminho_core::{Event, Rejection};
+use jaiminho_core::{Event, Payload, Rejection};
 use jaiminho_event::{CloudEvent, Data, EventView, Value, format_timestamp, identity};
 
 /// `type` of every dead letter.
@@ -15,7 +15,13 @@ const ATTRIBUTES_BYTES: u64 = 4 << 10;
 ///
 /// Data: the rejected event in CloudEvents' JSON format; its bytes where it is no CloudEvent, or (cut, with
 /// `truncated`) where it is too large.
-pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection: &Rejection, bytes_max: u64) -> Bytes {
+pub(crate) fn dead_letter(
+    pipeline: &str,
+    stage: &str,
+    event: &Event,
+    rejection: &Rejection,
+    bytes_max: u64,
+) -> Payload {
     let view = EventView::parse(&event.payload).ok();
     let id = match &view {
         Some(view) => identity(view.source(), view.id()),
@@ -55,7 +61,7 @@ pub(crate) fn dead_letter(pipeline: &str, stage: &str, event: &Event, rejection:
             letter.data = Data::Binary(Bytes::copy_from_slice(&event.payload[..length]));
         }
     }
-    letter.encode()
+    letter.encode().into()
 }
 
 #[cfg(test)]
@@ -64,13 +70,13 @@ mod tests {
 
     use super::*;
 
-    fn rejected(payload: Bytes) -> CloudEvent {
+    fn rejected(payload: impl Into<Payload>) -> CloudEvent {
         CloudEvent::decode(&letter(payload, BYTES_MAX)).unwrap()
     }
 
-    fn letter(payload: Bytes, bytes_max: u64) -> Bytes {
+    fn letter(payload: impl Into<Payload>, bytes_max: u64) -> Payload {
         let event = Event {
-            payload,
+            payload: payload.into(),
             key: None,
             attempt: 2,
             arrived_ms: 1_500,
@@ -116,9 +122,9 @@ mod tests {
 
     #[test]
     fn what_is_no_event_or_too_large_is_kept_as_bytes() {
-        let letter = rejected(Bytes::from_static(b"\xff\xff garbage"));
+        let letter = rejected(&b"\xff\xff garbage"[..]);
         assert_eq!(letter.data, Data::Binary(Bytes::from_static(b"\xff\xff garbage")));
-        let letter = rejected(Bytes::from(vec![0xff; 2 << 20]));
+        let letter = rejected(vec![0xff; 2 << 20]);
         assert_eq!(letter.attribute("truncated").unwrap(), "true");
         assert!(letter.encode().len() < 1 << 20);
     }

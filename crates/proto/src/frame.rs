@@ -1,7 +1,9 @@
 //! The frame of events: one byte field with all payloads, and columns of numbers beside it.
 
+use std::num::NonZeroU64;
+
 use bytes::{Bytes, BytesMut};
-use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, ToConsumer, TraceContext};
+use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, Payload, ToConsumer, TraceContext};
 
 use crate::limits::{EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX, FRAME_OVERHEAD_BYTES, violation};
 use crate::v1;
@@ -30,67 +32,95 @@ pub fn frames(deliveries: &[Delivery], frame_bytes_max: usize) -> impl Iterator<
 ///
 /// The caller keeps to the consumer's limits, with [`frames`]: a peer takes more as a violation.
 pub fn encode_events(deliveries: &[Delivery], backlog: u64, pressure: bool) -> v1::Events {
-    let length = deliveries.iter().map(|delivery| delivery.event.payload.len()).sum();
-    let mut payloads = BytesMut::with_capacity(length);
-    let mut ends = Vec::with_capacity(deliveries.len());
+    let count = deliveries.len();
+    let mut payloads = BytesMut::with_capacity(deliveries.iter().map(|delivery| delivery.event.payload.len()).sum());
+    let mut ends = Vec::with_capacity(count);
+    let (mut key_hash, mut keyless) = (Written::new(count, 0), Vec::new());
+    let mut attempt = Written::new(count, 1);
+    let [mut arrived_ms, mut deadline_ms, mut incarnation, mut offset] =
+        std::array::from_fn(|_| Written::new(count, 0));
     let (mut traced, mut traces) = (Vec::new(), BytesMut::new());
     for (index, Delivery { event, .. }) in deliveries.iter().enumerate() {
         payloads.extend_from_slice(&event.payload);
         ends.push(payloads.len() as u32);
+        key_hash.put(event.key.map_or(0, |key| key.0));
+        if event.key.is_none() {
+            keyless.push(index);
+        }
+        attempt.put(event.attempt);
+        arrived_ms.put(event.arrived_ms);
+        deadline_ms.put(event.deadline_ms.map_or(0, NonZeroU64::get));
+        incarnation.put(event.origin.incarnation);
+        offset.put(event.origin.offset);
         if let Some(trace) = &event.trace {
             traced.push(index as u32);
             traces.extend_from_slice(&trace[..]);
         }
     }
+    let (key_hash, keyless) = keys(key_hash.done(), &keyless, count);
     v1::Events {
         payloads: payloads.freeze(),
         ends,
         first: deliveries.first().map_or(0, |delivery| delivery.number),
-        key_hash: column(deliveries, 0, |event| event.key.map_or(0, |key| key.0)),
-        keyless: Bytes::new(),
-        attempt: column(deliveries, 1, |event| event.attempt),
-        arrived_ms: column(deliveries, 0, |event| event.arrived_ms),
-        deadline_ms: column(deliveries, 0, |event| event.deadline_ms.unwrap_or(0)),
-        origin_incarnation: column(deliveries, 0, |event| event.origin.incarnation),
-        origin_offset: column(deliveries, 0, |event| event.origin.offset),
+        key_hash,
+        keyless,
+        attempt: attempt.done(),
+        arrived_ms: arrived_ms.done(),
+        deadline_ms: deadline_ms.done(),
+        origin_incarnation: incarnation.done(),
+        origin_offset: offset.done(),
         traced,
         traces: traces.freeze(),
         backlog,
         pressure,
     }
-    .with_keys(deliveries)
 }
 
-impl v1::Events {
-    /// Which events have no key: a hash of 0 does not say it.
-    fn with_keys(mut self, deliveries: &[Delivery]) -> Self {
-        let keyless = deliveries.iter().filter(|delivery| delivery.event.key.is_none()).count();
-        if keyless == deliveries.len() {
-            self.key_hash = Vec::new();
-            return self;
-        }
-        if self.key_hash.is_empty() {
-            self.key_hash = vec![0];
-        }
-        if keyless > 0 {
-            let mut bits = vec![0u8; deliveries.len().div_ceil(8)];
-            for (index, _) in deliveries.iter().enumerate().filter(|(_, delivery)| delivery.event.key.is_none()) {
-                bits[index / 8] |= 1 << (index % 8);
-            }
-            self.keyless = Bytes::from(bits);
-        }
-        self
+/// The hashes, and which events have no key: a hash of 0 does not say it.
+fn keys(hashes: Vec<u64>, keyless: &[usize], count: usize) -> (Vec<u64>, Bytes) {
+    if keyless.len() == count {
+        return (Vec::new(), Bytes::new());
     }
+    let hashes = if hashes.is_empty() { vec![0] } else { hashes };
+    if keyless.is_empty() {
+        return (hashes, Bytes::new());
+    }
+    let mut bits = vec![0u8; count.div_ceil(8)];
+    keyless.iter().for_each(|index| bits[index / 8] |= 1 << (index % 8));
+    (hashes, Bytes::from(bits))
 }
 
-/// Nothing when all are the default, one value when all are the same, else one of each event.
-fn column<T: Copy + PartialEq>(deliveries: &[Delivery], default: T, value: impl Fn(&Event) -> T) -> Vec<T> {
-    let Some((first, rest)) = deliveries.split_first() else { return Vec::new() };
-    let first = value(&first.event);
-    if rest.iter().all(|delivery| value(&delivery.event) == first) {
-        return if first == default { Vec::new() } else { vec![first] };
+/// A column on its way: nothing when all are the default, one value when all are the same, else one of each event.
+struct Written<T> {
+    count: usize,
+    default: T,
+    first: T,
+    put: usize,
+    /// None as long as all are the same.
+    each: Vec<T>,
+}
+
+impl<T: Copy + PartialEq> Written<T> {
+    fn new(count: usize, default: T) -> Self {
+        Self { count, default, first: default, put: 0, each: Vec::new() }
     }
-    deliveries.iter().map(|delivery| value(&delivery.event)).collect()
+
+    fn put(&mut self, value: T) {
+        if !self.each.is_empty() {
+            self.each.push(value);
+        } else if self.put == 0 {
+            self.first = value;
+        } else if value != self.first {
+            self.each.reserve_exact(self.count);
+            self.each.resize(self.put, self.first);
+            self.each.push(value);
+        }
+        self.put += 1;
+    }
+
+    fn done(self) -> Vec<T> {
+        if self.each.is_empty() && self.first != self.default { vec![self.first] } else { self.each }
+    }
 }
 
 /// Checks a frame, and gives each event its own memory: keeping one keeps nothing else of the frame.
@@ -110,7 +140,7 @@ pub fn decode_events(frame: &v1::Events) -> Result<ToConsumer, LinkError> {
         let trace = trace.and_then(|(_, bytes)| TraceContext::try_from(bytes).ok()).map(Box::new);
         deliveries.push(Delivery {
             number: frame.first + index as u64,
-            event: columns.event(index, Bytes::copy_from_slice(&frame.payloads[start..end]), trace),
+            event: columns.event(index, frame.payloads[start..end].into(), trace),
         });
         start = end;
     }
@@ -156,15 +186,14 @@ impl<'a> Columns<'a> {
         Ok(columns)
     }
 
-    fn event(&self, index: usize, payload: Bytes, trace: Option<Box<TraceContext>>) -> Event {
+    fn event(&self, index: usize, payload: Payload, trace: Option<Box<TraceContext>>) -> Event {
         let keyless = self.keyless.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
-        let deadline_ms = self.deadline_ms.at(index);
         Event {
             payload,
             key: (self.keyed && !keyless).then(|| KeyHash(self.key_hash.at(index))),
             attempt: self.attempt.at(index),
             arrived_ms: self.arrived_ms.at(index),
-            deadline_ms: (deadline_ms != 0).then_some(deadline_ms),
+            deadline_ms: NonZeroU64::new(self.deadline_ms.at(index)),
             origin: Origin { incarnation: self.origin_incarnation.at(index), offset: self.origin_offset.at(index) },
             trace,
         }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, ToConsumer};
 use jaiminho_proto::v1::{self, Events};
@@ -19,13 +21,13 @@ fn event() -> impl Strategy<Value = Event> {
         proptest::option::of(prop_oneof![Just(0), any::<u64>()]),
         prop_oneof![Just(1), 1..9u32],
         prop_oneof![Just(0), any::<u64>()],
-        proptest::option::of(1..u64::MAX),
+        any::<Option<NonZeroU64>>(),
         prop_oneof![Just(7), any::<u64>()],
         any::<u64>(),
         rare,
     )
         .prop_map(|(payload, key, attempt, arrived_ms, deadline_ms, incarnation, offset, trace)| Event {
-            payload: Bytes::from(payload),
+            payload: payload.into(),
             key: key.map(KeyHash),
             attempt,
             arrived_ms,
@@ -47,7 +49,7 @@ fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
 }
 
 fn plain(payload: &[u8]) -> Event {
-    Event::new(Bytes::copy_from_slice(payload))
+    Event::new(payload)
 }
 
 fn numbered(events: Vec<Event>) -> Vec<Delivery> {
@@ -223,7 +225,7 @@ fn a_full_frame_of_the_smallest_events_is_within_the_limit() {
         key: Some(KeyHash(at)),
         attempt: at as u32 + 1,
         arrived_ms: at,
-        deadline_ms: Some(at + 1),
+        deadline_ms: NonZeroU64::new(at + 1),
         origin: Origin { incarnation: at, offset: at },
         trace: Some(Box::new([1; 25])),
         ..plain(b"12345678")

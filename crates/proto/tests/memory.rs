@@ -117,7 +117,7 @@ fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
     let event = (proptest::collection::vec(any::<u8>(), 0..40), any::<Option<u64>>(), any::<u64>(), any::<bool>());
     proptest::collection::vec(event, 0..40).prop_map(|events| {
         let events = events.into_iter().map(|(payload, key, offset, traced)| Event {
-            payload: Bytes::from(payload),
+            payload: payload.into(),
             key: key.map(KeyHash),
             attempt: 1,
             arrived_ms: offset,

@@ -248,7 +248,6 @@ fn identity_of(bodies: &Slab<Body>, place: Place) -> Option<u128> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use jaiminho_core::{Reason, Rejection};
     use tokio::sync::oneshot;
 
@@ -257,7 +256,7 @@ mod tests {
     type Answers = oneshot::Receiver<Result<Vec<Answer>, crate::stage::Refusal>>;
 
     fn events(identities: &[u128]) -> Vec<NewEvent> {
-        let event = |&identity: &u128| NewEvent { payload: Bytes::new(), key: None, identity, trace: None };
+        let event = |&identity: &u128| NewEvent { payload: Vec::new().into(), key: None, identity, trace: None };
         identities.iter().map(event).collect()
     }
 

@@ -2,8 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Rejection, Window};
+use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Payload, Rejection, Window};
 
 use crate::{
     link::{Connect, Discover},
@@ -41,7 +40,7 @@ pub struct OutputSpec {
 }
 
 /// Makes a dead letter: a CloudEvent with the input's bytes as data.
-pub type DeadLetter = Arc<dyn Fn(&Event, &Rejection) -> Bytes + Send + Sync>;
+pub type DeadLetter = Arc<dyn Fn(&Event, &Rejection) -> Payload + Send + Sync>;
 
 /// A stage's dead-letter output.
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! What a source's stage keeps: offers, bodies and their answers, admission.
 
+use std::num::NonZeroU64;
+
 use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time};
 use tokio::sync::watch;
 
@@ -122,7 +124,7 @@ impl Desk {
             key: event.key,
             attempt: 1,
             arrived_ms: clock.wall(clock.now),
-            deadline_ms: due.map(|due| clock.wall(due)),
+            deadline_ms: due.and_then(|due| NonZeroU64::new(clock.wall(due))),
             origin,
             trace: event.trace,
         };

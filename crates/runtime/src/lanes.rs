@@ -56,7 +56,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Spawns the workers; results come through `done`, `progress` tells that a worker has taken a chunk.
+    /// Spawns as many workers as the runtime has threads; results come through `done`, `progress` tells that a worker has taken a chunk.
     pub(crate) fn spawn(
         transform: &Arc<dyn Transform>,
         limits: &StageLimits,
@@ -64,8 +64,8 @@ impl Lanes {
         progress: &Arc<Notify>,
         tasks: &TaskTracker,
     ) -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let count = limits.concurrency.clamp(1, cores);
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let count = limits.concurrency.clamp(1, threads.max(1));
         let each = (limits.concurrency / count).max(1);
         let workers = (0..count)
             .map(|_| {

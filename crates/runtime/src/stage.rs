@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use jaiminho_core::{Event, KeyHash, Outcome, Reason};
+use jaiminho_core::{Event, KeyHash, Outcome, Payload, Reason};
 use smallvec::SmallVec;
 
 use crate::source::SourceHandle;
@@ -23,7 +22,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
     /// A CloudEvent in its protobuf format, its own allocation.
-    pub payload: Bytes,
+    pub payload: Payload,
 }
 
 /// A handler's failure that may pass: retried with back-off, while its key's lane waits.
@@ -75,7 +74,7 @@ pub struct SourceError(pub String);
 #[derive(Debug, Clone)]
 pub struct NewEvent {
     /// A CloudEvent in its protobuf format, its own allocation.
-    pub payload: Bytes,
+    pub payload: Payload,
     /// Hash of its `partitionkey`.
     pub key: Option<KeyHash>,
     /// 128-bit xxh3 of source, NUL, id: a retry of an unsettled event joins it.

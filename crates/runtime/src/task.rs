@@ -7,8 +7,8 @@ use std::{
 };
 
 use jaiminho_core::{
-    Event, GroupKind, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Settled,
-    Settlement, Subscribe, Time, ToConsumer,
+    Event, GroupKind, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Payload, Reason, Rejection,
+    Settled, Settlement, Subscribe, Time, ToConsumer,
 };
 use jaiminho_telemetry::names;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -430,7 +430,7 @@ impl Task {
         }
     }
 
-    fn push(&mut self, input: InputId, parent: &Event, payload: bytes::Bytes) {
+    fn push(&mut self, input: InputId, parent: &Event, payload: Payload) {
         let Some(log) = self.logs.first_mut() else { return };
         self.inputs.output_added(input);
         log.output.push(self.clock.now, input, Event { payload, attempt: 1, ..parent.clone() });

@@ -240,7 +240,7 @@ impl Scripted {
 }
 
 fn delivery(number: u64) -> Delivery {
-    let payload = Bytes::from(number.to_string());
+    let payload = number.to_string().into_bytes().into();
     let (origin, deadline_ms, trace) = (Origin::default(), None, None);
     Delivery { number, event: Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms, origin, trace } }
 }
@@ -380,7 +380,7 @@ impl Transform for Gate {
         Box::pin(async move {
             self.0.acquire().await.unwrap().forget();
             let payload = event.payload.clone();
-            if payload == "1" {
+            if *payload == *b"1" {
                 return Ok(Verdict::Reject { reason: Reason::Invalid, text: "no".into() });
             }
             Ok(Verdict::Emit(smallvec![Emitted { payload }]))
@@ -424,7 +424,7 @@ async fn results_with_one_rejected(is_dead: bool) -> Vec<Bytes> {
     for _ in 0..4 {
         let next = tokio::time::timeout(Duration::from_secs(5), out.from_producer.recv()).await;
         let Ok(Some(Ok(ToConsumer::Events { deliveries, .. }))) = next else { break };
-        payloads.extend(deliveries.into_iter().map(|delivery| delivery.event.payload));
+        payloads.extend(deliveries.iter().map(|delivery| Bytes::copy_from_slice(&delivery.event.payload)));
     }
     payloads.sort();
     payloads

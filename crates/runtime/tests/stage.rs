@@ -22,11 +22,12 @@ use jaiminho_runtime::{
 use smallvec::smallvec;
 use support::{Always, Collect, Convert, Local, accepted, copy, event, log, offer, pipeline, published, stage};
 
-#[tokio::test]
+/// With a lane for each thread: keys differ in the half of their hash that chooses it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_body_is_answered_when_the_sink_has_settled_all_of_it() {
     let sink = Collect::new(|_| accepted());
     let (source, rest, _) = pipeline(copy(), &sink);
-    let answers = published(&source, (0..250).map(|n| event(n, Some(u64::from(n % 7)))).collect()).await;
+    let answers = published(&source, (0..250).map(|n| event(n, Some(u64::from(n % 7) << 32))).collect()).await;
     assert_eq!(answers, vec![Answer::Settled(Outcome::Accepted); 250]);
     assert_eq!(sink.payloads().len(), 250);
     for key in 0..7 {
@@ -46,7 +47,7 @@ async fn a_body_is_answered_when_the_sink_has_settled_all_of_it() {
 #[tokio::test]
 async fn a_rejection_is_stored_as_a_dead_letter_and_reaches_the_client() {
     let convert: Box<Convert> = Box::new(|event| {
-        if event.payload == "1" {
+        if *event.payload == *b"1" {
             return Ok(Verdict::Reject { reason: Reason::Invalid, text: "odd".into() });
         }
         Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }]))
@@ -64,10 +65,10 @@ async fn a_rejection_is_stored_as_a_dead_letter_and_reaches_the_client() {
 async fn a_handler_that_panics_or_fails_is_tried_again_then_rejected_as_exhausted() {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     let convert: Box<Convert> = Box::new(|event| {
-        if event.payload == "0" && CALLS.fetch_add(1, Ordering::SeqCst) < 2 {
+        if *event.payload == *b"0" && CALLS.fetch_add(1, Ordering::SeqCst) < 2 {
             return Err(Failure { text: "not yet".into() });
         }
-        assert_ne!(event.payload, "1", "poison");
+        assert_ne!(&*event.payload, b"1", "poison");
         Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }]))
     });
     let sink = Collect::new(|_| accepted());
@@ -84,7 +85,7 @@ async fn a_handler_that_panics_or_fails_is_tried_again_then_rejected_as_exhauste
 async fn a_filtered_event_is_done_and_one_with_many_results_is_done_with_the_last() {
     let convert: Box<Convert> = Box::new(|event| match &event.payload[..] {
         b"0" => Ok(Verdict::Emit(smallvec![])),
-        _ => Ok(Verdict::Emit(smallvec![Emitted { payload: "a".into() }, Emitted { payload: "b".into() }])),
+        _ => Ok(Verdict::Emit(smallvec![Emitted { payload: b"a"[..].into() }, Emitted { payload: b"b"[..].into() }])),
     });
     let sink = Collect::new(|_| accepted());
     let (source, _rest, _) = pipeline(convert, &sink);
@@ -142,7 +143,7 @@ async fn a_drain_ends_at_its_deadline_when_downstream_is_dead() {
 async fn a_sink_that_panics_gets_all_it_had_not_settled_again_in_order() {
     let sink = Collect::new(|event| {
         static TRIES: AtomicU32 = AtomicU32::new(0);
-        assert!(event.payload != "1" || TRIES.fetch_add(1, Ordering::SeqCst) > 0, "first try");
+        assert!(*event.payload != *b"1" || TRIES.fetch_add(1, Ordering::SeqCst) > 0, "first try");
         accepted()
     });
     let (source, _rest, _) = pipeline(copy(), &sink);
@@ -154,7 +155,7 @@ async fn a_sink_that_panics_gets_all_it_had_not_settled_again_in_order() {
 async fn an_event_at_which_a_sink_always_panics_is_rejected_and_all_others_are_delivered() {
     static PANICS: AtomicU32 = AtomicU32::new(0);
     let sink = Collect::new(|event| {
-        if event.payload == "7" || event.payload == "40" {
+        if *event.payload == *b"7" || *event.payload == *b"40" {
             PANICS.fetch_add(1, Ordering::SeqCst);
             panic!("poison");
         }
@@ -182,7 +183,8 @@ fn limited(event_bytes_max: u64, sink: &Collect, dead_letters: bool) -> (StageHa
     let local = Local::default();
     let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside)));
     if dead_letters {
-        let make: DeadLetter = Arc::new(|event, rejection| Bytes::from(format!("{} {}", event.size(), rejection.text)));
+        let make: DeadLetter =
+            Arc::new(|event, rejection| format!("{} {}", event.size(), rejection.text).into_bytes().into());
         config.dead_letter = Some(DeadLetterSpec { output: log("in.dead_letter", &["dead"]), make });
     }
     let source = spawn(config);
@@ -220,7 +222,7 @@ async fn a_source_without_dead_letters_answers_for_an_event_above_its_groups_lim
 async fn a_dead_letter_that_is_itself_too_large_is_final() {
     let local = Local::default();
     let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside)));
-    let make: DeadLetter = Arc::new(|event, _| Bytes::from(vec![b'x'; event.payload.len() * 2]));
+    let make: DeadLetter = Arc::new(|event, _| vec![b'x'; event.payload.len() * 2].into());
     config.dead_letter = Some(DeadLetterSpec { output: log("in.dead_letter", &["out"]), make });
     let source = spawn(config);
     local.put("in", &source);
@@ -291,7 +293,7 @@ impl Transform for Busy {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_more_calls_of_a_transform_are_in_flight_than_its_concurrency() {
     let local = Local::default();
     let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));

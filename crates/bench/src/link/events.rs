@@ -1,7 +1,7 @@
 //! The events: made by the producing side, checked by the consuming side.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use jaiminho_core::KeyHash;
+use jaiminho_core::{KeyHash, Payload};
 use jaiminho_event::key_hash;
 use jaiminho_runtime::NewEvent;
 use std::time::{Duration, Instant};
@@ -65,6 +65,8 @@ pub(crate) struct Events {
     count: u64,
     size: usize,
     keys: Vec<KeyHash>,
+    /// Each event is made here before it gets its own memory.
+    desk: BytesMut,
     paced: Option<mpsc::Receiver<Bytes>>,
 }
 
@@ -72,11 +74,11 @@ impl Events {
     pub(crate) fn new(job: &Job) -> Self {
         let keys = (0..job.keys).map(|key| KeyHash(key_hash(&format!("key-{key}")))).collect();
         let paced = job.rate.map(|rate| paced(job, rate));
-        Self { made: 0, count: job.count, size: job.size, keys, paced }
+        Self { made: 0, count: job.count, size: job.size, keys, desk: BytesMut::new(), paced }
     }
 
-    fn new_event(&mut self, payload: Bytes) -> NewEvent {
-        let number = self.made;
+    fn new_event(&mut self, payload: impl Into<Payload>) -> NewEvent {
+        let (number, payload) = (self.made, payload.into());
         self.made += 1;
         let key = self.keys.get(usize::try_from(number).unwrap_or_default() % self.keys.len().max(1)).copied();
         NewEvent { payload, key, identity: u128::from(number), trace: None }
@@ -88,10 +90,16 @@ impl Feed for Events {
         if let Some(paced) = &mut self.paced {
             let mut due = Vec::new();
             paced.recv_many(&mut due, events_max).await;
-            return due.into_iter().map(|payload| self.new_event(payload)).collect();
+            return due.into_iter().map(|payload| self.new_event(&payload[..])).collect();
         }
         let left = usize::try_from(self.count - self.made).unwrap_or(usize::MAX);
-        (0..left.min(events_max)).map(|_| self.new_event(event(self.made, self.size))).collect()
+        (0..left.min(events_max))
+            .map(|_| {
+                self.desk.clear();
+                put_event(&mut self.desk, self.made, self.size);
+                self.new_event(Payload::from(&self.desk[..]))
+            })
+            .collect()
     }
 }
 

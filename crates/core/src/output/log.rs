@@ -31,16 +31,23 @@ pub(crate) struct Held {
     pushed: Time,
     /// Bytes pushed before it since the log was made.
     position: u64,
-    /// The worst rejection so far.
-    rejection: Option<Box<Rejection>>,
-    /// It is too large for some group: why.
-    refused: Option<Box<Rejection>>,
+    /// What speaks against it, if anything does.
+    faults: Option<Box<Faults>>,
     /// Required groups that have not settled it.
     unsettled: u32,
     /// Groups that have not settled it. Freed at 0.
     holders: u32,
     /// Whether a group's member was ever sent it: it can't be withdrawn any more.
     pub(crate) sent: bool,
+}
+
+/// What speaks against an entry.
+#[derive(Debug, Default)]
+struct Faults {
+    /// The worst rejection so far.
+    worst: Option<Box<Rejection>>,
+    /// It is too large for some group: why.
+    refused: Option<Box<Rejection>>,
 }
 
 /// A bounded log. The bound is the caller's to keep.
@@ -91,8 +98,7 @@ impl Log {
             input,
             pushed: now,
             position: self.pushed_bytes,
-            rejection: None,
-            refused: None,
+            faults: None,
             unsettled: required,
             holders: required + attached,
             sent: false,
@@ -105,7 +111,7 @@ impl Log {
     /// One required group can't be sent an entry; the first one's reason counts.
     pub(crate) fn refuse(&mut self, offset: u64, rejection: Rejection) {
         if let Some(held) = self.find_mut(offset) {
-            held.refused.get_or_insert_with(|| Box::new(rejection));
+            held.faults.get_or_insert_default().refused.get_or_insert_with(|| Box::new(rejection));
         }
         self.settle(offset, Outcome::Accepted);
     }
@@ -115,19 +121,17 @@ impl Log {
         let Some(key) = self.key(offset) else { return };
         let held = &mut self.held[key];
         if let Outcome::Rejected(rejection) = outcome {
-            let worst = match held.rejection.take() {
-                None => rejection,
-                Some(first) if first.stored && !rejection.stored => rejection,
-                Some(first) => first,
-            };
-            held.rejection = Some(worst);
+            let worst = &mut held.faults.get_or_insert_default().worst;
+            if worst.as_ref().is_none_or(|first| first.stored && !rejection.stored) {
+                *worst = Some(rejection);
+            }
         }
         held.unsettled -= 1;
         if held.unsettled == 0 {
-            let outcome = held.rejection.take().map_or(Outcome::Accepted, Outcome::Rejected);
+            let Faults { worst, refused } = held.faults.take().map_or_else(Faults::default, |faults| *faults);
+            let outcome = worst.map_or(Outcome::Accepted, Outcome::Rejected);
             let event = &held.event;
-            let refused = |rejection: Box<Rejection>| Box::new(Refused { event: event.clone(), rejection: *rejection });
-            let refused = held.refused.take().map(refused);
+            let refused = refused.map(|rejection| Box::new(Refused { event: event.clone(), rejection: *rejection }));
             let input = held.input;
             self.unsettled -= 1;
             self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });

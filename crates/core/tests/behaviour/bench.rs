@@ -1,6 +1,5 @@
 //! An output and its peers, in few words.
 
-use bytes::Bytes;
 use jaiminho_core::{
     Credit, Delivery, Dispatch, Disposition, Event, GroupKind, InputId, Instance, KeyHash, LinkError, LinkId, Offset,
     Origin, Outcome, Output, OutputConfig, Reason, Rejection, RequiredGroup, Settled, Settlement, Signal, Subscribe,
@@ -25,7 +24,7 @@ pub(crate) fn config(groups: &[&str]) -> OutputConfig {
 }
 
 pub(crate) fn event(key: Option<u64>, size: usize) -> Event {
-    let payload = Bytes::from(vec![7; size]);
+    let payload = vec![7; size].into();
     let origin = Origin::default();
     Event { payload, key: key.map(KeyHash), attempt: 1, arrived_ms: 0, deadline_ms: None, origin, trace: None }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use jaiminho_core::{
     Credit, Dispatch, Disposition, Event, GroupKind, Inputs, Instance, Intake, KeyHash, LinkError, Offset, Origin,
     Outcome, Output, OutputConfig, Reason, Rejection, RequiredGroup, Settled, Signal, Subscribe, Time, Window,
@@ -218,7 +217,7 @@ impl History {
             let size = if large { LARGE * 2 } else { self.random.between(0, 300) };
             bytes += size;
             let event = Event {
-                payload: Bytes::from(vec![offset as u8; size as usize]),
+                payload: vec![offset as u8; size as usize].into(),
                 key: self.random.percent(80).then(|| KeyHash(self.random.between(1, self.keys) * 0x1_0000_0007)),
                 attempt: 1,
                 arrived_ms: self.now,

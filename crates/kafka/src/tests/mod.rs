@@ -256,7 +256,7 @@ async fn bytes_that_are_no_event_are_rejected_as_malformed() {
     let mut bench = Bench::new(&[("readings", 1)], |_| {});
     bench.sent = 1;
     let mut broken = event(&reading(1, "k"));
-    broken.payload = bytes::Bytes::from_static(b"\xff\xff");
+    broken.payload = b"\xff\xff"[..].into();
     bench.sink.send(&mut vec![(Receipt::for_test(1), broken)]).await;
     bench.all_settled().await;
     assert_eq!(bench.rejection(Receipt::for_test(1)).reason, Reason::Malformed);

@@ -4,15 +4,15 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, Stream, StreamExt};
 use jaiminho_core::{
-    Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Subscribe, Subscribed, ToConsumer,
-    ToProducer, Window,
+    Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Payload, Subscribe, Subscribed,
+    ToConsumer, ToProducer, Window,
 };
 use jaiminho_link::{Connector, ConnectorConfig, InProcess, Server, ServerConfig};
 use jaiminho_proto::v1::{self, stage_client::StageClient};
@@ -154,26 +154,26 @@ pub(crate) fn subscribed() -> Subscribed {
 }
 
 /// Every second has a key, every third a deadline, every fourth a trace context.
-pub(crate) fn event(number: u64, payload: Bytes) -> Event {
+pub(crate) fn event(number: u64, payload: impl Into<Payload>) -> Event {
     Event {
-        payload,
+        payload: payload.into(),
         key: number.is_multiple_of(2).then_some(KeyHash(number << 40)),
         attempt: 1 + u32::try_from(number % 5).unwrap(),
         arrived_ms: 1_700_000_000_000 + number,
-        deadline_ms: number.is_multiple_of(3).then_some(1_700_000_030_000 + number),
+        deadline_ms: NonZeroU64::new(1_700_000_030_000 + number).filter(|_| number.is_multiple_of(3)),
         origin: Origin { incarnation: u64::MAX - 1, offset: number * 10 },
         trace: number.is_multiple_of(4).then(|| Box::new([u8::try_from(number % 256).unwrap(); 25])),
     }
 }
 
 pub(crate) fn frame(first: u64, count: u64) -> ToConsumer {
-    let delivery = |number: u64| Delivery { number, event: event(number, Bytes::from(format!("event {number}"))) };
+    let delivery = |number: u64| Delivery { number, event: event(number, format!("event {number}").into_bytes()) };
     ToConsumer::Events { deliveries: (first..first + count).map(delivery).collect(), backlog: count, pressure: true }
 }
 
 /// About 128 KiB.
 pub(crate) fn usual_frame(number: u64) -> ToConsumer {
-    let delivery = Delivery { number, event: event(number, Bytes::from(vec![b'x'; 128 << 10])) };
+    let delivery = Delivery { number, event: event(number, vec![b'x'; 128 << 10]) };
     ToConsumer::Events { deliveries: vec![delivery], backlog: 0, pressure: false }
 }
 

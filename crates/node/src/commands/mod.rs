@@ -38,8 +38,11 @@ pub(crate) fn threads() -> u64 {
 
 /// Runs `future` on a runtime of this process's own.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let threads = usize::try_from(threads()).unwrap_or(1);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = match usize::try_from(threads()) {
+        // Nothing to share out: waking a task costs half as much.
+        Ok(1) | Err(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Ok(threads) => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+    };
     runtime.map_err(|error| Failure::software(format!("no runtime: {error}")))?.block_on(future)
 }
 

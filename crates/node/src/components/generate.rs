@@ -170,7 +170,7 @@ impl Generator {
             }
         }
         Ok(NewEvent {
-            payload: event.encode(),
+            payload: event.encode().into(),
             key: event.attribute("partitionkey").map(|key| KeyHash(key_hash(&key))),
             identity: identity(&event.source, &event.id),
             trace: None,

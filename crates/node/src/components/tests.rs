@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use jaiminho_core::{Event, Outcome, Reason};
 use jaiminho_event::units::ByteSize;
 use jaiminho_event::{CloudEvent, Data, Template};
@@ -12,8 +11,8 @@ use jaiminho_runtime::{Answer, Receipt, Refusal, Settler, SourceHandle};
 
 use super::*;
 
-fn event(payload: Bytes) -> Event {
-    Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms: None, origin: Default::default(), trace: None }
+fn event(payload: impl Into<jaiminho_core::Payload>) -> Event {
+    Event::new(payload)
 }
 
 fn cloud(id: &str) -> CloudEvent {
@@ -30,7 +29,7 @@ fn generator() -> GenerateConfig {
 async fn a_blackhole_accepts_at_once() {
     let settler = Settler::default();
     let mut sink = blackhole(&BlackholeConfig {}, settler.clone());
-    sink.send(&mut vec![(Receipt::for_test(1), event(Bytes::from_static(b"anything")))]).await;
+    sink.send(&mut vec![(Receipt::for_test(1), event(&b"anything"[..]))]).await;
     assert_eq!(settler.take().await, [(Receipt::for_test(1), Outcome::Accepted)]);
 }
 
@@ -55,7 +54,7 @@ async fn bytes_that_are_no_event_get_no_line() {
     let dir = tempfile::tempdir().unwrap();
     let settler = Settler::default();
     let mut sink = file(&FileConfig { path: "f".into() }, dir.path(), settler.clone()).unwrap();
-    sink.send(&mut vec![(Receipt::for_test(1), event(Bytes::from_static(b"\xff\xff")))]).await;
+    sink.send(&mut vec![(Receipt::for_test(1), event(&b"\xff\xff"[..]))]).await;
     match &settler.take().await[..] {
         [(_, Outcome::Rejected(rejection))] => assert_eq!(rejection.reason, Reason::Malformed),
         other => panic!("{other:?}"),

@@ -77,7 +77,7 @@ impl Collect {
     }
 
     pub(crate) fn payloads(&self) -> Vec<Bytes> {
-        self.seen.lock().unwrap().iter().map(|event| event.payload.clone()).collect()
+        self.seen.lock().unwrap().iter().map(|event| Bytes::copy_from_slice(&event.payload)).collect()
     }
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn stage(name: &str, outputs: Vec<OutputSpec>, from: &[&str], local: 
 }
 
 pub(crate) fn event(number: u32, key: Option<u64>) -> NewEvent {
-    let payload = Bytes::from(number.to_string());
+    let payload = number.to_string().into_bytes().into();
     NewEvent { payload, key: key.map(KeyHash), identity: u128::from(number), trace: None }
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn pipeline(convert: Box<Convert>, sink: &Collect) -> (StageHandle, V
     small.config.capacity_events = 200;
     let mut config = stage("mid", vec![small], &["in"], &local, Role::Transform(Arc::new(Call(convert))));
     let make: jaiminho_runtime::DeadLetter =
-        Arc::new(|event, rejection| Bytes::from(format!("dead {:?} {}", event.payload, rejection.text)));
+        Arc::new(|event, rejection| format!("dead {:?} {}", event.payload, rejection.text).into_bytes().into());
     config.dead_letter = Some(DeadLetterSpec { output: log("mid.dead_letter", &["dead"]), make });
     let middle = spawn(config);
     local.put("mid", &middle);

@@ -2,45 +2,45 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
-/// Shorter than any beginning: HTTP/2's preface has 24 bytes, a TLS hello more.
-const BEGINNING_BYTES: usize = 24;
+use crate::streams::Peer;
 
-/// Bytes that a peer has to send before a deadline.
-struct Beginning {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
-}
-
-/// Reads fail once it is cut; that ends the HTTP/2 connection on it, and its streams.
+/// Reads fail once it is cut, and so does a write that waits; that ends the HTTP/2 connection on it, and its streams.
 pub(crate) struct Connection {
     stream: TcpStream,
+    peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// None once the peer has begun.
-    beginning: Option<Beginning>,
+    /// Of an accepted one.
+    quiet: Option<Quiet>,
     _place: Option<OwnedSemaphorePermit>,
     _gone: Option<DropGuard>,
 }
 
+/// How long a connection may be without a stream.
+struct Quiet {
+    max: Duration,
+    look: Pin<Box<Sleep>>,
+}
+
 impl Connection {
-    /// An accepted one, which holds its `place` as long as it is open.
+    /// An accepted one, which holds its `place` as long as it is open, and ends when it has had no stream for `quiet_max`.
     pub(crate) fn accepted(
         stream: TcpStream,
         cut: CancellationToken,
-        begin_deadline: Duration,
+        quiet_max: Duration,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let beginning = Beginning { missing: BEGINNING_BYTES, deadline: Box::pin(sleep(begin_deadline)) };
-        Self { beginning: Some(beginning), _place: Some(place), ..Self::new(stream, cut) }
+        let quiet = Quiet { max: quiet_max, look: Box::pin(sleep(quiet_max)) };
+        Self { quiet: Some(quiet), _place: Some(place), ..Self::new(stream, cut) }
     }
 
     /// One of our own, which cancels `gone` when it is closed.
@@ -52,15 +52,25 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
-        Self { stream, cut: Box::pin(cut.cancelled_owned()), beginning: None, _place: None, _gone: None }
+        let peer = Peer { address: stream.peer_addr().ok(), cut: cut.clone(), ..Peer::default() };
+        Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), quiet: None, _place: None, _gone: None }
     }
-}
 
-impl Beginning {
-    /// Whether the peer has sent enough.
-    fn took(&mut self, bytes: usize) -> bool {
-        self.missing = self.missing.saturating_sub(bytes);
-        self.missing == 0
+    /// An error once it is cut, or was quiet for too long.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let Some(quiet) = &mut self.quiet else { return Ok(()) };
+        while quiet.look.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let end = self.peer.streams.quiet_since().unwrap_or(now) + quiet.max;
+            if end <= now {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            quiet.look.as_mut().reset(end);
+        }
+        Ok(())
     }
 }
 
@@ -70,26 +80,18 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.cut.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some(beginning) = &mut self.beginning {
-            if beginning.took(buffer.filled().len() - before) {
-                self.beginning = None;
-            } else if read.is_pending() {
-                ready!(beginning.deadline.as_mut().poll(context));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-        }
-        read
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
+        let written = Pin::new(&mut self.stream).poll_write(context, buffer);
+        if written.is_pending() {
+            self.check(context)?;
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,7 +107,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        if written.is_pending() {
+            self.check(context)?;
+        }
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -114,9 +120,9 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }

@@ -78,7 +78,7 @@ fn unavailable(status: &Status) -> LinkError {
 /// Carries a consumer's messages to its stage until either goes, or one is a violation.
 ///
 /// `closed` says that nothing more can be told to the consumer; what has arrived before is still carried, unless the
-/// server is `cut` off.
+/// connection is `cut` off.
 pub(crate) async fn to_stage(
     mut incoming: Streaming<ConsumerMessage>,
     to_stage: mpsc::Sender<ToProducer>,

@@ -18,6 +18,7 @@ pub mod memory;
 mod outgoing;
 mod server;
 mod service;
+mod streams;
 mod tls;
 
 pub use connector::{Connector, ConnectorConfig, http_window_bytes};

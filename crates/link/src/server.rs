@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::ServerTlsConfig;
+use tower::layer::layer_fn;
 
 use crate::connection::Connection;
 use crate::connector::chain;
 use crate::health::Health;
 use crate::service::{self, StageService};
+use crate::streams::Counted;
 use crate::tls::{Tls, TlsError};
 
 /// HTTP/2 frames of up to this size from a producer: a usual frame of events goes as one.
@@ -37,7 +39,8 @@ const QUESTION_BYTES_MAX: usize = 4 * 1024;
 pub struct ServerConfig {
     /// Connections at once; one more is closed as soon as it is accepted.
     pub connections_max: usize,
-    /// A connection has to begin, and a stream to subscribe, within this time.
+    /// For a connection to open a stream, again when its last one has ended; for a stream to subscribe; and for a consumer
+    /// to read that its link has ended. A connection that takes longer is closed.
     pub subscribe_deadline: Duration,
     /// The stage has to answer a `Subscribe` within this time.
     pub answer_deadline: Duration,
@@ -82,7 +85,7 @@ pub struct Server {
     health: Health,
     /// The readers of links.
     tasks: TaskTracker,
-    /// Ends connections and tasks, whatever peers and stage do.
+    /// Ends all connections, and with them their links, whatever peers and stage do.
     cut: CancellationToken,
 }
 
@@ -95,7 +98,7 @@ impl Server {
         health.set_live(true).await;
         health.set_ready(false).await;
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
-        let routes = Routes::new(StageService::server(stage, &config, tasks.clone(), cut.clone()))
+        let routes = Routes::new(StageService::server(stage, &config, tasks.clone()))
             .add_service(health_service.max_decoding_message_size(QUESTION_BYTES_MAX))
             .add_service(reflection().build_v1()?.max_decoding_message_size(QUESTION_BYTES_MAX))
             .add_service(reflection().build_v1alpha()?.max_decoding_message_size(QUESTION_BYTES_MAX));
@@ -117,7 +120,7 @@ impl Server {
     /// [`ServerConfig::stop_deadline`]), and returns when every connection and task is gone.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
         let incoming = accept(listener, self.config.clone(), self.cut.clone());
-        let mut builder = builder(&self.config);
+        let mut builder = builder(&self.config).layer(layer_fn(Counted));
         if let Some(tls) = self.tls {
             builder = builder.tls_config(tls).map_err(|error| TlsError::Unusable(chain(&error)))?;
         }
@@ -186,7 +189,7 @@ fn accept(
                     tracing::warn!(%peer, config.connections_max, "too many connections; this one is closed");
                     continue;
                 };
-                let connection = Connection::accepted(stream, cut, config.subscribe_deadline, place);
+                let connection = Connection::accepted(stream, cut.child_token(), config.subscribe_deadline, place);
                 return Some((Ok(connection), (listener, places)));
             }
         }

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::incoming;
 use crate::outgoing::ToConsumerStream;
 use crate::server::ServerConfig;
+use crate::streams::Peer;
 
 pub(crate) use jaiminho_proto::FILE_DESCRIPTOR_SET;
 /// As probes ask for it.
@@ -27,23 +28,16 @@ pub(crate) struct StageService {
     subscribe_deadline: Duration,
     answer_deadline: Duration,
     tasks: TaskTracker,
-    cut: CancellationToken,
 }
 
 impl StageService {
-    /// Its tasks are spawned on `tasks`, and end when `cut` is cancelled.
-    pub(crate) fn server(
-        stage: Arc<dyn Serve>,
-        config: &ServerConfig,
-        tasks: TaskTracker,
-        cut: CancellationToken,
-    ) -> StageServer<Self> {
+    /// Its tasks are spawned on `tasks`, and end with their connections.
+    pub(crate) fn server(stage: Arc<dyn Serve>, config: &ServerConfig, tasks: TaskTracker) -> StageServer<Self> {
         let service = Self {
             stage,
             subscribe_deadline: config.subscribe_deadline,
             answer_deadline: config.answer_deadline,
             tasks,
-            cut,
         };
         StageServer::new(service).max_decoding_message_size(CONSUMER_MESSAGE_BYTES_MAX)
     }
@@ -70,17 +64,24 @@ impl Stage for StageService {
         &self,
         request: Request<Streaming<ConsumerMessage>>,
     ) -> Result<Response<ToConsumerStream>, Status> {
-        let peer = request.remote_addr();
+        let Peer { address, cut, .. } = Peer::of(request.extensions()).cloned().unwrap_or_default();
         let mut incoming = request.into_inner();
         let (half, frame_bytes_max) = self.open(&mut incoming).await.map_err(|error| {
-            tracing::debug!(?peer, %error, "no link");
+            tracing::debug!(peer = ?address, %error, "no link");
             status_of(&error)
         })?;
         let LinkHalf { subscribed, to_producer, from_producer } = half;
         let closed = CancellationToken::new();
         let (ended, consumer_end) = oneshot::channel();
-        self.tasks.spawn(incoming::to_stage(incoming, to_producer, ended, closed.clone(), self.cut.clone()));
-        let open = closed.drop_guard();
+        let (open, deadline) = (closed.clone().drop_guard(), self.subscribe_deadline);
+        self.tasks.spawn(async move {
+            incoming::to_stage(incoming, to_producer, ended, closed.clone(), cut.clone()).await;
+            // Who reads nothing keeps HTTP/2 from asking for the end of the stream.
+            if timeout(deadline, closed.cancelled()).await.is_err() {
+                tracing::debug!(peer = ?address, "a consumer does not read that its link has ended: it is cut off");
+                cut.cancel();
+            }
+        });
         Ok(Response::new(ToConsumerStream::new(&subscribed, frame_bytes_max, from_producer, consumer_end, open)))
     }
 }

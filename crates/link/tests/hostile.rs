@@ -9,17 +9,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use h2::SendStream;
-use h2::client::ResponseFuture;
+use h2::client::{ResponseFuture, SendRequest};
 use jaiminho_core::LinkError;
 use jaiminho_link::{ConnectorConfig, ServerConfig};
 use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_proto::v1::{self, consumer_message::Message};
 use jaiminho_proto::{encode_subscribe, link_error};
 use jaiminho_runtime::LinkHalf;
-use support::{ProducerHalf, Rig, check, end_of, soon, subscribe};
+use support::{ProducerHalf, Rig, check, end_of, soon, subscribe, usual_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 const SUBSCRIBE_DEADLINE: Duration = Duration::from_millis(300);
 
@@ -61,7 +64,10 @@ impl Town {
     async fn call(&self, body: &[u8], end: bool) -> (ResponseFuture, SendStream<Bytes>) {
         let (h2, connection) = h2::client::handshake(self.tcp().await).await.unwrap();
         tokio::spawn(connection);
-        let mut h2 = h2.ready().await.unwrap();
+        self.call_on(h2.ready().await.unwrap(), body, end)
+    }
+
+    fn call_on(&self, mut h2: SendRequest<Bytes>, body: &[u8], end: bool) -> (ResponseFuture, SendStream<Bytes>) {
         let request = http::Request::post(format!("http://{}/jaiminho.v1.Stage/Subscribe", self.rig.address.0))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -83,6 +89,15 @@ impl Town {
         }
         let trailers = soon(body.trailers()).await.ok().flatten();
         header.or_else(|| trailers?.get("grpc-status").cloned())?.to_str().unwrap().parse().ok()
+    }
+}
+
+/// Sends frames until nothing takes them any more.
+async fn fill(producer: &ProducerHalf) {
+    let mut number = 1;
+    while let Ok(sent) = timeout(SUBSCRIBE_DEADLINE, producer.to_consumer.send(Ok(usual_frame(number)))).await {
+        sent.unwrap();
+        number += 1;
     }
 }
 
@@ -225,6 +240,61 @@ async fn a_connection_that_says_nothing_is_closed_at_the_deadline() {
     slow.write_all(b"PRI * HTTP").await.unwrap();
     until_closed(&mut silent).await;
     until_closed(&mut slow).await;
+    town.stays_well().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_a_stream_is_closed_at_the_deadline() {
+    let town = Town::new().await;
+    let mut begun = town.tcp().await;
+    begun.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let uri = format!("http://{}", town.rig.address.0);
+    let mut asked = HealthClient::new(tonic::transport::Endpoint::from_shared(uri).unwrap().connect_lazy());
+    let mut watch = asked.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    soon(watch.message()).await.unwrap();
+    until_closed(&mut begun).await;
+    tokio::time::sleep(2 * SUBSCRIBE_DEADLINE).await;
+    soon(asked.check(HealthCheckRequest::default())).await.expect("the other stream is open");
+    drop(watch);
+    let (h2, connection) = h2::client::handshake(town.tcp().await).await.unwrap();
+    // A reset instead of an end is as good.
+    let _ = soon(connection).await;
+    drop(h2);
+    town.stays_well().await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_never_reads_is_cut_off_when_its_link_ends() {
+    let mut town = Town::new().await;
+    let (response, _send) = town.call(&grpc_frame(&prost::Message::encode_to_vec(&valid())), false).await;
+    let producer = soon(town.rig.opened.recv()).await.unwrap();
+    let mut unread = soon(response).await.unwrap().into_body();
+    fill(&producer).await;
+    assert!(!producer.to_consumer.is_closed());
+    let to_consumer = producer.to_consumer.clone();
+    drop(producer);
+    soon(to_consumer.closed()).await;
+    while let Some(Ok(_)) = soon(unread.data()).await {}
+    assert!(soon(unread.trailers()).await.is_err(), "its connection is closed");
+    town.stays_well().await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_stands_still_is_cut_off_when_its_link_ends() {
+    let mut town = Town::new().await;
+    let windows = 64 << 20;
+    let mut client = h2::client::Builder::new();
+    client.initial_window_size(windows).initial_connection_window_size(windows);
+    let (h2, mut connection) = client.handshake::<_, Bytes>(town.tcp().await).await.unwrap();
+    let (_response, _send) = town.call_on(h2, &grpc_frame(&prost::Message::encode_to_vec(&valid())), false);
+    let producer = tokio::select! {
+        ended = &mut connection => panic!("{ended:?}"),
+        producer = soon(town.rig.opened.recv()) => producer.unwrap(),
+    };
+    fill(&producer).await;
+    let to_consumer = producer.to_consumer.clone();
+    drop(producer);
+    soon(to_consumer.closed()).await;
     town.stays_well().await;
 }
 

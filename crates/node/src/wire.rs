@@ -87,6 +87,7 @@ impl Wiring<'_> {
                 max_failures: stage.max_failures,
                 links_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX),
                 event_bytes_max: stage.limits.event_bytes.0,
+                drain: stage.drain.0,
             },
         };
         Ok(Wired { stage, http, websocket })

@@ -96,6 +96,8 @@ pub struct StageLimits {
     pub links_max: usize,
     /// Largest event that this stage takes. Its largest frame follows from that: [`jaiminho_core::frame_bytes_max`].
     pub event_bytes_max: u64,
+    /// How long a stage whose source has failed may take to finish what it had taken.
+    pub drain: Duration,
 }
 
 impl Default for StageLimits {
@@ -106,6 +108,7 @@ impl Default for StageLimits {
             max_failures: 5,
             links_max: 64,
             event_bytes_max: 1 << 20,
+            drain: Duration::from_secs(25),
         }
     }
 }

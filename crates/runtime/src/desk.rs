@@ -10,7 +10,7 @@ use crate::{
     bodies::Bodies,
     handle::{OfferSlot, Reply},
     source::Offer,
-    stage::{Acknowledge, Answer, NewEvent, Refusal},
+    stage::{Acknowledge, Answer, NewEvent, Refusal, SourceError},
     task::Clock,
 };
 
@@ -27,8 +27,8 @@ pub(crate) struct Desk {
     pub(crate) taken: u64,
     /// Of these, not settled.
     pub(crate) unsettled: u64,
-    /// The source has come to its end.
-    pub(crate) ended: bool,
+    /// How the source has ended, once it has.
+    pub(crate) ended: Option<Result<(), SourceError>>,
     pub(crate) room: watch::Sender<bool>,
 }
 
@@ -36,7 +36,7 @@ impl Desk {
     /// Nothing taken yet.
     pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>) -> Self {
         let (bodies, admission) = (Bodies::default(), Admission::default());
-        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, ended: false, room }
+        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, ended: None, room }
     }
 
     /// Takes the offer whole, or refuses it whole; whether it was taken.
@@ -53,6 +53,9 @@ impl Desk {
     }
 
     fn refusal(&self, offer: &Offer, log: &Output) -> Option<Refusal> {
+        if matches!(self.ended, Some(Err(_))) {
+            return Some(Refusal::Draining);
+        }
         let fill = log.fill();
         let is_hot = |event: &NewEvent| {
             event.key.is_some_and(|key| {

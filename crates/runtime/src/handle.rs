@@ -52,7 +52,7 @@ pub enum StageEnd {
     },
     /// A newer process has its name: exit, never retry.
     Fenced(String),
-    /// It can't go on: its source ended in error, or its task panicked.
+    /// It can't go on: its source ended in error (then what it had taken was drained first), or its task panicked.
     Failed(String),
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    desk::Desk,
     handle::{Command, StageEnd, StageStatus},
     lanes::Work,
     link::LinkHalf,
@@ -274,13 +275,18 @@ impl Task {
             return Some(end.clone());
         }
         let is_source_done = match &self.doing {
-            Doing::Source(desk) => desk.ended && desk.bodies.are_answered(),
+            Doing::Source(desk) => desk.ended.is_some() && desk.bodies.are_answered(),
             Doing::Transform { .. } | Doing::Sink(_) => self.leave.is_some() && self.upstreams.len() == 0,
         };
         let unsettled = self.inputs_in_work();
         let is_settled = || unsettled == 0 && self.logs.iter().all(|log| log.output.is_settled());
         let is_over = self.leave.is_some_and(|leave| tokio::time::Instant::now() >= leave);
-        (is_over || (is_source_done && is_settled())).then_some(StageEnd::Drained { unsettled })
+        (is_over || (is_source_done && is_settled())).then(|| match &self.doing {
+            Doing::Source(Desk { ended: Some(Err(error)), .. }) => {
+                StageEnd::Failed(format!("its source failed, with {unsettled} events unsettled: {error}"))
+            }
+            Doing::Source(_) | Doing::Transform { .. } | Doing::Sink(_) => StageEnd::Drained { unsettled },
+        })
     }
 
     /// The last word to every consumer.

@@ -65,7 +65,7 @@ pub trait Source: Send + 'static {
     fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>>;
 }
 
-/// A source that can't go on: the stage ends with it.
+/// A source that can't go on: the stage finishes what it had taken, and ends.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SourceError(pub String);

@@ -116,6 +116,8 @@ pub(crate) struct Task {
     /// When the log last told of an event that nobody keeps.
     pub(crate) warned: Option<Time>,
     pub(crate) absent: Absent,
+    /// Longest drain once its source has failed.
+    drain: Duration,
     /// When the drain must be over.
     pub(crate) leave: Option<tokio::time::Instant>,
     pub(crate) end: Option<StageEnd>,
@@ -202,6 +204,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         tally: Tally::default(),
         warned: None,
         absent: Absent::default(),
+        drain: limits.drain,
         leave: None,
         end: None,
     };
@@ -298,7 +301,7 @@ impl Task {
             match turn {
                 Turn::Tick => self.tick(),
                 Turn::Drain(deadline) => self.begin_drain(deadline, &inbox.closing),
-                Turn::SourceEnded(result) => self.source_ended(result),
+                Turn::SourceEnded(result) => self.source_ended(result, &inbox.closing),
                 Turn::SinkPanicked => self.sink_panicked(),
                 Turn::Room(peer) => {
                     self.ready.insert(peer);
@@ -548,13 +551,16 @@ impl Task {
         }
     }
 
-    fn source_ended(&mut self, result: Result<(), SourceError>) {
-        if let Doing::Source(desk) = &mut self.doing {
-            desk.ended = true;
+    /// What a source had brought is finished, even when it failed.
+    fn source_ended(&mut self, result: Result<(), SourceError>, closing: &CancellationToken) {
+        if let Err(error) = &result {
+            tracing::error!(stage = self.stage, %error, "the source ended");
+            if self.leave.is_none() {
+                self.begin_drain(tokio::time::Instant::now() + self.drain, closing);
+            }
         }
-        if let Err(SourceError(text)) = result {
-            tracing::error!(stage = self.stage, text, "the source ended");
-            self.end = Some(StageEnd::Failed(format!("its source failed: {text}")));
+        if let Doing::Source(desk) = &mut self.doing {
+            desk.ended = Some(result);
         }
     }
 }

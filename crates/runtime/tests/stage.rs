@@ -361,3 +361,35 @@ async fn a_source_that_comes_to_its_end_ends_its_stage_when_all_is_settled() {
     let end = tokio::time::timeout(Duration::from_secs(10), source.ended()).await.unwrap();
     assert_eq!((end, sink.payloads().len()), (StageEnd::Drained { unsettled: 0 }, 1));
 }
+
+/// Offers one event, and panics.
+struct Poor;
+
+impl Source for Poor {
+    fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            let _pending = handle.offer(offer(vec![event(1, None)])).await;
+            panic!("on purpose")
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_whose_source_panics_finishes_what_it_had_taken_within_its_drain_and_has_failed() {
+    for (drain_ms, link_after_ms, unsettled) in [(5_000, 2_000, 0), (1_000, 2_000, 1)] {
+        let local = Local::default();
+        let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Poor)));
+        config.limits.drain = Duration::from_millis(drain_ms);
+        let source = spawn(config);
+        local.put("in", &source);
+        tokio::time::sleep(Duration::from_millis(link_after_ms)).await;
+        let refused = source.source().offer(offer(vec![event(2, None)])).await;
+        assert_eq!(refused.err(), Some(Refusal::Draining), "it takes nothing new");
+        let sink = Collect::new(|_| accepted());
+        let settler = sink.settler.clone();
+        let _out = spawn(stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), settler)));
+        let StageEnd::Failed(text) = source.ended().await else { panic!("it has failed") };
+        assert!(text.contains(&format!("{unsettled} events unsettled: the source panicked")), "{text}");
+        assert_eq!(sink.payloads().len(), 1 - unsettled);
+    }
+}

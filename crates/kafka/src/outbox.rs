@@ -25,14 +25,16 @@ use crate::record::Shape;
 const SUSPECT_GROUPS: [usize; 3] = [64, 8, 1];
 /// Before a topic that was away is tried again, doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// An answer to such a try that takes longer leaves unknown how the topic was before it.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Gives one record to the client library.
 pub(crate) trait Produce {
     /// Takes a copy of the record, or says why not.
     fn produce(&mut self, seq: u64, topic: &str, shape: &Shape, event: &EventView<'_>) -> Result<(), Code>;
 
-    /// Asks the cluster anew about a topic that was away.
-    fn refresh(&mut self, topic: &str);
+    /// Asks the cluster anew about a topic that was away. False: it doesn't answer.
+    fn refresh(&mut self, topic: &str) -> bool;
 }
 
 /// How a [`Outbox::pump`] ended.
@@ -70,7 +72,8 @@ struct Topic {
 /// A topic whose records fail. One at a time is tried; the others keep behind it.
 #[derive(Clone, Copy, Debug)]
 struct Away {
-    /// Since the first answer that said so. How long its records waited before says nothing of the topic.
+    /// Since the first answer that said so, unless it was unknown after that: while the cluster did not answer, it was. How
+    /// long its records waited before says nothing of the topic.
     since: Instant,
     try_at: Instant,
     trying: Option<u64>,
@@ -320,7 +323,9 @@ impl Outbox {
             return false;
         }
         away.trying = Some(seq);
-        out.refresh(&topic.name);
+        if !out.refresh(&topic.name) {
+            away.since = now;
+        }
         true
     }
 
@@ -366,6 +371,9 @@ impl Outbox {
         let is_new = slot.is_none();
         let away = slot.get_or_insert(Away { since: now, try_at: now, trying: None, tries: 0, first: seq });
         away.first = away.first.min(seq);
+        if now > away.try_at + ANSWER_WAIT {
+            away.since = now;
+        }
         if is_new || away.trying == Some(seq) {
             away.trying = None;
             away.tries += 1;

@@ -175,10 +175,9 @@ impl Produce for Connection {
         self.0.send(record).map_err(|(error, _)| error.rdkafka_error_code().unwrap_or(Code::Unknown))
     }
 
-    fn refresh(&mut self, topic: &str) {
-        if let Err(error) = self.0.client().fetch_metadata(Some(topic), REFRESH_TIMEOUT) {
-            tracing::debug!(%error, topic, "no metadata");
-        }
+    fn refresh(&mut self, topic: &str) -> bool {
+        let answer = self.0.client().fetch_metadata(Some(topic), REFRESH_TIMEOUT);
+        answer.inspect_err(|error| tracing::debug!(%error, topic, "no metadata")).is_ok()
     }
 }
 

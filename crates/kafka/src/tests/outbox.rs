@@ -39,6 +39,8 @@ struct Client {
     stored: BTreeMap<String, Vec<u64>>,
     away: BTreeMap<String, bool>,
     full: bool,
+    /// The cluster does not answer; what the client knows of its topics stays.
+    silent: bool,
 }
 
 impl Produce for Client {
@@ -53,7 +55,9 @@ impl Produce for Client {
         Ok(())
     }
 
-    fn refresh(&mut self, _: &str) {}
+    fn refresh(&mut self, _: &str) -> bool {
+        !self.silent
+    }
 }
 
 impl Client {
@@ -202,6 +206,52 @@ fn a_record_that_waited_out_an_outage_is_not_rejected_by_the_first_answer_about_
     answer_all(&mut client, again, &mut outbox);
     let accepted = [0, 1].map(|id| (Receipt::for_test(id), Outcome::Accepted));
     assert_eq!(outbox.take_settled(), accepted);
+}
+
+/// An outbox with one record for `late`, which was said to be unknown when it `began`.
+fn unknown(began: Instant) -> (Outbox, Client) {
+    let shape = Shape::new(&SinkConfig::new("none:1", "{{type}}")).unwrap();
+    let mut outbox = Outbox::new(shape, 1, Duration::from_secs(60), Duration::from_secs(5));
+    let mut client = Client::default();
+    push(&mut outbox, 0, "late");
+    outbox.pump(began, 100, &mut client);
+    outbox.delivered(began, 1, Err(Code::UnknownTopicOrPartition));
+    (outbox, client)
+}
+
+#[test]
+fn an_outage_between_two_answers_that_a_topic_is_unknown_is_no_time_in_which_it_was() {
+    let began = Instant::now();
+    let (mut outbox, mut client) = unknown(began);
+    outbox.pump(began + Duration::from_secs(1), 100, &mut client);
+    for second in (90..=145).step_by(5) {
+        let now = began + Duration::from_secs(second);
+        outbox.delivered(now, 1, Err(Code::UnknownTopicOrPartition));
+        outbox.pump(now + Duration::from_secs(5), 100, &mut client);
+    }
+    assert_eq!(outbox.take_settled(), []);
+    outbox.delivered(began + Duration::from_secs(150), 1, Err(Code::UnknownTopicOrPartition));
+    assert_eq!(outbox.take_settled().len(), 1);
+}
+
+#[test]
+fn what_the_client_knew_of_a_topic_before_an_outage_is_no_answer() {
+    let began = Instant::now();
+    let (mut outbox, mut client) = unknown(began);
+    client.away.insert("late".to_owned(), true);
+    client.silent = true;
+    for second in 1..=90 {
+        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
+    }
+    client.silent = false;
+    for second in 91..=145 {
+        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
+    }
+    assert_eq!(outbox.take_settled(), []);
+    for second in 146..=160 {
+        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
+    }
+    assert_eq!(outbox.take_settled().len(), 1);
 }
 
 fn push(outbox: &mut Outbox, id: u64, topic: &str) {

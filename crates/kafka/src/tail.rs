@@ -17,6 +17,8 @@ use crate::producer::{config_error, log, native};
 /// How often new topics and partitions are looked for.
 const DISCOVER_EVERY: Duration = Duration::from_secs(2);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// Without a record or an answer for so long, a client may have lost its brokers for good (see [`crate::watch`]).
+const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -96,13 +98,16 @@ impl ConsumerContext for TailContext {}
 
 /// A reader of topics. Its calls block: it belongs on a thread that may.
 pub struct Tail {
+    properties: BTreeMap<String, String>,
     consumer: BaseConsumer<TailContext>,
     topics: Vec<String>,
     start: Start,
     assigned: HashMap<String, i32>,
-    partitions: usize,
+    /// What is next of each partition.
+    positions: HashMap<(String, i32), Offset>,
     at_end: HashSet<(String, i32)>,
     discover_at: Instant,
+    answered_at: Instant,
 }
 
 impl Tail {
@@ -118,16 +123,16 @@ impl Tail {
             properties.insert(name.into(), value.into());
         }
         properties.insert("auto.offset.reset".into(), "earliest".into());
-        let consumer =
-            BaseConsumer::from_config_and_context(&native(&properties), TailContext).map_err(config_error)?;
         let mut tail = Self {
-            consumer,
+            consumer: consumer(&properties)?,
+            properties,
             topics: config.topics,
             start: config.start,
             assigned: HashMap::new(),
-            partitions: 0,
+            positions: HashMap::new(),
             at_end: HashSet::new(),
             discover_at: Instant::now() + DISCOVER_EVERY,
+            answered_at: Instant::now(),
         };
         tail.discover(config.start)?;
         Ok(tail)
@@ -143,11 +148,17 @@ impl Tail {
                 if let Err(error) = self.discover(Start::Beginning) {
                     tracing::debug!(%error, "no metadata; trying again");
                 }
+                if self.answered_at.elapsed() >= LOST_AFTER {
+                    self.reopen()?;
+                }
             }
             let until = deadline.min(self.discover_at).saturating_duration_since(now);
             match self.consumer.poll(until) {
                 Some(Ok(message)) => {
-                    self.at_end.remove(&(message.topic().to_owned(), message.partition()));
+                    let place = (message.topic().to_owned(), message.partition());
+                    self.at_end.remove(&place);
+                    self.positions.insert(place, Offset::Offset(message.offset() + 1));
+                    self.answered_at = Instant::now();
                     return Ok(Some(decode(&message)));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.note_ends(partition)?,
@@ -163,7 +174,7 @@ impl Tail {
 
     /// Whether all partitions were read up to their ends as they were then.
     pub fn is_at_end(&self) -> bool {
-        self.at_end.len() >= self.partitions
+        self.at_end.len() >= self.positions.len()
     }
 
     /// The topics that are read.
@@ -186,6 +197,7 @@ impl Tail {
             };
             if is_end {
                 self.at_end.insert((topic.to_owned(), partition));
+                self.positions.insert((topic.to_owned(), partition), Offset::Offset(high));
             }
         }
         Ok(())
@@ -193,6 +205,9 @@ impl Tail {
 
     fn discover(&mut self, start: Start) -> Result<(), TailError> {
         let metadata = self.consumer.fetch_metadata(None, METADATA_TIMEOUT)?;
+        if !metadata.brokers().is_empty() {
+            self.answered_at = Instant::now();
+        }
         let mut added = TopicPartitionList::new();
         for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
             let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
@@ -202,14 +217,34 @@ impl Tail {
             }
             for partition in known..count {
                 added.add_partition_offset(topic.name(), partition, offset(start))?;
+                self.positions.insert((topic.name().to_owned(), partition), offset(start));
             }
             self.assigned.insert(topic.name().to_owned(), count);
         }
         if added.count() > 0 {
-            self.partitions += added.count();
             self.consumer.incremental_assign(&added)?;
         }
         Ok(())
+    }
+
+    /// A new client, fresh from the configuration, goes on where the last one was.
+    fn reopen(&mut self) -> Result<(), TailError> {
+        tracing::debug!("no broker answers; a new client is tried");
+        self.consumer = consumer(&self.properties)?;
+        self.answered_at = Instant::now();
+        let mut all = TopicPartitionList::new();
+        for ((topic, partition), offset) in &self.positions {
+            all.add_partition_offset(topic, *partition, *offset)?;
+        }
+        Ok(self.consumer.incremental_assign(&all)?)
+    }
+
+    /// As a client is that was told of no broker.
+    #[cfg(test)]
+    pub(crate) fn strand(&mut self) {
+        let nowhere = BTreeMap::from([("bootstrap.servers", "127.0.0.1:1"), ("group.id", "none")]);
+        let nowhere = nowhere.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.consumer = consumer(&nowhere).expect("a client");
     }
 
     fn is_wanted(&self, topic: &str) -> bool {
@@ -221,6 +256,10 @@ impl std::fmt::Debug for Tail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tail").field("topics", &self.topics()).finish_non_exhaustive()
     }
+}
+
+fn consumer(properties: &BTreeMap<String, String>) -> Result<BaseConsumer<TailContext>, ConfigError> {
+    BaseConsumer::from_config_and_context(&native(properties), TailContext).map_err(config_error)
 }
 
 fn offset(start: Start) -> Offset {

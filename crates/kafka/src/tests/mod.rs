@@ -507,13 +507,22 @@ async fn a_tail_from_the_end_shows_what_comes_and_new_topics_from_their_beginnin
     }
     bench.send(&[to(2, "a"), to(3, "b")]).await;
     bench.all_settled().await;
+    assert_eq!(shown(&mut tail, 2), ["2", "3"]);
+    tail.strand();
+    bench.send(&[to(4, "a"), to(5, "b")]).await;
+    bench.all_settled().await;
+    assert_eq!(shown(&mut tail, 2), ["4", "5"], "a client that has lost its brokers is replaced");
+}
+
+fn shown(tail: &mut Tail, count: usize) -> Vec<String> {
+    let deadline = Instant::now() + LONG;
     let mut ids = Vec::new();
-    while ids.len() < 2 {
-        assert!(Instant::now() < deadline);
+    while ids.len() < count {
+        assert!(Instant::now() < deadline, "{ids:?}");
         ids.extend(tail.next(Duration::from_millis(50)).unwrap().map(|record| record.event.unwrap().id));
     }
     ids.sort();
-    assert_eq!(ids, ["2", "3"]);
+    ids
 }
 
 #[test]

@@ -66,7 +66,8 @@ impl Wiring<'_> {
         let outputs = self.config.has_main_output(name).then(|| self.output(name.to_owned(), stage, &stage.log, false));
         let letters = self.config.has_dead_letters(name).then(|| {
             let output = self.output(format!("{name}.dead_letter"), stage, &stage.dead_letter_log, true);
-            let (pipeline, name, bytes_max) = (pipeline.clone(), name.to_owned(), self.event_bytes_max(&output.name));
+            let (bytes_max, _) = self.config.pipeline.event_bytes_max(&output.name);
+            let (pipeline, name) = (pipeline.clone(), name.to_owned());
             DeadLetterSpec {
                 output,
                 make: Arc::new(move |event, rejection| dead_letter(&pipeline, &name, event, rejection, bytes_max)),
@@ -114,13 +115,6 @@ impl Wiring<'_> {
             groups: groups.collect(),
         };
         OutputSpec { name, config }
-    }
-
-    /// What all consumers of an output take.
-    fn event_bytes_max(&self, output: &str) -> u64 {
-        let consumers = self.config.subscriptions().filter(|(_, wanted)| wanted.output == output);
-        let limits = consumers.filter_map(|(consumer, _)| self.config.pipeline.stages.get(consumer));
-        limits.map(|stage| stage.limits.event_bytes.0).min().unwrap_or(u64::MAX)
     }
 
     fn upstream(&self, stage: &Stage, subscription: &Subscription) -> Result<UpstreamSpec, Failure> {

@@ -79,7 +79,7 @@ pub(crate) fn generate(
     }
     let run = unix_time().as_millis() as u64;
     let generator = Generator { config: config.clone(), key, source: format!("/{pipeline}/{stage}"), run };
-    generator.cloud_event(0).validate().map_err(GenerateError::Type)?;
+    generator.cloud_event(0, unix_time()).validate().map_err(GenerateError::Type)?;
     Ok(Box::new(generator))
 }
 
@@ -92,9 +92,10 @@ pub(crate) fn generated_bytes_max(
 ) -> (u64, u64) {
     let generator = Generator { config: config.clone(), key, source: format!("/{pipeline}/{stage}"), run: u64::MAX };
     let keys = config.keys.max(1);
-    // Of the longest device, and of a number as long as they come.
+    // Of the longest device, and of a number and a time as long as they come.
     let number = (u64::MAX / keys).saturating_mul(keys) - 1;
-    let event = generator.new_event(number).map_or(0, |event| event.payload.len() as u64) + LENGTHS_BYTES;
+    let now = Duration::new(unix_time().as_secs(), 999_999_999);
+    let event = generator.new_event(number, now).map_or(0, |event| event.payload.len() as u64) + LENGTHS_BYTES;
     let events = config.count.unwrap_or(u64::MAX).min(BODY_EVENTS_MAX);
     (event, event.saturating_mul(events))
 }
@@ -116,7 +117,8 @@ impl Source for Generator {
                     tokio::select! { _ = pending.next() => {}, () = handle.draining() => break }
                     continue;
                 }
-                let events = (made..made + due).map(|number| self.new_event(number)).collect::<Result<_, _>>()?;
+                let events = (made..made + due).map(|number| self.new_event(number, unix_time()));
+                let events = events.collect::<Result<_, _>>()?;
                 match handle.offer(Offer { events, deadline: None, acknowledge: Acknowledge::Published }).await {
                     Ok(taken) => {
                         made += due;
@@ -159,9 +161,9 @@ impl Generator {
         next.saturating_sub(elapsed).max(TICK)
     }
 
-    fn new_event(&self, number: u64) -> Result<NewEvent, SourceError> {
+    fn new_event(&self, number: u64, now: Duration) -> Result<NewEvent, SourceError> {
         let fault = |error: &EventError| SourceError(format!("generated event: {error}"));
-        let mut event = self.cloud_event(number);
+        let mut event = self.cloud_event(number, now);
         if let Some(template) = &self.key {
             let payload = event.encode();
             let view = EventView::parse(&payload).map_err(|error| fault(&error))?;
@@ -177,9 +179,8 @@ impl Generator {
         })
     }
 
-    fn cloud_event(&self, number: u64) -> CloudEvent {
+    fn cloud_event(&self, number: u64, now: Duration) -> CloudEvent {
         let mut event = CloudEvent::new(format!("{:x}-{number}", self.run), &self.source, &self.config.ty);
-        let now = unix_time();
         if let Some(time) = format_timestamp(now.as_secs() as i64, now.subsec_nanos()) {
             event.attributes.insert("time".to_owned(), jaiminho_event::Value::Timestamp(time));
         }

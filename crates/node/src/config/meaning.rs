@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jaiminho_event::Template;
+use jaiminho_event::units::ByteSize;
 use jaiminho_ingest::AcknowledgeWhen;
 use jaiminho_link::memory::EVENT_BYTES_MAX;
 
 use super::Setting;
-use super::component::{Sink, Source};
+use super::component::{IngestConfig, Sink, Source};
 use super::model::{Group, Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem};
 use super::stages::Read;
 use super::tree::{Node, Value};
+use crate::components::{GenerateConfig, generated_bytes_max};
 
 /// Most outputs that one stage consumes.
 const SUBSCRIPTIONS_MAX: usize = 64;
@@ -262,12 +264,6 @@ impl Check<'_> {
                 self.problems.push(Problem::error(place, format!("`{}` {}", error.path, error.problem)));
             }
         }
-        if let Some(Source::Generate(source)) = &stage.source
-            && source.generate.size.0 > EVENT_BYTES_MAX
-        {
-            let what = format!("`generate.size` must be at most {EVENT_BYTES_MAX} bytes: what a frame of a link holds");
-            self.error(&["stages", name, "source", "generate", "size"], what);
-        }
         if let Some(Sink::Kafka(kafka)) = &stage.sink
             && let Err(error) = kafka.check()
         {
@@ -309,34 +305,45 @@ impl Check<'_> {
         }
     }
 
-    /// Events that a source takes and its log then refuses, since a stage that must have them can't.
+    /// Events that a source brings and its log then refuses, since a stage that must have them can't take them.
     fn event_sizes(&mut self) {
         let pipeline = self.pipeline;
         for (name, stage) in &pipeline.stages {
-            let Some(Source::Ingest(ingest)) = &stage.source else { continue };
-            let taken = ingest.limits.event_bytes.0;
-            let required = |other: &Stage| {
-                other.subscribe_to.iter().any(|wanted| wanted.output == *name && wanted.group == Group::Required)
+            let (most, whose) = pipeline.event_bytes_max(name);
+            let whose = match whose {
+                Some(consumer) => format!("what `{consumer}` takes (its `limits.event_bytes`)"),
+                None => "what a frame of a link holds".to_owned(),
             };
-            let consumers = pipeline.stages.iter().filter(|(_, other)| required(other));
-            let smallest = consumers.map(|(consumer, other)| (other.limits.event_bytes.0, consumer)).min();
-            let (most, whose) = match smallest {
-                Some((bytes, consumer)) if bytes <= EVENT_BYTES_MAX => {
-                    (bytes, format!("what `{consumer}` takes (its `limits.event_bytes`)"))
+            match &stage.source {
+                Some(Source::Ingest(ingest)) => self.taken_sizes(name, ingest, most, &whose),
+                Some(Source::Generate(source)) => {
+                    let key = stage.key.as_deref().and_then(|key| Template::parse(key).ok());
+                    let bare = GenerateConfig { size: ByteSize::default(), ..source.generate.clone() };
+                    let (attributes, _) = generated_bytes_max(&bare, key, &pipeline.pipeline, name);
+                    if source.generate.size.0.saturating_add(attributes) > most {
+                        let what = format!(
+                            "`generate.size` must be at most {} bytes: with its attributes, a larger event is above {most}: {whose}",
+                            most.saturating_sub(attributes)
+                        );
+                        self.error(&["stages", name, "source", "generate", "size"], what);
+                    }
                 }
-                Some(_) | None => (EVENT_BYTES_MAX, "what a frame of a link holds".to_owned()),
-            };
-            if taken <= most {
-                continue;
+                None => {}
             }
-            let path = ["stages", name, "source", "limits", "event_bytes"];
-            let what =
-                format!("source `{name}` takes events of up to {taken} bytes, above {most}: {whose}; larger ones");
-            if ingest.acknowledge == AcknowledgeWhen::Accepted {
-                self.error(&path, format!("{what} would be answered with 202 and lost"));
-            } else {
-                self.warn(&path, format!("{what} are rejected only after they were taken"));
-            }
+        }
+    }
+
+    fn taken_sizes(&mut self, name: &str, ingest: &IngestConfig, most: u64, whose: &str) {
+        let taken = ingest.limits.event_bytes.0;
+        if taken <= most {
+            return;
+        }
+        let path = ["stages", name, "source", "limits", "event_bytes"];
+        let what = format!("source `{name}` takes events of up to {taken} bytes, above {most}: {whose}; larger ones");
+        if ingest.acknowledge == AcknowledgeWhen::Accepted {
+            self.error(&path, format!("{what} would be answered with 202 and lost"));
+        } else {
+            self.warn(&path, format!("{what} are rejected only after they were taken"));
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jaiminho_discovery::At;
 use jaiminho_event::units::{ByteSize, HumanDuration};
 use jaiminho_link::Tls;
+use jaiminho_link::memory::EVENT_BYTES_MAX;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -28,6 +29,18 @@ pub(crate) struct Pipeline {
     /// Overlays by name, chosen with `--profile`: maps merge, lists and scalars replace, `null` removes.
     #[serde(default, rename = "profiles")]
     pub(crate) _profiles: Option<BTreeMap<String, serde_json::Map<String, serde_json::Value>>>,
+}
+
+impl Pipeline {
+    /// The largest event that all who must have an output take, and whose limit that is; none: that of a link's frame.
+    pub(crate) fn event_bytes_max(&self, output: &str) -> (u64, Option<&str>) {
+        let required = |stage: &Stage| {
+            stage.subscribe_to.iter().any(|wanted| wanted.output == output && wanted.group == Group::Required)
+        };
+        let consumers = self.stages.iter().filter(|(_, stage)| required(stage));
+        let limits = consumers.map(|(name, stage)| (stage.limits.event_bytes.0, Some(name.as_str())));
+        limits.filter(|(bytes, _)| *bytes <= EVENT_BYTES_MAX).min().unwrap_or((EVENT_BYTES_MAX, None))
+    }
 }
 
 /// One step of the pipeline. It has exactly one of `source`, `transform` and `sink`.

@@ -370,6 +370,21 @@ p.yaml:15:3: error: nothing subscribes to `publish.dead_letter`, and source `ing
 }
 
 #[test]
+fn a_source_that_makes_larger_events_than_its_consumers_take_is_refused_with_the_size_that_fits() {
+    let source = &EUGENIO[EUGENIO.find("      acknowledge:").unwrap()..EUGENIO.find("  convert:").unwrap()];
+    let made = |size: &str| {
+        let file = EUGENIO.replace(source, &format!("      generate: {{ size: {size} }}\n"));
+        file.replace("    transform:", "    limits: { event_bytes: 96KiB }\n    transform:")
+    };
+    let refused = wrong(&made("96KiB"));
+    insta::assert_snapshot!(refused, @"p.yaml:8:25: error: `generate.size` must be at most 98064 bytes: with its attributes, a larger event is above 98304: what `convert` takes (its `limits.event_bytes`)");
+    let fits = refused.split("at most ").nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(wrong(&made(fits)), "");
+    let tap = made(fits).replace("profiles:", "  look:\n    subscribe_to: [{ stage: ingest, group: tap }]\n    limits: { event_bytes: 1KiB }\n    sink: { stdout: {} }\nprofiles:");
+    assert_eq!(wrong(&tap), "", "what only looks takes nothing from anybody");
+}
+
+#[test]
 fn a_source_that_takes_larger_events_than_its_consumers_is_told_and_refused_where_it_answers_early() {
     let early = EUGENIO.replace("acknowledge: published", "acknowledge: accepted");
     let source = |limit: &str| format!("      limits: {{ event_bytes: {limit} }}\n      websocket:");

@@ -54,7 +54,7 @@ fn round(output: &mut Output, links: &[jaiminho_core::LinkId], events: u64, keye
             let sent = output.last_sent(link);
             output.credit(link, Credit { events: sent + 500, bytes: sent * 256 + (1 << 20) }).unwrap();
         }
-        output.dispatch(Time(0));
+        while output.dispatch(Time(0)) {}
         for &link in links {
             let first = output.last_sent(link) + 1;
             while output.next_frame(link, 128 << 10).is_some() {}

@@ -208,7 +208,7 @@ pub struct LimitsConfig {
     pub events: u32,
     /// A request's headers together.
     pub header_bytes: ByteSize,
-    /// Memory for bodies and messages that are being read, all together.
+    /// Memory for bodies and messages that are being read, and for the ids of events that wait for their answer, all together.
     pub reading_bytes: ByteSize,
     /// Requests at once; more are answered with 503.
     pub requests: u32,
@@ -307,7 +307,7 @@ impl Config {
         let head = self.limits.head_bytes();
         let uncounted = u64::from(STREAMS_MAX) * header_bytes.0 * UNCOUNTED_HEADER_FACTOR;
         let mut terms = vec![
-            ("bodies being read", reading_bytes.0, "limits.reading_bytes".to_owned()),
+            ("bodies and ids", reading_bytes.0, "limits.reading_bytes".to_owned()),
             ("connections", connections * connection, format!("{connections} x ({CONNECTION_BYTES} + header_bytes)")),
             ("heads of requests", requests * head, format!("{requests} requests x {head}")),
             (

@@ -18,7 +18,7 @@ use tower_http::cors::{Any, CorsLayer};
 use crate::config::{Config, CorsConfig};
 use crate::draft::{Drafter, Drafts};
 use crate::problem::Problem;
-use crate::reading::Room;
+use crate::reading::{Room, until_answer};
 use crate::tokens::Tokens;
 use crate::{answer, headers, webhook, websocket};
 
@@ -199,7 +199,9 @@ async fn take(edge: &Edge, request: Request) -> Result<Response, Problem> {
         Acknowledge::Accepted => None,
     };
     let offer = Offer { events, deadline, acknowledge };
-    let answers = edge.handle.complete(offer, Some(read.into_room())).await.map_err(refused)?;
+    let mut room = read.into_room();
+    let _waiting = until_answer(&mut room, &ids);
+    let answers = edge.handle.complete(offer, Some(room)).await.map_err(refused)?;
     Ok(answer::response(acknowledge, &ids, &answers))
 }
 

@@ -387,16 +387,8 @@ impl Task {
     fn advance(&mut self) {
         loop {
             self.place();
-            let now = self.clock.now;
-            // The log may reject what is too large: there must be room for the dead letter.
-            let dead = self.dead_letter_log();
-            let is_stuck = dead.is_some_and(|dead| self.logs[dead].output.is_full());
-            for (index, log) in self.logs.iter_mut().enumerate() {
-                if !is_stuck || dead == Some(index) {
-                    log.output.dispatch(now);
-                }
-            }
-            if !self.settle() {
+            let stopped = self.dispatch();
+            if !self.settle() && !stopped {
                 break;
             }
         }
@@ -407,6 +399,15 @@ impl Task {
         }
         self.write_peers();
         self.upstreams.flush();
+    }
+
+    /// True: there is more to dispatch, once what a log has rejected is settled.
+    fn dispatch(&mut self) -> bool {
+        // A log may reject what is too large: there must be room for the dead letter.
+        let dead = self.dead_letter_log();
+        let is_stuck = dead.is_some_and(|dead| self.logs[dead].output.is_full());
+        let logs = self.logs.iter_mut().enumerate().filter(|(index, _)| !is_stuck || dead == Some(*index));
+        logs.fold(false, |stopped, (_, log)| log.output.dispatch(self.clock.now) || stopped)
     }
 
     /// Puts results and rejections into the logs, in order, as long as there is room.

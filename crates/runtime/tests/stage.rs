@@ -275,6 +275,39 @@ async fn what_a_sink_rejects_waits_for_room_among_the_dead_letters() {
     assert!(answers.iter().all(stored) && dead.payloads().len() == 300);
 }
 
+#[tokio::test]
+async fn what_a_log_rejects_waits_for_room_among_the_dead_letters() {
+    let local = Local::default();
+    let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside)));
+    let mut letters = log("in.dead_letter", &["dead"]);
+    letters.config.capacity_events = 5;
+    let make: DeadLetter = Arc::new(|event, _| event.payload.clone());
+    config.dead_letter = Some(DeadLetterSpec { output: letters, make });
+    let source = spawn(config);
+    local.put("in", &source);
+    let sink = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let mut config = stage("out", vec![], &["in"], &local, role);
+    config.limits.event_bytes_max = 3;
+    let _out = spawn(config);
+    let pending = source.source().offer(offer((1_000..1_100).map(|n| event(n, None)).collect())).await.unwrap();
+    let dead_letters = async || source.status().await.unwrap().logs[1].1;
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while dead_letters().await < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(dead_letters().await, 5, "the dead letters keep to their log");
+    let dead = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(dead.clone()), dead.settler.clone());
+    let _dead = spawn(stage("dead", vec![], &["in.dead_letter"], &local, role));
+    let answers = tokio::time::timeout(Duration::from_secs(10), pending.answers()).await.unwrap();
+    let stored = |answer: &Answer| matches!(answer, Answer::Settled(Outcome::Rejected(rejection)) if rejection.stored);
+    assert!(answers.iter().all(stored) && dead.payloads().len() == 100);
+}
+
 /// Counts how many of its calls are in flight.
 #[derive(Default)]
 struct Busy {

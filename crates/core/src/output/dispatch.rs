@@ -10,19 +10,22 @@ use crate::message::{Reason, Rejection};
 use crate::time::Time;
 
 impl Group {
-    /// Assigns what can be assigned: afterwards each member is without credit, or nothing waits that it may have.
-    pub(crate) fn dispatch(&mut self, now: Time, shared: &mut Shared) {
+    /// Assigns what can be assigned: afterwards each member is without credit, or nothing waits that it may have. True: it
+    /// stopped before that, behind an entry that is too large.
+    pub(crate) fn dispatch(&mut self, now: Time, shared: &mut Shared) -> bool {
         if self.undispatched == 0 || self.neediest(shared).is_none() {
-            return;
+            return false;
         }
+        self.has_refused = false;
         self.dispatch_keyless(now, shared);
         self.dispatch_partitions(now, shared);
         self.dispatch_fresh(now, shared);
+        self.has_refused
     }
 
     /// The keyless entries that were given back, in order; each member's partitions that come before one go before it.
     fn dispatch_keyless(&mut self, now: Time, shared: &mut Shared) {
-        while let Some(&offset) = self.keyless.first() {
+        while let Some(&offset) = self.keyless.first().filter(|_| !self.has_refused) {
             let Some(index) = self.neediest(shared) else { return };
             let link = self.members[index];
             match shared.links.at(link).ready.first() {
@@ -43,7 +46,7 @@ impl Group {
     fn dispatch_partitions(&mut self, now: Time, shared: &mut Shared) {
         for index in 0..self.members.len() {
             let link = self.members[index];
-            while shared.links.at(link).can_take() {
+            while shared.links.at(link).can_take() && !self.has_refused {
                 let Some((first, partition)) = shared.links.at(link).ready.first() else { break };
                 self.unqueue(&mut shared.links, Some(partition), first);
                 self.place(now, shared, link, first, Some(partition));
@@ -54,7 +57,7 @@ impl Group {
     /// Moves the cursor on while any member has credit.
     fn dispatch_fresh(&mut self, now: Time, shared: &mut Shared) {
         let mut hungry = self.members.iter().filter(|&&link| shared.links.at(link).can_take()).count();
-        while hungry > 0 {
+        while hungry > 0 && !self.has_refused {
             let offset = self.cursor.max(self.entries.base());
             if offset >= self.entries.end() {
                 return;
@@ -138,6 +141,7 @@ impl Group {
         }
         if size > self.event_bytes_max {
             entry.link = NONE;
+            self.has_refused = true;
             let text = format!("event of {size} bytes; group {} takes at most {}", self.name, self.event_bytes_max);
             let rejection = Rejection::new(Reason::TooLarge, text);
             self.refuse(shared, offset, rejection);

@@ -137,11 +137,11 @@ impl Output {
 
     /// Assigns waiting entries to links with credit: afterwards each member is without credit, or nothing waits that it may
     /// have. An entry that is larger than its group's smallest `event_bytes_max` is rejected for that group instead:
-    /// its settlement says so.
-    pub fn dispatch(&mut self, now: Time) {
-        for (_, group) in &mut self.groups {
-            group.dispatch(now, &mut self.shared);
-        }
+    /// its settlement says so. True: a group stopped behind such an entry, so that the caller may make room for what it says of
+    /// it; to be called again.
+    #[must_use]
+    pub fn dispatch(&mut self, now: Time) -> bool {
+        self.groups.iter_mut().fold(false, |stopped, (_, group)| group.dispatch(now, &mut self.shared) || stopped)
     }
 
     /// The next deliveries of a link, at most `bytes_max` of payload, but at least one. None while

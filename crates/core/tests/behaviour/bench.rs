@@ -102,7 +102,7 @@ impl Bench {
 
     /// Dispatches, and takes what there is for a link: number, offset, attempt of each.
     pub(crate) fn take(&mut self, link: LinkId) -> Vec<(u64, u64, u32)> {
-        self.output.dispatch(self.now);
+        while self.output.dispatch(self.now) {}
         self.output.check(true).unwrap();
         let frames = std::iter::from_fn(|| self.output.next_frame(link, 50));
         let what = |delivery: Delivery| (delivery.number, delivery.event.origin.offset, delivery.event.attempt);

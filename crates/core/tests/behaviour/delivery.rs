@@ -23,7 +23,7 @@ fn what_was_assigned_but_never_sent_is_no_second_attempt() {
     let mut bench = Bench::new(&["convert"]);
     let lost = bench.member("convert", "c-0");
     bench.push_many(Some(1), 2);
-    bench.output.dispatch(bench.now);
+    while bench.output.dispatch(bench.now) {}
     bench.close(lost);
     let link = bench.member("convert", "c-1");
     assert_eq!(bench.take(link), [(1, 0, 1), (2, 1, 1)]);

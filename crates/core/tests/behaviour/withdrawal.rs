@@ -37,7 +37,7 @@ fn an_assigned_entry_that_was_not_sent_can_be_withdrawn_and_its_credit_comes_bac
     let link = bench.join("convert", "c-0");
     bench.grant(link, 2, 1_000);
     bench.push_many(Some(1), 3);
-    bench.output.dispatch(bench.now);
+    while bench.output.dispatch(bench.now) {}
     assert!(withdraw(&mut bench, 0, 2));
     assert_eq!(bench.take(link), [(1, 2, 1)]);
     assert_eq!(bench.output.waiting().groups[0].unused_credit, 1);

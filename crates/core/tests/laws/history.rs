@@ -118,7 +118,7 @@ impl History {
         }
         let dispatch = self.random.percent(70);
         if dispatch {
-            self.output.dispatch(Time(self.now));
+            while self.output.dispatch(Time(self.now)) {}
         }
         let is_dispatched = self.after() && dispatch;
         if self.random.percent(self.pace) {
@@ -495,7 +495,7 @@ impl History {
                     self.process(peer);
                 }
             }
-            self.output.dispatch(Time(self.now));
+            while self.output.dispatch(Time(self.now)) {}
             let is_dispatched = self.after();
             self.check(is_dispatched);
             for _ in 0..20 {

@@ -21,6 +21,7 @@ use crate::answer::{EventId, EventOutcome, reason_text};
 use crate::config::{Cost, WebSocketConfig};
 use crate::draft::{Common, Fault, FaultKind};
 use crate::edge::{Edge, Phase};
+use crate::reading::until_answer;
 use crate::websocket::Mode;
 use crate::websocket::frames::{Ack, EventFrame, ServerFrame};
 
@@ -58,6 +59,7 @@ struct Queued {
 struct Sent {
     n: u64,
     id: EventId,
+    _waiting: Option<OwnedSemaphorePermit>,
 }
 
 /// How an offer ended.
@@ -293,7 +295,7 @@ impl Session {
     }
 
     /// Takes the event out of a message, and queues it.
-    fn draft(&mut self, text: &str, room: OwnedSemaphorePermit) {
+    fn draft(&mut self, text: &str, mut room: OwnedSemaphorePermit) {
         let drafted = match self.mode {
             Mode::Plain => self.edge.drafter.message(text, &self.common),
             Mode::CloudEvents => self.edge.drafter.structured_message(text, &self.common),
@@ -307,7 +309,8 @@ impl Session {
             Ok((event, id)) => {
                 self.received = n;
                 self.queue_bytes += text.len();
-                self.queue.push(Queued { event, sent: Sent { n, id }, bytes: text.len(), _room: room });
+                let _waiting = until_answer(&mut room, std::slice::from_ref(&id));
+                self.queue.push(Queued { event, sent: Sent { n, id, _waiting }, bytes: text.len(), _room: room });
             }
             Err(fault) => self.faulty(n, &fault),
         }

@@ -385,6 +385,31 @@ async fn more_requests_than_the_limit_are_shed() {
 }
 
 #[tokio::test]
+async fn ids_of_events_that_wait_for_their_answer_count_as_memory() {
+    let limits = json!({ "body_bytes": "64KiB", "expanded_bytes": "64KiB", "event_bytes": "60KiB", "events": 1,
+        "reading_bytes": "10MiB" });
+    let mut running = start(json!({ "limits": limits, "http": { "body_timeout": "200ms" } }));
+    let event = json!({ "specversion": "1.0", "id": "x".repeat(50_000), "source": "/s", "type": "t" }).to_string();
+    let mut waiting = Vec::new();
+    let refused = loop {
+        assert!(waiting.len() < 300, "nothing counts their ids");
+        let mut request = tokio::spawn(running.post(STRUCTURED, event.clone()).send());
+        tokio::select! {
+            offer = running.desk.next() => waiting.push((request, offer.unwrap().take().1)),
+            refused = &mut request => break told(refused.unwrap()).await,
+        }
+    };
+    assert_eq!(refused.problem(), (503, "busy", None, None));
+    assert!(waiting.len() > 100, "{}", waiting.len());
+    for (request, answers) in waiting {
+        answers.send(vec![accepted()]);
+        assert_eq!(request.await.unwrap().unwrap().status(), 200);
+    }
+    let (told, _) = running.publish(running.post(STRUCTURED, event)).await;
+    assert_eq!(told.status, 200);
+}
+
+#[tokio::test]
 async fn a_head_of_too_many_fields_is_431_over_both_versions() {
     let mut running = start(json!({}));
     for (fields, status) in [(90, 200), (110, 431)] {

@@ -135,16 +135,20 @@ impl Upstreams {
         Ok(())
     }
 
-    /// The link is over. What it brought goes on, and keeps its place among the links.
-    pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<Address> {
-        let Upstream { address, intake, place: _place, over, lived, .. } = self.open.remove(&link)?;
+    /// The link is over; where it led, and why. What it brought goes on, and keeps its place among the links.
+    pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<(Address, LinkError)> {
+        let Upstream { address, intake, place: _place, over, lived, ended, .. } = self.open.remove(&link)?;
+        let error = match error {
+            LinkError::Unavailable(_) if ended => LinkError::Draining,
+            error => error,
+        };
         // When the stage ends, nobody waits to connect again.
-        let _gone = over.send(Over { error, lived });
+        let _gone = over.send(Over { error: error.clone(), lived });
         let left = intake.unsettled();
         if left > 0 {
             self.dead.insert(link, Dead { left, dropped: HashSet::new(), _place });
         }
-        Some(address)
+        Some((address, error))
     }
 
     /// From now on drops what came of this key, if the link is dead; whether it is.
@@ -289,5 +293,11 @@ mod tests {
         upstreams.opened(link, Opened { subscription: 0, address, half, place, over }, 2);
         assert!(matches!(upstreams.ended(link, 1), Err(LinkError::Violation(_))), "delivery 1 never came");
         assert_eq!(upstreams.ended(link, 0), Ok(()));
+        let gone = LinkError::Unavailable("the connection closed".into());
+        assert_eq!(
+            upstreams.closed(link, gone),
+            Some((Address("in".into()), LinkError::Draining)),
+            "it left as it said"
+        );
     }
 }

@@ -176,7 +176,7 @@ impl Task {
             Ok(_) => {}
             Err(error) => {
                 self.look_for_fence(&error);
-                if let Some(address) = self.upstreams.closed(link, error.clone()) {
+                if let Some((address, error)) = self.upstreams.closed(link, error) {
                     tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ended");
                 }
             }
@@ -249,7 +249,7 @@ impl Task {
             self.ready.insert(peer);
         }
         for (link, error) in self.upstreams.tick() {
-            if let Some(address) = self.upstreams.closed(link, error.clone()) {
+            if let Some((address, error)) = self.upstreams.closed(link, error) {
                 tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ends");
             }
         }

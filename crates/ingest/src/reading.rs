@@ -27,7 +27,7 @@ const EXPANDED_BYTES_MIN: usize = 8 << 10;
 /// What an event takes until its answer beside its id's text: the places of those who wait for it, and a rejection.
 const WAITING_BYTES: usize = 448;
 
-/// What of a reservation is kept until the answer to these events. The rest may go when they are with the stage.
+/// What of a reservation is kept until the answer to these events, as far as it goes. The rest may go when they are with the stage.
 pub(crate) fn until_answer(room: &mut OwnedSemaphorePermit, ids: &[EventId]) -> Option<OwnedSemaphorePermit> {
     let bytes = ids.iter().map(|id| id.text.capacity() + WAITING_BYTES).sum::<usize>();
     room.split(bytes.min(room.num_permits()))

@@ -72,14 +72,23 @@ struct Topic {
 /// A topic whose records fail. One at a time is tried; the others keep behind it.
 #[derive(Clone, Copy, Debug)]
 struct Away {
-    /// Since the first answer that said so, unless it was unknown after that: while the cluster did not answer, it was. How
-    /// long its records waited before says nothing of the topic.
+    /// When the first answer said so, later by all the time after it in which the cluster did not answer. How long its records
+    /// waited before says nothing of the topic.
     since: Instant,
+    answered: Instant,
     try_at: Instant,
     trying: Option<u64>,
     tries: u32,
     /// The oldest entry that waits: where [`Outbox::pump`] has to look again.
     first: u64,
+}
+
+impl Away {
+    /// The cluster has not answered since it last did.
+    fn was_unknown(&mut self, now: Instant) {
+        self.since += now.duration_since(self.answered);
+        self.answered = now;
+    }
 }
 
 #[derive(Debug)]
@@ -323,8 +332,9 @@ impl Outbox {
             return false;
         }
         away.trying = Some(seq);
+        away.try_at = now;
         if !out.refresh(&topic.name) {
-            away.since = now;
+            away.was_unknown(now);
         }
         true
     }
@@ -369,11 +379,13 @@ impl Outbox {
         let Some(topic) = self.entries.get(&seq).and_then(|entry| entry.topic) else { return };
         let slot = &mut self.topics[topic].away;
         let is_new = slot.is_none();
-        let away = slot.get_or_insert(Away { since: now, try_at: now, trying: None, tries: 0, first: seq });
+        let away =
+            slot.get_or_insert(Away { since: now, answered: now, try_at: now, trying: None, tries: 0, first: seq });
         away.first = away.first.min(seq);
         if now > away.try_at + ANSWER_WAIT {
-            away.since = now;
+            away.was_unknown(now);
         }
+        away.answered = now;
         if is_new || away.trying == Some(seq) {
             away.trying = None;
             away.tries += 1;

@@ -196,8 +196,13 @@ impl Tail {
                 Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => false,
             };
             if is_end {
-                self.at_end.insert((topic.to_owned(), partition));
-                self.positions.insert((topic.to_owned(), partition), Offset::Offset(high));
+                let place = (topic.to_owned(), partition);
+                if let Some(position) = self.positions.get_mut(&place)
+                    && (low == high || matches!(position, Offset::End | Offset::OffsetTail(0)))
+                {
+                    *position = Offset::Offset(high);
+                }
+                self.at_end.insert(place);
             }
         }
         Ok(())

@@ -40,7 +40,7 @@ pub struct ServerConfig {
     /// Connections at once; one more is closed as soon as it is accepted.
     pub connections_max: usize,
     /// For a connection to open a stream, again when its last one has ended; for a stream to subscribe; and for a consumer
-    /// to read that its link has ended. A connection that takes longer is closed.
+    /// to read that its link has ended. A stream that does not subscribe gets a status; a connection that takes longer is closed.
     pub subscribe_deadline: Duration,
     /// The stage has to answer a `Subscribe` within this time.
     pub answer_deadline: Duration,

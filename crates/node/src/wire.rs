@@ -66,7 +66,7 @@ impl Wiring<'_> {
         let outputs = self.config.has_main_output(name).then(|| self.output(name.to_owned(), stage, &stage.log, false));
         let letters = self.config.has_dead_letters(name).then(|| {
             let output = self.output(format!("{name}.dead_letter"), stage, &stage.dead_letter_log, true);
-            let (bytes_max, _) = self.config.pipeline.event_bytes_max(&output.name);
+            let (bytes_max, _) = self.config.pipeline.event_bytes_max(&output.name, |_| true);
             let (pipeline, name) = (pipeline.clone(), name.to_owned());
             DeadLetterSpec {
                 output,

@@ -56,7 +56,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Spawns as many workers as the runtime has threads; results come through `done`, `progress` tells that a worker has taken a chunk.
+    /// Spawns as many workers as the runtime has threads, at most `concurrency`; results come through `done`, `progress` tells that a worker has taken a chunk.
     pub(crate) fn spawn(
         transform: &Arc<dyn Transform>,
         limits: &StageLimits,

@@ -297,6 +297,8 @@ impl Task {
             let last = self.logs.get(peer.output).map_or(0, |log| log.output.last_sent(peer.link));
             let item = match end {
                 StageEnd::Drained { .. } => Ok(ToConsumer::Ended { last, reason }),
+                // It has drained before.
+                StageEnd::Failed(_) if self.leave.is_some() => Ok(ToConsumer::Ended { last, reason }),
                 StageEnd::Fenced(_) | StageEnd::Failed(_) => Err(LinkError::Unavailable("the stage has ended".into())),
             };
             self.peers.signal(peer, item);

@@ -404,10 +404,13 @@ impl Task {
     /// True: there is more to dispatch, once what a log has rejected is settled.
     fn dispatch(&mut self) -> bool {
         // A log may reject what is too large: there must be room for the dead letter.
-        let dead = self.dead_letter_log();
-        let is_stuck = dead.is_some_and(|dead| self.logs[dead].output.is_full());
+        let (dead, is_stuck) = (self.dead_letter_log(), self.has_no_room_for_dead_letters());
         let logs = self.logs.iter_mut().enumerate().filter(|(index, _)| !is_stuck || dead == Some(*index));
         logs.fold(false, |stopped, (_, log)| log.output.dispatch(self.clock.now) || stopped)
+    }
+
+    fn has_no_room_for_dead_letters(&self) -> bool {
+        self.dead_letter_log().is_some_and(|dead| self.logs[dead].output.is_full())
     }
 
     /// Puts results and rejections into the logs, in order, as long as there is room.
@@ -456,12 +459,18 @@ impl Task {
         }
     }
 
-    /// Passes on what the logs have settled. True when there was anything.
+    /// Passes on what the logs have settled; what they reject, as long as there is room for its dead letter. True when there
+    /// was anything.
     fn settle(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.logs.len() {
             let is_dead_letter = self.dead_letter_log() == Some(index);
-            while let Some(settlement) = self.logs.get_mut(index).and_then(|log| log.output.poll_settled()) {
+            loop {
+                let waits = self.logs[index].output.refuses_next() && self.has_no_room_for_dead_letters();
+                if waits && !is_dead_letter {
+                    break;
+                }
+                let Some(settlement) = self.logs[index].output.poll_settled() else { break };
                 any = true;
                 if is_dead_letter {
                     let input = settlement.input;

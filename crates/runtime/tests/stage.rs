@@ -278,7 +278,7 @@ async fn what_a_sink_rejects_waits_for_room_among_the_dead_letters() {
 #[tokio::test]
 async fn what_a_log_rejects_waits_for_room_among_the_dead_letters() {
     let local = Local::default();
-    let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside)));
+    let mut config = stage("in", vec![log("in", &["out", "all"])], &[], &local, Role::Source(Box::new(Outside)));
     let mut letters = log("in.dead_letter", &["dead"]);
     letters.config.capacity_events = 5;
     let make: DeadLetter = Arc::new(|event, _| event.payload.clone());
@@ -291,6 +291,10 @@ async fn what_a_log_rejects_waits_for_room_among_the_dead_letters() {
     config.limits.event_bytes_max = 3;
     let _out = spawn(config);
     let pending = source.source().offer(offer((1_000..1_100).map(|n| event(n, None)).collect())).await.unwrap();
+    // It takes them all, after they were rejected for the other.
+    let all = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(all.clone()), all.settler.clone());
+    let _all = spawn(stage("all", vec![], &["in"], &local, role));
     let dead_letters = async || source.status().await.unwrap().logs[1].1;
     tokio::time::timeout(Duration::from_secs(5), async {
         while dead_letters().await < 5 {

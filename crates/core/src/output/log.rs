@@ -180,6 +180,11 @@ impl Log {
         }
     }
 
+    /// Whether the next settlement is of an entry that the log rejects.
+    pub(crate) fn refuses_next(&self) -> bool {
+        self.settlements.front().is_some_and(|settlement| settlement.refused.is_some())
+    }
+
     pub(crate) fn poll_settled(&mut self) -> Option<Settlement> {
         self.settlements.pop_front()
     }

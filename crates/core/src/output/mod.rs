@@ -181,6 +181,11 @@ impl Output {
         self.shared.log.poll_settled()
     }
 
+    /// Whether the next settlement is of an entry that was too large for a group.
+    pub fn refuses_next(&self) -> bool {
+        self.shared.log.refuses_next()
+    }
+
     /// Whether all required groups have settled everything.
     pub fn is_settled(&self) -> bool {
         self.shared.log.unsettled() == 0

@@ -235,6 +235,32 @@ fn an_outage_between_two_answers_that_a_topic_is_unknown_is_no_time_in_which_it_
 }
 
 #[test]
+fn a_record_for_a_topic_that_was_given_up_is_rejected_at_the_first_answer() {
+    let began = Instant::now();
+    let (mut outbox, mut client) = unknown(began);
+    client.away.insert("late".to_owned(), true);
+    for second in 1..=70 {
+        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
+    }
+    assert_eq!(outbox.take_settled().len(), 1);
+    push(&mut outbox, 1, "late");
+    outbox.pump(began + Duration::from_secs(100), 100, &mut client);
+    assert_eq!(outbox.take_settled().len(), 1);
+}
+
+#[test]
+fn one_question_that_is_not_answered_takes_only_its_own_time_from_the_grace() {
+    let began = Instant::now();
+    let (mut outbox, mut client) = unknown(began);
+    client.away.insert("late".to_owned(), true);
+    for second in 1..=75 {
+        client.silent = second % 30 < 5;
+        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
+    }
+    assert_eq!(outbox.take_settled().len(), 1);
+}
+
+#[test]
 fn what_the_client_knew_of_a_topic_before_an_outage_is_no_answer() {
     let began = Instant::now();
     let (mut outbox, mut client) = unknown(began);

@@ -309,7 +309,7 @@ impl Check<'_> {
     fn event_sizes(&mut self) {
         let pipeline = self.pipeline;
         for (name, stage) in &pipeline.stages {
-            let (most, whose) = pipeline.event_bytes_max(name);
+            let (most, whose) = pipeline.event_bytes_max(name, |group| group == Group::Required);
             let whose = match whose {
                 Some(consumer) => format!("what `{consumer}` takes (its `limits.event_bytes`)"),
                 None => "what a frame of a link holds".to_owned(),
@@ -318,12 +318,14 @@ impl Check<'_> {
                 Some(Source::Ingest(ingest)) => self.taken_sizes(name, ingest, most, &whose),
                 Some(Source::Generate(source)) => {
                     let key = stage.key.as_deref().and_then(|key| Template::parse(key).ok());
-                    let bare = GenerateConfig { size: ByteSize::default(), ..source.generate.clone() };
-                    let (attributes, _) = generated_bytes_max(&bare, key, &pipeline.pipeline, name);
-                    if source.generate.size.0.saturating_add(attributes) > most {
+                    // One of `most` bytes of data is too large for sure, and says how much so.
+                    let size = source.generate.size.0.min(most);
+                    let sized = GenerateConfig { size: ByteSize(size), ..source.generate.clone() };
+                    let (bytes, _) = generated_bytes_max(&sized, key, &pipeline.pipeline, name);
+                    if let Some(excess) = bytes.checked_sub(most).filter(|excess| *excess > 0) {
                         let what = format!(
                             "`generate.size` must be at most {} bytes: with its attributes, a larger event is above {most}: {whose}",
-                            most.saturating_sub(attributes)
+                            size.saturating_sub(excess)
                         );
                         self.error(&["stages", name, "source", "generate", "size"], what);
                     }

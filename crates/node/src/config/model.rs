@@ -32,12 +32,11 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// The largest event that all who must have an output take, and whose limit that is; none: that of a link's frame.
-    pub(crate) fn event_bytes_max(&self, output: &str) -> (u64, Option<&str>) {
-        let required = |stage: &Stage| {
-            stage.subscribe_to.iter().any(|wanted| wanted.output == output && wanted.group == Group::Required)
-        };
-        let consumers = self.stages.iter().filter(|(_, stage)| required(stage));
+    /// The largest event that all of such groups of an output take, and whose limit that is; none: that of a link's frame.
+    pub(crate) fn event_bytes_max(&self, output: &str, such: impl Fn(Group) -> bool) -> (u64, Option<&str>) {
+        let consumes =
+            |stage: &Stage| stage.subscribe_to.iter().any(|wanted| wanted.output == output && such(wanted.group));
+        let consumers = self.stages.iter().filter(|(_, stage)| consumes(stage));
         let limits = consumers.map(|(name, stage)| (stage.limits.event_bytes.0, Some(name.as_str())));
         limits.filter(|(bytes, _)| *bytes <= EVENT_BYTES_MAX).min().unwrap_or((EVENT_BYTES_MAX, None))
     }

@@ -377,9 +377,10 @@ fn a_source_that_makes_larger_events_than_its_consumers_take_is_refused_with_the
         file.replace("    transform:", "    limits: { event_bytes: 96KiB }\n    transform:")
     };
     let refused = wrong(&made("96KiB"));
-    insta::assert_snapshot!(refused, @"p.yaml:8:25: error: `generate.size` must be at most 98064 bytes: with its attributes, a larger event is above 98304: what `convert` takes (its `limits.event_bytes`)");
+    insta::assert_snapshot!(refused, @"p.yaml:8:25: error: `generate.size` must be at most 98111 bytes: with its attributes, a larger event is above 98304: what `convert` takes (its `limits.event_bytes`)");
     let fits = refused.split("at most ").nth(1).unwrap().split(' ').next().unwrap();
     assert_eq!(wrong(&made(fits)), "");
+    assert_eq!(wrong(&made(&(fits.parse::<u64>().unwrap() + 1).to_string())), refused);
     let tap = made(fits).replace("profiles:", "  look:\n    subscribe_to: [{ stage: ingest, group: tap }]\n    limits: { event_bytes: 1KiB }\n    sink: { stdout: {} }\nprofiles:");
     assert_eq!(wrong(&tap), "", "what only looks takes nothing from anybody");
 }

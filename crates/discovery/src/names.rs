@@ -66,6 +66,9 @@ impl Names {
             }
             let set = self.present();
             if self.said.as_ref() != Some(&set) {
+                if set.is_empty() && self.failures == 0 {
+                    tracing::warn!(question = ?self.question, "DNS knows no instance of this name; looking on");
+                }
                 let addresses = set.iter().cloned().collect();
                 self.said = Some(set);
                 return addresses;

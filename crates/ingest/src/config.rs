@@ -366,6 +366,7 @@ impl Config {
         }
         if let Some(http) = &self.http {
             check_path("http.path", &http.path, errors);
+            check_listen("http.listen", &http.listen, errors);
             for (name, duration) in [
                 ("http.deadline", http.deadline),
                 ("http.header_timeout", http.header_timeout),
@@ -377,6 +378,9 @@ impl Config {
         }
         if let Some(socket) = &self.websocket {
             check_path("websocket.path", &socket.path, errors);
+            if let Some(listen) = &socket.listen {
+                check_listen("websocket.listen", listen, errors);
+            }
             check_duration("websocket.hold_max", socket.hold_max, errors);
             check_duration("websocket.ping_interval", socket.ping_interval, errors);
             if socket.idle_timeout <= socket.ping_interval {
@@ -420,6 +424,13 @@ impl Config {
         if limits.reading_bytes.0 > u64::from(u32::MAX) {
             errors.push(ConfigError::new("limits.reading_bytes", "must be less than 4GiB"));
         }
+    }
+}
+
+fn check_listen(name: &str, listen: &str, errors: &mut Vec<ConfigError>) {
+    let legal = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+    if !listen.rsplit_once(':').is_some_and(legal) {
+        errors.push(ConfigError::new(name, format!("`{listen}` is no `HOST:PORT`, as `0.0.0.0:8080`")));
     }
 }
 
@@ -471,6 +482,17 @@ mod tests {
     fn defaults_with_http_are_sound() {
         assert_eq!(errors(serde_json::json!({ "http": {} })), Vec::<String>::new());
         assert_eq!(errors(serde_json::json!({ "websocket": { "listen": "127.0.0.1:0" } })), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_address_to_listen_on_has_a_host_and_a_port() {
+        for listen in ["18080", "127.0.0.1:99999", ":80", "localhost:http"] {
+            let both = serde_json::json!({ "http": { "listen": listen }, "websocket": { "listen": listen } });
+            assert_eq!(errors(both), ["http.listen", "websocket.listen"], "{listen}");
+        }
+        for listen in ["localhost:80", "[::]:8080"] {
+            assert_eq!(errors(serde_json::json!({ "http": { "listen": listen } })), Vec::<String>::new(), "{listen}");
+        }
     }
 
     #[test]

@@ -270,7 +270,7 @@ fn consumer(properties: &BTreeMap<String, String>) -> Result<BaseConsumer<TailCo
 fn offset(start: Start) -> Offset {
     match start {
         Start::Beginning => Offset::Beginning,
-        Start::End => Offset::End,
+        Start::End | Start::Last(0) => Offset::End,
         Start::Last(count) => Offset::OffsetTail(i64::from(count)),
     }
 }

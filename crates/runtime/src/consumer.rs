@@ -138,10 +138,8 @@ impl Upstreams {
     /// The link is over; where it led, and why. What it brought goes on, and keeps its place among the links.
     pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<(Address, LinkError)> {
         let Upstream { address, intake, place: _place, over, lived, ended, .. } = self.open.remove(&link)?;
-        let error = match error {
-            LinkError::Unavailable(_) if ended => LinkError::Draining,
-            error => error,
-        };
+        let left_as_it_said = ended && matches!(error, LinkError::Unavailable(_));
+        let error = if left_as_it_said { LinkError::Draining } else { error };
         // When the stage ends, nobody waits to connect again.
         let _gone = over.send(Over { error: error.clone(), lived });
         let left = intake.unsettled();

@@ -204,8 +204,8 @@ async fn tail_without_a_running_pipeline_says_what_to_start() {
     let (exit, _, stderr) = run(directory.path(), &["tail"]).await;
     let told = "the broker of pipeline `commands` is inside `jaiminho up`, which does not run; start it, or name a broker by --bootstrap-servers";
     assert_eq!((exit, stderr.as_str()), (Some(UNAVAILABLE), told));
-    directory
-        .write("no_kafka.yaml", &PIPELINE.replace("kafka: { bootstrap_servers: embedded, topic: t }", "blackhole: {}"));
+    let no_kafka = PIPELINE.replace("kafka: { bootstrap_servers: embedded, topic: t }", "blackhole: {}");
+    directory.write("no_kafka.yaml", &no_kafka.replace("PORT", "0"));
     let (exit, _, stderr) = run(directory.path(), &["tail", "-f", "no_kafka.yaml"]).await;
     let told = "pipeline `commands` has no Kafka sink; --bootstrap-servers names a broker";
     assert_eq!((exit, stderr.as_str()), (Some(UNAVAILABLE), told));

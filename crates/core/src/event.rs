@@ -30,7 +30,7 @@ pub struct Origin {
 pub type TraceContext = [u8; 25];
 
 /// A CloudEvent in its protobuf format: one allocation, its own, which clones share. Keeping it keeps nothing else alive.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Arc<[u8]>);
 
 impl Deref for Payload {

@@ -96,7 +96,7 @@ struct Written<T> {
     default: T,
     first: T,
     put: usize,
-    /// None as long as all are the same.
+    /// Empty as long as all are the same.
     each: Vec<T>,
 }
 

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, LinkError, Outcome, Reason, Rejection, Subscribe};
 use jaiminho_runtime::{
-    Address, Answer, Connect, DeadLetter, DeadLetterSpec, Emitted, Failure, LinkHalf, Outside, Receipt, Refusal, Role,
-    Source, SourceError, SourceHandle, StageEnd, StageHandle, Transform, Verdict, spawn,
+    Address, Answer, Connect, DeadLetter, DeadLetterSpec, Emitted, Failure, LinkHalf, Outside, Pending, Receipt,
+    Refusal, Role, Source, SourceError, SourceHandle, StageEnd, StageHandle, Transform, Verdict, spawn,
 };
 use smallvec::smallvec;
 use support::{Always, Collect, Convert, Local, accepted, copy, event, log, offer, pipeline, published, stage};
@@ -237,6 +237,23 @@ async fn a_dead_letter_that_is_itself_too_large_is_final() {
     assert_eq!(sink.payloads(), Vec::<Bytes>::new());
 }
 
+fn room_for_five(output: &str) -> DeadLetterSpec {
+    let mut letters = log(output, &["dead"]);
+    letters.config.capacity_events = 5;
+    DeadLetterSpec { output: letters, make: Arc::new(|event, _| event.payload.clone()) }
+}
+
+/// Starts who takes the dead letters: all events are then answered as rejected and stored. How many dead letters there were.
+async fn stored(local: &Local, output: &str, pending: Pending) -> usize {
+    let dead = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(dead.clone()), dead.settler.clone());
+    let _dead = spawn(stage("dead", vec![], &[output], local, role));
+    let answers = tokio::time::timeout(Duration::from_secs(10), pending.answers()).await.unwrap();
+    let stored = |answer: &Answer| matches!(answer, Answer::Settled(Outcome::Rejected(rejection)) if rejection.stored);
+    assert!(answers.iter().all(stored));
+    dead.payloads().len()
+}
+
 #[tokio::test]
 async fn what_a_sink_rejects_waits_for_room_among_the_dead_letters() {
     let local = Local::default();
@@ -246,10 +263,7 @@ async fn what_a_sink_rejects_waits_for_room_among_the_dead_letters() {
     let sink = Collect::new(move |_| Some(no()));
     let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
     let mut config = stage("out", vec![], &["in"], &local, role);
-    let mut letters = log("out.dead_letter", &["dead"]);
-    letters.config.capacity_events = 5;
-    let make: DeadLetter = Arc::new(|event, _| event.payload.clone());
-    config.dead_letter = Some(DeadLetterSpec { output: letters, make });
+    config.dead_letter = Some(room_for_five("out.dead_letter"));
     let out = spawn(config);
     local.put("out", &out);
     let pending = source.source().offer(offer((0..300).map(|n| event(n, None)).collect())).await.unwrap();
@@ -267,22 +281,14 @@ async fn what_a_sink_rejects_waits_for_room_among_the_dead_letters() {
         (100, 100),
         "the rest of the window waits, and no credit came back"
     );
-    let dead = Collect::new(|_| accepted());
-    let role = Role::Sink(Box::new(dead.clone()), dead.settler.clone());
-    let _dead = spawn(stage("dead", vec![], &["out.dead_letter"], &local, role));
-    let answers = tokio::time::timeout(Duration::from_secs(10), pending.answers()).await.unwrap();
-    let stored = |answer: &Answer| matches!(answer, Answer::Settled(Outcome::Rejected(rejection)) if rejection.stored);
-    assert!(answers.iter().all(stored) && dead.payloads().len() == 300);
+    assert_eq!(stored(&local, "out.dead_letter", pending).await, 300);
 }
 
 #[tokio::test]
 async fn what_a_log_rejects_waits_for_room_among_the_dead_letters() {
     let local = Local::default();
     let mut config = stage("in", vec![log("in", &["out", "all"])], &[], &local, Role::Source(Box::new(Outside)));
-    let mut letters = log("in.dead_letter", &["dead"]);
-    letters.config.capacity_events = 5;
-    let make: DeadLetter = Arc::new(|event, _| event.payload.clone());
-    config.dead_letter = Some(DeadLetterSpec { output: letters, make });
+    config.dead_letter = Some(room_for_five("in.dead_letter"));
     let source = spawn(config);
     local.put("in", &source);
     let sink = Collect::new(|_| accepted());
@@ -304,12 +310,7 @@ async fn what_a_log_rejects_waits_for_room_among_the_dead_letters() {
     .await
     .unwrap();
     assert_eq!(dead_letters().await, 5, "the dead letters keep to their log");
-    let dead = Collect::new(|_| accepted());
-    let role = Role::Sink(Box::new(dead.clone()), dead.settler.clone());
-    let _dead = spawn(stage("dead", vec![], &["in.dead_letter"], &local, role));
-    let answers = tokio::time::timeout(Duration::from_secs(10), pending.answers()).await.unwrap();
-    let stored = |answer: &Answer| matches!(answer, Answer::Settled(Outcome::Rejected(rejection)) if rejection.stored);
-    assert!(answers.iter().all(stored) && dead.payloads().len() == 100);
+    assert_eq!(stored(&local, "in.dead_letter", pending).await, 100);
 }
 
 /// Counts how many of its calls are in flight.

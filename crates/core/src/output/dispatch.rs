@@ -16,51 +16,54 @@ impl Group {
         if self.undispatched == 0 || self.neediest(shared).is_none() {
             return false;
         }
-        self.has_refused = false;
-        self.dispatch_keyless(now, shared);
-        self.dispatch_partitions(now, shared);
-        self.dispatch_fresh(now, shared);
-        self.has_refused
+        self.dispatch_keyless(now, shared) || self.dispatch_partitions(now, shared) || self.dispatch_fresh(now, shared)
     }
 
     /// The keyless entries that were given back, in order; each member's partitions that come before one go before it.
-    fn dispatch_keyless(&mut self, now: Time, shared: &mut Shared) {
-        while let Some(&offset) = self.keyless.first().filter(|_| !self.has_refused) {
-            let Some(index) = self.neediest(shared) else { return };
+    fn dispatch_keyless(&mut self, now: Time, shared: &mut Shared) -> bool {
+        while let Some(&offset) = self.keyless.first() {
+            let Some(index) = self.neediest(shared) else { return false };
             let link = self.members[index];
-            match shared.links.at(link).ready.first() {
+            let refused = match shared.links.at(link).ready.first() {
                 Some((first, partition)) if first < offset => {
                     self.unqueue(&mut shared.links, Some(partition), first);
-                    self.place(now, shared, link, first, Some(partition));
+                    self.place(now, shared, link, first, Some(partition))
                 }
                 Some(_) | None => {
                     self.keyless.remove(&offset);
                     self.turn = index + 1;
-                    self.place(now, shared, link, offset, None);
+                    self.place(now, shared, link, offset, None)
                 }
+            };
+            if refused {
+                return true;
             }
         }
+        false
     }
 
     /// The waiting entries of each member's partitions, lowest offset first.
-    fn dispatch_partitions(&mut self, now: Time, shared: &mut Shared) {
+    fn dispatch_partitions(&mut self, now: Time, shared: &mut Shared) -> bool {
         for index in 0..self.members.len() {
             let link = self.members[index];
-            while shared.links.at(link).can_take() && !self.has_refused {
+            while shared.links.at(link).can_take() {
                 let Some((first, partition)) = shared.links.at(link).ready.first() else { break };
                 self.unqueue(&mut shared.links, Some(partition), first);
-                self.place(now, shared, link, first, Some(partition));
+                if self.place(now, shared, link, first, Some(partition)) {
+                    return true;
+                }
             }
         }
+        false
     }
 
     /// Moves the cursor on while any member has credit.
-    fn dispatch_fresh(&mut self, now: Time, shared: &mut Shared) {
+    fn dispatch_fresh(&mut self, now: Time, shared: &mut Shared) -> bool {
         let mut hungry = self.members.iter().filter(|&&link| shared.links.at(link).can_take()).count();
-        while hungry > 0 && !self.has_refused {
+        while hungry > 0 {
             let offset = self.cursor.max(self.entries.base());
             if offset >= self.entries.end() {
-                return;
+                return false;
             }
             self.cursor = offset + 1;
             if self.entries.at(offset).place != Place::Fresh {
@@ -69,7 +72,9 @@ impl Group {
             let partition = self.partition(&shared.log, offset);
             match self.receiver(shared, partition) {
                 Some(link) => {
-                    self.place(now, shared, link, offset, partition);
+                    if self.place(now, shared, link, offset, partition) {
+                        return true;
+                    }
                     if !shared.links.at(link).can_take() {
                         hungry -= 1;
                     }
@@ -77,6 +82,7 @@ impl Group {
                 None => self.enqueue(shared, offset, partition),
             }
         }
+        false
     }
 
     /// Who may be sent a fresh entry at once. A member with credit has nothing waiting in its partitions: that went before.
@@ -131,8 +137,9 @@ impl Group {
         best.map(|(index, _)| index)
     }
 
-    /// Assigns an entry that is in no list to a member with credit, or rejects it if it is too large for the group.
-    fn place(&mut self, now: Time, shared: &mut Shared, link: u16, offset: u64, partition: Option<u16>) {
+    /// Assigns an entry that is in no list to a member with credit, or rejects it if it is too large for the group: then
+    /// true, and whoever dispatches stops.
+    fn place(&mut self, now: Time, shared: &mut Shared, link: u16, offset: u64, partition: Option<u16>) -> bool {
         let size = shared.log.size(offset);
         self.undispatched -= 1;
         let entry = self.entries.at_mut(offset);
@@ -141,11 +148,10 @@ impl Group {
         }
         if size > self.event_bytes_max {
             entry.link = NONE;
-            self.has_refused = true;
             let text = format!("event of {size} bytes; group {} takes at most {}", self.name, self.event_bytes_max);
             let rejection = Rejection::new(Reason::TooLarge, text);
             self.refuse(shared, offset, rejection);
-            return;
+            return true;
         }
         entry.place = Place::Assigned;
         entry.link = link;
@@ -159,5 +165,6 @@ impl Group {
         to.allowance.take(size);
         to.assigned.push_back(offset);
         shared.links.flag(link);
+        false
     }
 }

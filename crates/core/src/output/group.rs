@@ -42,8 +42,6 @@ pub(crate) struct Group {
     pub(crate) dispatched: u64,
     pub(crate) redispatched: u64,
     pub(crate) last_dispatch: Option<Time>,
-    /// An entry was too large for it, in this call of `dispatch`.
-    pub(crate) has_refused: bool,
     /// When an attached group without links ends.
     pub(crate) expires: Option<Time>,
     /// Earliest hand-over time-out that may be due; late is never.
@@ -71,7 +69,6 @@ impl Group {
             dispatched: 0,
             redispatched: 0,
             last_dispatch: None,
-            has_refused: false,
             expires: None,
             handover_next: None,
         }

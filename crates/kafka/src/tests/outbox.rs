@@ -2,6 +2,7 @@
 //! of a topic fails, nothing after it in any queue gets through until a new client is made.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use jaiminho_core::Outcome;
@@ -219,6 +220,12 @@ fn unknown(began: Instant) -> (Outbox, Client) {
     (outbox, client)
 }
 
+fn pump_each_second(outbox: &mut Outbox, client: &mut Client, began: Instant, seconds: RangeInclusive<u64>) {
+    for second in seconds {
+        outbox.pump(began + Duration::from_secs(second), 100, client);
+    }
+}
+
 #[test]
 fn an_outage_between_two_answers_that_a_topic_is_unknown_is_no_time_in_which_it_was() {
     let began = Instant::now();
@@ -239,9 +246,7 @@ fn a_record_for_a_topic_that_was_given_up_is_rejected_at_the_first_answer() {
     let began = Instant::now();
     let (mut outbox, mut client) = unknown(began);
     client.away.insert("late".to_owned(), true);
-    for second in 1..=70 {
-        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
-    }
+    pump_each_second(&mut outbox, &mut client, began, 1..=70);
     assert_eq!(outbox.take_settled().len(), 1);
     push(&mut outbox, 1, "late");
     outbox.pump(began + Duration::from_secs(100), 100, &mut client);
@@ -266,17 +271,11 @@ fn what_the_client_knew_of_a_topic_before_an_outage_is_no_answer() {
     let (mut outbox, mut client) = unknown(began);
     client.away.insert("late".to_owned(), true);
     client.silent = true;
-    for second in 1..=90 {
-        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
-    }
+    pump_each_second(&mut outbox, &mut client, began, 1..=90);
     client.silent = false;
-    for second in 91..=145 {
-        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
-    }
+    pump_each_second(&mut outbox, &mut client, began, 91..=145);
     assert_eq!(outbox.take_settled(), []);
-    for second in 146..=160 {
-        outbox.pump(began + Duration::from_secs(second), 100, &mut client);
-    }
+    pump_each_second(&mut outbox, &mut client, began, 146..=160);
     assert_eq!(outbox.take_settled().len(), 1);
 }
 

@@ -17,7 +17,7 @@ pub use message::{
     frame_bytes_max,
 };
 pub use output::{
-    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, Output, OutputConfig, PARTITIONS, Refused,
-    RequiredGroup, Settlement, Signal, TAPPED_BYTES_MAX, Waiting,
+    Demand, Dispatch, Fill, GroupWaiting, HASH_VERSION, INFOS_MAX, InfosFull, KeyShare, LinkId, Offset, Output,
+    OutputConfig, PARTITIONS, Refused, RequiredGroup, Settlement, Signal, TAPPED_BYTES_MAX, Waiting,
 };
 pub use time::Time;

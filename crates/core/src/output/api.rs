@@ -27,6 +27,16 @@ pub enum Dispatch {
     Demand,
 }
 
+/// Whether what consumers ask for reaches the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Demand {
+    /// Entries are dispatched as consumers ask.
+    #[default]
+    Forward,
+    /// What consumers ask, and what is pushed, waits.
+    Accumulate,
+}
+
 /// A group that the log waits for, also while it has no member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequiredGroup {
@@ -55,6 +65,22 @@ pub struct OutputConfig {
     pub drops_without_group: bool,
     /// All required groups.
     pub groups: Vec<RequiredGroup>,
+}
+
+/// For an output of 10,000 events and 16 MiB, 64 links, without groups.
+impl Default for OutputConfig {
+    fn default() -> Self {
+        Self {
+            capacity_events: 10_000,
+            capacity_bytes: 16 << 20,
+            span: 160_000,
+            links_max: 64,
+            handover_ms: 10_000,
+            attached_ttl_ms: 30_000,
+            drops_without_group: false,
+            groups: Vec::new(),
+        }
+    }
 }
 
 /// How full a log is.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Output;
-use super::api::{KeyShare, PARTITIONS};
+use super::api::{Demand, KeyShare, PARTITIONS};
 use super::entries::{NONE, Place};
 use super::group::Group;
 use super::keyed::{Keyed, Move};
@@ -22,7 +22,7 @@ impl Output {
             check
                 .and_then(|()| self.check_partitions(group))
                 .map_err(|what| format!("group {}: {what}", group.name))?;
-            if is_dispatched {
+            if is_dispatched && self.demand == Demand::Forward {
                 self.check_causes(group).map_err(|what| format!("group {}: {what}", group.name))?;
             }
         }

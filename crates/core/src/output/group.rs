@@ -39,6 +39,8 @@ pub(crate) struct Group {
     pub(crate) event_bytes_max: u64,
     /// Entries that are on no link and not settled.
     pub(crate) undispatched: u64,
+    /// All before it was dispatched once, or needs it no more.
+    pub(crate) passed: u64,
     pub(crate) dispatched: u64,
     pub(crate) redispatched: u64,
     pub(crate) last_dispatch: Option<Time>,
@@ -66,12 +68,18 @@ impl Group {
             turn: 0,
             event_bytes_max: u64::MAX,
             undispatched: 0,
+            passed: end,
             dispatched: 0,
             redispatched: 0,
             last_dispatch: None,
             expires: None,
             handover_next: None,
         }
+    }
+
+    /// Whether entries are settled only when this group has settled them.
+    pub(crate) fn gates(&self) -> bool {
+        self.kind == GroupKind::Required
     }
 
     /// An event was appended to the log.

@@ -159,6 +159,11 @@ impl Log {
         self.find(offset).is_some_and(|held| held.unsettled > 0 && !held.sent)
     }
 
+    /// Whether some required group has not settled an entry, or it waits for the first group.
+    pub(crate) fn is_unsettled(&self, offset: u64) -> bool {
+        self.find(offset).is_some_and(|held| held.unsettled > 0)
+    }
+
     /// Frees an entry that the caller has taken out of all groups, without a settlement.
     pub(crate) fn withdraw(&mut self, offset: u64) {
         self.unsettled -= 1;

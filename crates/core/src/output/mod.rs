@@ -17,6 +17,7 @@ mod check;
 mod dispatch;
 mod entries;
 mod group;
+mod infos;
 mod keyed;
 mod link;
 mod log;
@@ -29,10 +30,12 @@ mod subscribe;
 use slab::Slab;
 
 pub use api::{
-    Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, Refused,
+    Demand, Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, Refused,
     RequiredGroup, Settlement, Signal, Waiting,
 };
 use group::{Group, Shared};
+use infos::Infos;
+pub use infos::{INFOS_MAX, InfosFull};
 use link::Links;
 pub use link::TAPPED_BYTES_MAX;
 use log::Log;
@@ -49,6 +52,8 @@ pub struct Output {
     /// Required ones first, in the order of the configuration.
     groups: Slab<Group>,
     shared: Shared,
+    demand: Demand,
+    infos: Infos,
     dropped: u64,
     tap_missed: u64,
 }
@@ -63,7 +68,7 @@ impl Output {
             entry.insert(group);
         }
         let shared = Shared { log: Log::new(), links: Links::new(config.span) };
-        Self { config, groups, shared, dropped: 0, tap_missed: 0 }
+        Self { config, groups, shared, demand: Demand::default(), infos: Infos::default(), dropped: 0, tap_missed: 0 }
     }
 
     /// At or over capacity in events, bytes or span.
@@ -137,11 +142,30 @@ impl Output {
 
     /// Assigns waiting entries to links with credit: afterwards each member is without credit, or nothing waits that it may
     /// have. An entry that is larger than its group's smallest `event_bytes_max` is rejected for that group instead:
-    /// its settlement says so. True: a group stopped behind such an entry, so that the caller may make room for what it says of
+    /// its settlement says so. Nothing is while demand accumulates. True: a group stopped behind such an entry, so that the caller may make room for what it says of
     /// it; to be called again.
     #[must_use]
     pub fn dispatch(&mut self, now: Time) -> bool {
+        if self.demand == Demand::Accumulate {
+            return false;
+        }
         self.groups.iter_mut().fold(false, |stopped, (_, group)| group.dispatch(now, &mut self.shared) || stopped)
+    }
+
+    /// Events that consumers have asked for, and that nobody has brought yet: of each group that takes part in settlement the
+    /// unused credit of its members, less what waits for them; of all groups the least. 0 without a group, and while
+    /// demand accumulates. A member that leaves takes its unused credit with it.
+    ///
+    /// It is what may be pushed now, not a request: whoever asks twice is told the same twice.
+    pub fn demand(&self) -> u64 {
+        let gating = self.groups.iter().map(|(_, group)| group).filter(|group| group.gates());
+        let least = gating.map(|group| group.unused(&self.shared.links).saturating_sub(group.undispatched)).min();
+        least.filter(|_| self.demand == Demand::Forward).unwrap_or(0)
+    }
+
+    /// From now on demand accumulates, or is forwarded again. Taps get what they have credit for in any case.
+    pub fn set_demand(&mut self, demand: Demand) {
+        self.demand = demand;
     }
 
     /// The next deliveries of a link, at most `bytes_max` of payload, but at least one. None while

@@ -144,16 +144,21 @@ impl Group {
         true
     }
 
-    /// Backlog and demand.
-    pub(crate) fn waiting(&self, links: &Links) -> GroupWaiting {
+    /// Deliveries that the members' credit still allows.
+    pub(crate) fn unused(&self, links: &Links) -> u64 {
         let unused = |&link: &u16| {
             let link = links.at(link);
             if link.can_take() { link.allowance.unused() } else { 0 }
         };
+        self.members.iter().map(unused).sum()
+    }
+
+    /// Backlog and demand.
+    pub(crate) fn waiting(&self, links: &Links) -> GroupWaiting {
         GroupWaiting {
             name: self.name.clone(),
             undispatched: self.undispatched,
-            unused_credit: self.members.iter().map(unused).sum(),
+            unused_credit: self.unused(links),
             dispatched: self.dispatched,
             redispatched: self.redispatched,
             last_dispatch: self.last_dispatch,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use jaiminho_core::{
-    Credit, Dispatch, Disposition, Event, GroupKind, Inputs, Instance, Intake, KeyHash, LinkError, Offset, Origin,
-    Outcome, Output, OutputConfig, Reason, Rejection, RequiredGroup, Settled, Signal, Subscribe, Time, Window,
+    Credit, Demand, Dispatch, Disposition, Event, GroupKind, Inputs, Instance, Intake, KeyHash, LinkError, Offset,
+    Origin, Outcome, Output, OutputConfig, Reason, Rejection, RequiredGroup, Settled, Signal, Subscribe, Time, Window,
 };
 
 use crate::model::{Body, Group, LARGE, Model, Peer, PeerState};
@@ -24,6 +24,7 @@ pub(crate) struct Reached {
     pub(crate) rejected: bool,
     pub(crate) withdrawn: bool,
     pub(crate) overdue: bool,
+    pub(crate) accumulated: bool,
 }
 
 pub(crate) struct History {
@@ -38,6 +39,8 @@ pub(crate) struct History {
     pace: u64,
     /// Offsets that this step's dispositions touched.
     touched: Vec<u64>,
+    informed: u64,
+    heard: u64,
     largest_body: (u64, u64),
     pub(crate) reached: Reached,
 }
@@ -89,6 +92,8 @@ impl History {
             keys: random.between(1, 24),
             pace: random.between(20, 95),
             touched: Vec::new(),
+            informed: 0,
+            heard: 0,
             largest_body: (0, 0),
             reached: Reached::default(),
             random,
@@ -114,6 +119,8 @@ impl History {
             82..=87 => self.withdraw(),
             88..=91 => self.tick(),
             92 => self.on_peer(Self::misbehave),
+            93 => self.set_demand(),
+            94 => self.inform(),
             _ => {}
         }
         let dispatch = self.random.percent(70);
@@ -143,6 +150,10 @@ impl History {
                 self.settle_body(body, &outcome);
             }
         }
+        while let Some(token) = self.output.poll_info() {
+            assert_eq!(token, self.heard, "infos come in order");
+            self.heard += 1;
+        }
         self.model.check_reported(&std::mem::take(&mut self.touched));
         self.forget_groups();
         is_dispatched
@@ -155,6 +166,7 @@ impl History {
         let (events, bytes) = self.largest_body;
         assert!(fill.events < self.config.capacity_events + events.max(1), "{fill:?}");
         assert!(fill.bytes < self.config.capacity_bytes + bytes.max(1), "{fill:?}");
+        self.model.check_demand(self.output.demand());
         self.reached.full |= self.output.is_full();
     }
 
@@ -240,6 +252,18 @@ impl History {
         assert_eq!(self.inputs.seal(input), None);
         self.model.bodies.push(Body { input, offsets: first..first + count, done: false });
         self.largest_body = (self.largest_body.0.max(count), self.largest_body.1.max(bytes));
+    }
+
+    fn set_demand(&mut self) {
+        let accumulates = self.random.percent(50);
+        self.output.set_demand(if accumulates { Demand::Accumulate } else { Demand::Forward });
+        self.reached.accumulated |= accumulates && self.output.fill().events > 0;
+    }
+
+    fn inform(&mut self) {
+        if self.output.push_info(self.informed).is_ok() {
+            self.informed += 1;
+        }
     }
 
     fn on_peer(&mut self, action: fn(&mut Self, usize)) {
@@ -481,6 +505,7 @@ impl History {
                 self.close(peer);
             }
         }
+        self.output.set_demand(Demand::Forward);
         self.after();
         for group in 0..self.config.groups.len() {
             self.open(group, "last".into(), 9, Window { events: 1_000, bytes: 1_000_000 }, 10 * LARGE);
@@ -517,6 +542,7 @@ impl History {
         }
         assert!(self.output.is_settled() && self.inputs.is_empty(), "{:?}", self.output.waiting());
         assert_eq!(self.output.fill().events, 0);
+        assert_eq!(self.heard, self.informed);
         assert!(self.model.bodies.iter().all(|body| body.done));
     }
 }

@@ -43,7 +43,7 @@ type Case = fn(&Reached) -> bool;
 
 /// A property test that never meets the hard cases says nothing.
 fn check_reached(reached: &[Reached]) {
-    let cases: [(&str, Case); 7] = [
+    let cases: [(&str, Case); 8] = [
         ("full log", |reached| reached.full),
         ("oversized event", |reached| reached.oversized),
         ("partition moving with something unsettled", |reached| reached.moving),
@@ -51,6 +51,7 @@ fn check_reached(reached: &[Reached]) {
         ("rejected entry", |reached| reached.rejected),
         ("withdrawn entry", |reached| reached.withdrawn),
         ("drain past its time", |reached| reached.overdue),
+        ("events while demand accumulates", |reached| reached.accumulated),
     ];
     for (what, case) in cases {
         let count = reached.iter().filter(|reached| case(reached)).count();

@@ -262,6 +262,18 @@ impl Model {
         assert_eq!(settlement.refused.is_some(), refused, "{offset} is rejected by the log");
     }
 
+    /// Law 7: never more is asked than what the members of each required group have asked for and were not sent.
+    pub(crate) fn check_demand(&self, demand: u64) {
+        let asked = |index: usize| {
+            let open = self.peers.iter().filter(|peer| peer.group == index && peer.state == PeerState::Open);
+            open.map(|peer| peer.intake.credit().events - peer.received.len() as u64).sum()
+        };
+        for index in (0..self.groups.len()).filter(|&index| self.groups[index].kind == GroupKind::Required) {
+            let asked: u64 = asked(index);
+            assert!(demand <= asked, "{demand} demanded, but only {asked} asked for");
+        }
+    }
+
     /// What all required groups have settled is reported at once.
     pub(crate) fn check_reported(&self, offsets: &[u64]) {
         for &offset in offsets.iter().filter(|offset| self.entries[**offset as usize].state == State::Live) {

@@ -45,11 +45,30 @@ impl Desk {
             slot.refuse(refusal);
             return false;
         }
-        let OfferSlot { offer, taken, reserved: _given_back, reply } = slot;
+        let OfferSlot { offer, taken, rejection: _, reserved: _given_back, reply } = slot;
         // A client that left before its answer: what was taken goes on.
         let _gone = taken.map(|taken| taken.send(()));
         self.take(offer, reply, log, clock);
         true
+    }
+
+    /// Takes an event that the source rejects; none when it joins one that is unsettled here.
+    pub(crate) fn take_rejected(&mut self, slot: OfferSlot, clock: Clock) -> Option<(InputId, Event)> {
+        let OfferSlot { offer, taken, rejection: _, reserved: _, reply } = slot;
+        let _gone = taken.map(|taken| taken.send(()));
+        let body = self.bodies.open(&offer.events, None, reply)?;
+        let input = self.bodies.enter(body, 0)?;
+        let event = offer.events.into_iter().next()?;
+        Some((input, self.event(event, None, clock)))
+    }
+
+    /// Why an event that the source rejects is not taken.
+    pub(crate) fn refuses_rejected(&self, has_room: bool) -> Option<Refusal> {
+        if matches!(self.ended, Some(Err(_))) {
+            return Some(Refusal::Draining);
+        }
+        let cause = "the dead letters' log is full".to_owned();
+        (!has_room).then(|| Refusal::Overloaded { cause, retry_after: self.admission.retry_after() })
     }
 
     fn refusal(&self, offer: &Offer, log: &Output) -> Option<Refusal> {
@@ -119,10 +138,16 @@ impl Desk {
     }
 
     fn push(&mut self, event: NewEvent, due: Option<Time>, input: InputId, log: &mut Output, clock: Clock) -> Offset {
+        let event = self.event(event, due, clock);
+        log.push(clock.now, input, event)
+    }
+
+    /// One more event that was taken.
+    fn event(&mut self, event: NewEvent, due: Option<Time>, clock: Clock) -> Event {
         let origin = Origin { incarnation: self.incarnation, offset: self.taken };
         self.taken += 1;
         self.unsettled += 1;
-        let event = Event {
+        Event {
             payload: event.payload,
             key: event.key,
             attempt: 1,
@@ -130,8 +155,7 @@ impl Desk {
             deadline_ms: due.and_then(|due| NonZeroU64::new(clock.wall(due))),
             origin,
             trace: event.trace,
-        };
-        log.push(clock.now, input, event)
+        }
     }
 
     /// An event that was taken is settled.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{LinkError, Subscribe};
+use jaiminho_core::{LinkError, Rejection, Subscribe};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,8 @@ pub(crate) struct OfferSlot {
     pub(crate) offer: Offer,
     /// Told once the offer is taken, where anybody wants to know.
     pub(crate) taken: Option<oneshot::Sender<()>>,
+    /// Its one event was rejected by the source, and goes to the dead letters instead of the log.
+    pub(crate) rejection: Option<Rejection>,
     /// Accounts for the body's memory until its events are the log's.
     pub(crate) reserved: Option<OwnedSemaphorePermit>,
     pub(crate) reply: Reply,

@@ -4,6 +4,7 @@ use jaiminho_core::{Event, InputId, KeyHash, Outcome, Reason, Rejection, Settled
 use jaiminho_telemetry::names;
 
 use crate::{
+    handle::OfferSlot,
     outlet::Held,
     task::{Doing, Tag, Task},
     upstream::UpstreamLink,
@@ -16,6 +17,20 @@ impl Task {
             self.drop_behind(link, event.key);
         }
         self.bury(input, event, Rejection::new(reason, text));
+        self.seal(input);
+    }
+
+    /// The source rejects an event that it brings.
+    pub(crate) fn reject_offered(&mut self, mut slot: OfferSlot) {
+        let has_room = !self.has_no_room_for_dead_letters();
+        let (Doing::Source(desk), Some(rejection)) = (&mut self.doing, slot.rejection.take()) else { return };
+        if let Some(refusal) = desk.refuses_rejected(has_room) {
+            return slot.refuse(refusal);
+        }
+        let Some((offered, event)) = desk.take_rejected(slot, self.clock) else { return };
+        self.tally.events_in += 1;
+        let input = self.inputs.open(Tag::Offered(offered));
+        self.bury(input, &event, rejection);
         self.seal(input);
     }
 

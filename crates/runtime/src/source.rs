@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jaiminho_core::Rejection;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -53,9 +54,20 @@ pub struct Pending {
 impl SourceHandle {
     /// Asks for admission. `Err` means that nothing was taken.
     pub async fn offer(&self, offer: Offer) -> Result<Pending, Refusal> {
+        self.hand_over(offer, None).await
+    }
+
+    /// Rejects an event that nobody waits for with an answer of its own: its dead letter is stored where the stage has
+    /// such an output with a group, else it is counted, logged, and gone. `Err` means that there is no room for the dead letter.
+    pub async fn reject(&self, event: NewEvent, rejection: Rejection) -> Result<Pending, Refusal> {
+        let offer = Offer { events: vec![event], deadline: None, acknowledge: Acknowledge::Published };
+        self.hand_over(offer, Some(rejection)).await
+    }
+
+    async fn hand_over(&self, offer: Offer, rejection: Option<Rejection>) -> Result<Pending, Refusal> {
         let count = offer.events.len();
         let ((taken, is_taken), (reply, answers)) = (oneshot::channel(), oneshot::channel());
-        let slot = OfferSlot { offer, taken: Some(taken), reserved: None, reply };
+        let slot = OfferSlot { offer, taken: Some(taken), rejection, reserved: None, reply };
         self.offers.send(slot).await.map_err(|_| Refusal::Draining)?;
         match is_taken.await {
             Ok(()) => Ok(Pending { answers, count }),
@@ -69,7 +81,7 @@ impl SourceHandle {
     pub async fn complete(&self, offer: Offer, reserved: Option<OwnedSemaphorePermit>) -> Result<Vec<Answer>, Refusal> {
         let count = offer.events.len();
         let (reply, answers) = oneshot::channel();
-        let slot = OfferSlot { offer, taken: None, reserved, reply };
+        let slot = OfferSlot { offer, taken: None, rejection: None, reserved, reply };
         self.offers.send(slot).await.map_err(|_| Refusal::Draining)?;
         answers.await.unwrap_or_else(|_| Ok(vec![Answer::Unknown; count]))
     }
@@ -115,6 +127,8 @@ pub struct TestDesk {
 pub struct TestOffer {
     /// What the source offered.
     pub offer: Offer,
+    /// Its one event is rejected by the source.
+    pub rejection: Option<Rejection>,
     taken: Option<oneshot::Sender<()>>,
     reply: Reply,
 }
@@ -140,8 +154,8 @@ impl SourceHandle {
 impl TestDesk {
     /// The next offer; none when all handles are gone.
     pub async fn next(&mut self) -> Option<TestOffer> {
-        let OfferSlot { offer, taken, reserved: _given_back, reply } = self.offers.recv().await?;
-        Some(TestOffer { offer, taken, reply })
+        let OfferSlot { offer, taken, rejection, reserved: _given_back, reply } = self.offers.recv().await?;
+        Some(TestOffer { offer, rejection, taken, reply })
     }
 
     /// Whether the log has room.

@@ -372,6 +372,10 @@ impl Task {
             placing.extend(batch.done.drain(..).flatten());
         }
         for offer in batch.offers.drain(..) {
+            if offer.rejection.is_some() {
+                self.reject_offered(offer);
+                continue;
+            }
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
                 let events = offer.offer.events.len() as u64;
                 if desk.offer(offer, &mut log.output, self.clock) {
@@ -409,7 +413,7 @@ impl Task {
         logs.fold(false, |stopped, (_, log)| log.output.dispatch(self.clock.now) || stopped)
     }
 
-    fn has_no_room_for_dead_letters(&self) -> bool {
+    pub(crate) fn has_no_room_for_dead_letters(&self) -> bool {
         self.dead_letter_log().is_some_and(|dead| self.logs[dead].output.is_full())
     }
 

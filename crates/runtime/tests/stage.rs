@@ -219,6 +219,23 @@ async fn a_source_without_dead_letters_answers_for_an_event_above_its_groups_lim
 }
 
 #[tokio::test]
+async fn what_a_source_rejects_itself_is_a_dead_letter_and_else_gone() {
+    for has_dead_letters in [true, false] {
+        let sink = Collect::new(|_| accepted());
+        let (source, _rest, dead) = limited(1_000, &sink, has_dead_letters);
+        let rejection = Rejection::new(Reason::Malformed, "no event");
+        let pending = source.source().reject(event(1, None), rejection.clone()).await.unwrap();
+        let answers = tokio::time::timeout(Duration::from_secs(10), pending.answers()).await.unwrap();
+        let outcome = Outcome::Rejected(Box::new(Rejection { stored: has_dead_letters, ..rejection }));
+        assert_eq!(answers, [Answer::Settled(outcome)]);
+        assert_eq!(dead.payloads().len(), usize::from(has_dead_letters));
+        assert!(sink.payloads().is_empty());
+        let drained = tokio::time::timeout(Duration::from_secs(10), source.drain(Duration::from_secs(9))).await;
+        assert_eq!(drained, Ok(StageEnd::Drained { unsettled: 0 }));
+    }
+}
+
+#[tokio::test]
 async fn a_dead_letter_that_is_itself_too_large_is_final() {
     let local = Local::default();
     let mut config = stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside)));

@@ -98,10 +98,10 @@ async fn send_posts_a_file_and_obeys_retry_after() {
 #[tokio::test]
 async fn send_posts_what_comes_on_standard_input() {
     let directory = directory();
-    let broken = "standard input: not JSON: EOF while parsing an object at line 3 column 0";
+    let broken = "standard input: the value of line 4 is not JSON: EOF while parsing an object at line 5 column 0";
     for (input, exit, body, said) in [
         ("{\"a\":1}\n{\"a\":2}\n3\n", Some(0), Some("[{\"a\":1},{\"a\":2},3]"), ""),
-        ("{\"a\":1}\n{\"a\"\n", Some(DATA), Some("{\"a\":1}"), broken),
+        ("{\"a\":1}\n\n\n{\"a\"\n", Some(DATA), Some("{\"a\":1}"), broken),
         ("", Some(0), None, ""),
     ] {
         let (url, requests) = server(vec![answer("200 OK", "", PUBLISHED)]).await;
@@ -145,7 +145,7 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
     let rejected = r#"{"status":"rejected","count":1,"events":[{"index":0,"id":"e1","status":"rejected","reason":"invalid: no unit","stored":true}]}"#;
     let problem = r#"{"detail":"an event of 9 bytes; the limit is 5"}"#;
     for (status, body, code, told) in [
-        ("422 Unprocessable Entity", rejected, DATA, "1 events were rejected; the first: event e1: invalid: no unit"),
+        ("422 Unprocessable Entity", rejected, DATA, "1 event was rejected: line 1: event e1: invalid: no unit"),
         ("413 Payload Too Large", problem, DATA, "413 Payload Too Large: an event of 9 bytes; the limit is 5"),
         (
             "401 Unauthorized",
@@ -169,9 +169,10 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
         assert!(!stdout.contains("secret-token") && !stderr.contains("secret-token"));
     }
     let (url, _) = server(vec![answer("200 OK", "", PUBLISHED)]).await;
-    let (exit, _, stderr) = run(directory.path(), &["send", "bad.json", "--url", &url]).await;
-    assert_eq!(exit, Some(DATA), "{stderr}");
-    assert!(stderr.starts_with("bad.json: "), "{stderr}");
+    let (exit, stdout, stderr) = run(directory.path(), &["send", "bad.json", "--url", &url]).await;
+    let told = "bad.json: the value of line 2 is not JSON: EOF while parsing a value at line 3 column 0";
+    assert_eq!((exit, stderr.as_str()), (Some(DATA), told));
+    assert!(stdout.starts_with("1 event done, 0 rejected, 0 requests repeated, "), "{stdout}");
     for (arguments, told) in [
         (
             &["send", "nowhere.json", "--url", "http://localhost:1/"][..],
@@ -188,6 +189,24 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
     }
 }
 
+/// The lines of the file, whatever request their events went in.
+#[tokio::test]
+async fn send_names_the_line_of_the_file_that_the_server_refuses() {
+    let directory = directory();
+    directory.write("events.ndjson", "{\"a\":1}\n\n{\"a\":2}\n\n\n{\"a\":3}\n{\"a\":4}\n");
+    let rejected =
+        r#"{"status":"partial","count":2,"events":[{"index":1,"id":"e4","status":"rejected","reason":"invalid: no"}]}"#;
+    for (status, body, told) in [
+        ("207 Multi-Status", rejected, "1 event was rejected: line 7: event e4: invalid: no"),
+        ("400 Bad Request", r#"{"detail":"not so","index":0}"#, "400 Bad Request: line 6: not so"),
+        ("413 Payload Too Large", r#"{"detail":"too much"}"#, "413 Payload Too Large: too much"),
+    ] {
+        let (url, _) = server(vec![answer("200 OK", "", PUBLISHED), answer(status, "", body)]).await;
+        let (exit, _, stderr) = run(directory.path(), &["send", "events.ndjson", "--batch", "2", "--url", &url]).await;
+        assert_eq!((exit, stderr.as_str()), (Some(DATA), told));
+    }
+}
+
 #[tokio::test]
 async fn send_gives_up_when_nobody_listens() {
     let directory = directory();
@@ -195,7 +214,7 @@ async fn send_gives_up_when_nobody_listens() {
     let url = format!("http://127.0.0.1:{}/events", free_port());
     let (exit, _, stderr) = run(directory.path(), &["send", "one.json", "--retries", "1", "--url", &url]).await;
     assert_eq!(exit, Some(UNAVAILABLE));
-    assert_eq!(stderr, format!("{url}: gave up after 1 repeats: Connection refused (os error 111)"));
+    assert_eq!(stderr, format!("{url}: gave up after 1 repeat: Connection refused (os error 111)"));
 }
 
 #[tokio::test]

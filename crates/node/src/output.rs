@@ -16,6 +16,11 @@ pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     }
 }
 
+/// `1 event`, `2 events`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A table: columns as wide as their widest cell, numbers (the columns of `right`) to the right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();

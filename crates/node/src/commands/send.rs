@@ -2,6 +2,7 @@
 
 mod bodies;
 mod client;
+mod values;
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -54,7 +55,10 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
         Some(failure) => Err(failure),
         None if tally.rejected > 0 => {
             let first = tally.first_reason.unwrap_or_default();
-            Err(Failure::data(format!("{} events were rejected; the first: {first}", tally.rejected)))
+            Err(Failure::data(match tally.rejected {
+                1 => format!("1 event was rejected: {first}"),
+                more => format!("{more} events were rejected; the first: {first}"),
+            }))
         }
         None => Ok(()),
     }
@@ -154,8 +158,10 @@ fn summary(global: &Global, tally: &Tally, took: Duration) -> Result<(), Failure
     }
     let rate = tally.done as f64 / seconds.max(0.001);
     output::line(format!(
-        "{} events done, {} rejected, {} requests repeated, {seconds:.1} s, {rate:.0} events/s",
-        tally.done, tally.rejected, tally.retries
+        "{} done, {} rejected, {} repeated, {seconds:.1} s, {rate:.0} events/s",
+        output::counted(tally.done, "event"),
+        tally.rejected,
+        output::counted(tally.retries, "request"),
     ))
 }
 

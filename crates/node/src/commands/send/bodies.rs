@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::values::{Text, values};
 use crate::cli::Send;
 use crate::exit::Failure;
 
@@ -17,34 +17,16 @@ pub(in crate::commands) struct Body {
     pub(in crate::commands) content_type: &'static str,
     pub(in crate::commands) bytes: Vec<u8>,
     pub(in crate::commands) events: u64,
+    /// Where its events begin in what was read; empty when they are made up.
+    pub(in crate::commands) lines: Vec<u64>,
 }
 
 /// Bodies, made while they are sent.
 pub(super) type Bodies = Box<dyn Iterator<Item = Result<Body, Failure>> + std::marker::Send>;
 
-/// JSON values one after another (a line each, or not), and those in lists.
+/// Bodies of what is read.
 pub(super) fn from_reader(name: String, reader: Box<dyn Read + std::marker::Send>, batch: usize) -> Bodies {
-    let values = serde_json::Deserializer::from_reader(reader).into_iter::<Box<RawValue>>();
-    let texts = values.flat_map(move |value| match value {
-        Ok(value) => {
-            flatten(&value).map_or_else(|error| vec![Err(bad(&name, &error))], |all| all.into_iter().map(Ok).collect())
-        }
-        Err(error) => vec![Err(bad(&name, &error))],
-    });
-    Box::new(Batches { texts: Box::new(texts), batch, held: None })
-}
-
-fn bad(name: &str, error: &serde_json::Error) -> Failure {
-    Failure::data(format!("{name}: not JSON: {error}"))
-}
-
-/// The elements of a list, or the value itself.
-fn flatten(value: &RawValue) -> Result<Vec<String>, serde_json::Error> {
-    if value.get().starts_with('[') {
-        let items: Vec<&RawValue> = serde_json::from_str(value.get())?;
-        return Ok(items.into_iter().map(|item| item.get().to_owned()).collect());
-    }
-    Ok(vec![value.get().to_owned()])
+    Box::new(Batches { texts: Box::new(values(name, reader)), batch, held: None })
 }
 
 /// Made-up telemetry: events in CloudEvents' format, numbered, their keys in turn.
@@ -66,16 +48,16 @@ pub(super) fn made(count: u64, send: &Send, batch: usize) -> Bodies {
             "specversion": "1.0", "id": format!("{now_ms}-{number}"), "source": source, "type": ty, "partitionkey": device,
             "datacontenttype": "application/json", "data": data,
         });
-        Ok(event.to_string())
+        Ok(Text { json: event.to_string(), line: None })
     });
     Box::new(Batches { texts: Box::new(texts), batch, held: None })
 }
 
 struct Batches {
-    texts: Box<dyn Iterator<Item = Result<String, Failure>> + std::marker::Send>,
+    texts: Box<dyn Iterator<Item = Result<Text, Failure>> + std::marker::Send>,
     batch: usize,
     /// What did not fit the body before.
-    held: Option<Result<String, Failure>>,
+    held: Option<Result<Text, Failure>>,
 }
 
 impl Iterator for Batches {
@@ -86,13 +68,15 @@ impl Iterator for Batches {
             Ok(first) => first,
             Err(error) => return Some(Err(error)),
         };
-        let cloud_events = is_cloud_event(&first);
-        let mut bytes = first.len();
+        let cloud_events = is_cloud_event(&first.json);
+        let mut bytes = first.json.len();
         let mut texts = vec![first];
         while texts.len() < self.batch {
             match self.texts.next() {
-                Some(Ok(text)) if is_cloud_event(&text) == cloud_events && bytes + text.len() < BODY_BYTES_MAX => {
-                    bytes += text.len() + 1;
+                Some(Ok(text))
+                    if is_cloud_event(&text.json) == cloud_events && bytes + text.json.len() < BODY_BYTES_MAX =>
+                {
+                    bytes += text.json.len() + 1;
                     texts.push(text);
                 }
                 held => {
@@ -105,13 +89,15 @@ impl Iterator for Batches {
     }
 }
 
-fn body(cloud_events: bool, texts: &[String]) -> Body {
+fn body(cloud_events: bool, texts: &[Text]) -> Body {
+    let list = || format!("[{}]", texts.iter().map(|text| text.json.as_str()).collect::<Vec<_>>().join(","));
     let (content_type, text) = match (cloud_events, texts) {
-        (true, _) => ("application/cloudevents-batch+json", format!("[{}]", texts.join(","))),
-        (false, [one]) => ("application/json", one.clone()),
-        (false, _) => ("application/json", format!("[{}]", texts.join(","))),
+        (true, _) => ("application/cloudevents-batch+json", list()),
+        (false, [one]) => ("application/json", one.json.clone()),
+        (false, _) => ("application/json", list()),
     };
-    Body { content_type, bytes: text.into_bytes(), events: texts.len() as u64 }
+    let lines = texts.iter().filter_map(|text| text.line).collect();
+    Body { content_type, bytes: text.into_bytes(), events: texts.len() as u64, lines }
 }
 
 /// Whether a value says itself that it is a CloudEvent.
@@ -154,6 +140,13 @@ mod tests {
         assert_eq!(bodies.len(), 2);
         assert!(bodies[0].is_ok());
         assert!(bodies[1].as_ref().unwrap_err().text.contains("line 2"));
+    }
+
+    #[test]
+    fn a_body_knows_the_lines_of_its_events() {
+        let bodies = read("1\n\n2\n3\n\n[4,\n5]", 2);
+        let lines: Vec<_> = bodies.into_iter().map(|body| body.unwrap().lines).collect();
+        assert_eq!(lines, [vec![1, 3], vec![4, 6], vec![7]]);
     }
 
     #[test]

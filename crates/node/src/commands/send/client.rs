@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::bodies::Body;
 use super::gave_up;
 use crate::exit::Failure;
+use crate::output::counted;
 
 /// Longer than any server's request deadline by default.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(90);
@@ -43,12 +44,14 @@ impl Tally {
 struct Answer {
     #[serde(default)]
     events: Vec<Event>,
-    /// Of a problem (RFC 9457).
+    /// Of a problem (RFC 9457): what is wrong, and the event concerned.
     detail: Option<String>,
+    index: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Event {
+    index: Option<usize>,
     id: Option<String>,
     status: String,
     reason: Option<String>,
@@ -93,7 +96,11 @@ impl Client {
                 }
                 Next::GiveUp(failure) => return Err(failure),
                 Next::Again { why, .. } if tries >= self.retries => {
-                    return Err(gave_up(format!("{}: gave up after {tries} repeats: {why}", self.url)));
+                    return Err(gave_up(format!(
+                        "{}: gave up after {}: {why}",
+                        self.url,
+                        counted(tries.into(), "repeat")
+                    )));
                 }
                 Next::Again { wait, why } => {
                     tries += 1;
@@ -121,17 +128,23 @@ impl Client {
             Ok(answer) => answer,
             Err(why) => return Next::Again { wait, why },
         };
-        judge(status, answer, wait, body.events)
+        judge(status, answer, wait, body)
     }
 }
 
-fn judge(status: StatusCode, answer: Answer, wait: Duration, events: u64) -> Next {
+fn judge(status: StatusCode, answer: Answer, wait: Duration, body: &Body) -> Next {
+    // An index counts in the body; whoever reads this has the input before them.
+    let place = |index: Option<usize>| {
+        let line = index.and_then(|index| body.lines.get(index));
+        line.map_or_else(String::new, |line| format!("line {line}: "))
+    };
+    let events = body.events;
     let rejected = answer.events.iter().filter(|event| event.status == "rejected");
     let first = rejected.clone().next().map(|event| {
         let id = event.id.as_deref().unwrap_or("?");
-        format!("event {id}: {}", event.reason.as_deref().unwrap_or("rejected"))
+        format!("{}event {id}: {}", place(event.index), event.reason.as_deref().unwrap_or("rejected"))
     });
-    let detail = answer.detail.clone().unwrap_or_default();
+    let detail = format!("{}{}", place(answer.index), answer.detail.as_deref().unwrap_or_default());
     match status.as_u16() {
         200 | 202 => Next::Done(Tally { done: events, ..Tally::default() }),
         207 | 422 if !answer.events.is_empty() => {
@@ -178,7 +191,9 @@ mod tests {
     use super::*;
 
     fn judged(status: u16, answer: &str) -> Next {
-        judge(StatusCode::from_u16(status).unwrap(), serde_json::from_str(answer).unwrap(), Duration::from_secs(3), 2)
+        let body = Body { content_type: "application/json", bytes: Vec::new(), events: 2, lines: vec![7, 9] };
+        let status = StatusCode::from_u16(status).unwrap();
+        judge(status, serde_json::from_str(answer).unwrap(), Duration::from_secs(3), &body)
     }
 
     #[test]
@@ -193,7 +208,7 @@ mod tests {
         let Next::Done(tally) = judged(207, partial) else { panic!("207 is done") };
         assert_eq!(
             (tally.done, tally.rejected, tally.first_reason.unwrap()),
-            (1, 1, "event b: invalid: no unit".to_owned())
+            (1, 1, "line 9: event b: invalid: no unit".to_owned())
         );
         for status in [429, 503, 504] {
             let Next::Again { wait, why } = judged(status, r#"{"detail":"log full"}"#) else {
@@ -202,6 +217,8 @@ mod tests {
             assert_eq!(wait, Duration::from_secs(3));
             assert!(why.contains("log full"));
         }
+        let Next::GiveUp(failure) = judged(400, r#"{"detail":"not JSON","index":0}"#) else { panic!("400 is final") };
+        assert_eq!(failure.text, "400 Bad Request: line 7: not JSON");
         for status in [400, 401, 404, 413, 415, 422] {
             assert!(matches!(judged(status, "{}"), Next::GiveUp(_)), "{status}");
         }

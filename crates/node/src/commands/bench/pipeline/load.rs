@@ -125,7 +125,7 @@ impl Load {
             1 => event(first),
             _ => format!("[{}]", (first..last).map(event).collect::<Vec<_>>().join(",")),
         };
-        Body { content_type: "application/json", bytes: text.into_bytes(), events: last - first }
+        Body { content_type: "application/json", bytes: text.into_bytes(), events: last - first, lines: Vec::new() }
     }
 }
 

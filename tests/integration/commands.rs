@@ -218,6 +218,27 @@ async fn send_gives_up_when_nobody_listens() {
 }
 
 #[tokio::test]
+async fn send_and_tail_without_a_pipeline_file_say_how_to_do_without() {
+    let directory = Directory::new("nothing");
+    directory.write("one.json", "1");
+    directory.write("no_http.yaml", &PIPELINE.replace("http: { listen: \"127.0.0.1:PORT\" }", "generate: { rate: 1 }"));
+    let none =
+        "pipeline.yaml: there is no such file, and no `jaiminho up` runs here; -f FILE or JAIMINHO_FILE names one, ";
+    let missing = "other.yaml: there is no such file; -f FILE or JAIMINHO_FILE names one, ";
+    let (url, broker) = ("--url URL says where to post", "--bootstrap-servers HOST:PORT a broker");
+    for (arguments, exit, told) in [
+        (&["send", "one.json"][..], CONFIG, format!("{none}{url}")),
+        (&["send", "one.json", "-f", "other.yaml"], CONFIG, format!("{missing}{url}")),
+        (&["send", "one.json", "-f", "no_http.yaml"], USAGE, format!("pipeline `commands` has no HTTP source; {url}")),
+        (&["tail"], CONFIG, format!("{none}{broker}")),
+        (&["tail", "-f", "other.yaml"], CONFIG, format!("{missing}{broker}")),
+    ] {
+        let (code, stdout, stderr) = run(directory.path(), arguments).await;
+        assert_eq!((code, stderr), (Some(exit), told), "{arguments:?}: {stdout}");
+    }
+}
+
+#[tokio::test]
 async fn tail_without_a_running_pipeline_says_what_to_start() {
     let directory = directory();
     let (exit, _, stderr) = run(directory.path(), &["tail"]).await;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jaiminho_tests::{Client, Directory, Jaiminho, Reply, WebSocket, free_port, jaiminho};
+use jaiminho_tests::{
+    Client, Directory, Jaiminho, Reply, WebSocket, eventually, free_port, jaiminho, jaiminho_started,
+};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -91,6 +93,51 @@ async fn send_finds_the_running_pipeline() {
     let file = running.directory.write("readings.ndjson", &lines);
     running.command(&["send", &file.to_string_lossy()]).await;
     assert_eq!(running.records().await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_runs_alone_is_found_without_its_file_and_of_several_none() {
+    let running = Running::start().await;
+    let directory = running.directory.path();
+    let sent = jaiminho(directory, &["send", "--count", "3"]).await;
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let tailed = jaiminho(directory, &["tail", "--no-follow", "--from", "beginning", "--json"]).await;
+    assert_eq!(String::from_utf8_lossy(&tailed.stdout).lines().count(), 3);
+
+    let second = "version: 1\npipeline: second\nstages:\n  made: { source: { generate: { rate: 1 } } }\n  \
+        gone: { subscribe_to: [made], sink: { blackhole: {} } }\n";
+    let second = Jaiminho::up(directory, &running.directory.write("second.yaml", second), &[]);
+    second.ready().await;
+    let tailed = jaiminho(directory, &["tail"]).await;
+    assert_eq!(
+        String::from_utf8_lossy(&tailed.stderr).trim_end(),
+        "pipeline.yaml: there is no such file, and several pipelines run here (eugenio, second); \
+         -f FILE or JAIMINHO_FILE names one, --bootstrap-servers HOST:PORT a broker"
+    );
+    drop(running.up);
+    for (command, told) in [
+        (&["tail"][..], "no broker of its own; -f FILE names its file, --bootstrap-servers HOST:PORT a broker"),
+        (&["send", "--count", "1"], "no HTTP source; --url URL says where to post"),
+    ] {
+        let output = jaiminho(directory, command).await;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(stderr.trim_end(), format!("the running pipeline `second` has {told}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_says_that_no_topic_matches_and_goes_on_waiting() {
+    let running = Running::start().await;
+    let directory = running.directory.path();
+    let tail = jaiminho_started(directory, &["tail", "--topic", "eugenio.*", "--count", "1", "--json"]);
+    let told = "no topic matches `eugenio.*`: there is none yet; waiting\n";
+    eventually("it says so", PATIENCE, || async { (tail.log() == told).then_some(()).ok_or_else(|| tail.log()) }).await;
+    Client::new(running.port).json(&telemetry("a-1")).await;
+    assert!(tail.exit(PATIENCE).await.success(), "{}", tail.log());
+    assert_eq!(tail.log().lines().count(), 2, "that once, and a record: {}", tail.log());
+    let tailed = jaiminho(directory, &["tail", "--topic", "other", "--no-follow"]).await;
+    let stderr = String::from_utf8_lossy(&tailed.stderr);
+    assert_eq!(stderr, "no topic matches `other`; there are: eugenio.eugenio.measurement.v1\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -187,6 +187,12 @@ pub async fn jaiminho_fed<S: AsRef<OsStr>>(directory: &Path, arguments: &[S], in
     within("jaiminho", START, run).await.expect("run jaiminho")
 }
 
+/// Starts `jaiminho` with `arguments`; all its output goes to its log.
+pub fn jaiminho_started(directory: &Path, arguments: &[&str]) -> Child {
+    let log = directory.join(format!("{}.log", arguments[0]));
+    Child::spawn(arguments[0], &command(directory, arguments), &log)
+}
+
 fn command<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Command {
     let mut command = Command::new(binary());
     // A user's settings stay out of the tests, and the state that `up` leaves for `tail` stays in the test's directory.

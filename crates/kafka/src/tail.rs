@@ -102,6 +102,8 @@ pub struct Tail {
     consumer: BaseConsumer<TailContext>,
     topics: Vec<String>,
     start: Start,
+    /// The cluster's topics, but its own, when it last told them.
+    existing: BTreeSet<String>,
     assigned: HashMap<String, i32>,
     /// What is next of each partition.
     positions: HashMap<(String, i32), Offset>,
@@ -128,6 +130,7 @@ impl Tail {
             properties,
             topics: config.topics,
             start: config.start,
+            existing: BTreeSet::new(),
             assigned: HashMap::new(),
             positions: HashMap::new(),
             at_end: HashSet::new(),
@@ -182,6 +185,17 @@ impl Tail {
         self.assigned.keys().map(String::as_str).collect()
     }
 
+    /// What of the wanted topics there is none of.
+    pub fn unmatched(&self) -> Vec<&str> {
+        let is_read = |pattern: &str| self.assigned.keys().any(|topic| matches(pattern, topic));
+        self.topics.iter().map(String::as_str).filter(|pattern| !is_read(pattern)).collect()
+    }
+
+    /// All topics but the cluster's own, as it told them last.
+    pub fn existing(&self) -> &BTreeSet<String> {
+        &self.existing
+    }
+
     /// rdkafka's end-of-partition error doesn't name its topic: positions tell.
     fn note_ends(&mut self, partition: i32) -> Result<(), TailError> {
         for element in self.consumer.position()?.elements().iter().filter(|each| each.partition() == partition) {
@@ -213,8 +227,10 @@ impl Tail {
         if !metadata.brokers().is_empty() {
             self.answered_at = Instant::now();
         }
+        let topics = || metadata.topics().iter().filter(|topic| topic.error().is_none());
+        self.existing = topics().map(|topic| topic.name().to_owned()).filter(|name| !is_internal(name)).collect();
         let mut added = TopicPartitionList::new();
-        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+        for topic in topics() {
             let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
             let known = self.assigned.get(topic.name()).copied().unwrap_or(0);
             if count <= known || !self.is_wanted(topic.name()) {
@@ -253,7 +269,7 @@ impl Tail {
     }
 
     fn is_wanted(&self, topic: &str) -> bool {
-        if self.topics.is_empty() { !topic.starts_with("__") } else { self.topics.iter().any(|p| matches(p, topic)) }
+        if self.topics.is_empty() { !is_internal(topic) } else { self.topics.iter().any(|p| matches(p, topic)) }
     }
 }
 
@@ -280,6 +296,11 @@ fn is_shared(name: &str) -> bool {
     const PREFIXES: [&str; 8] =
         ["security.", "sasl.", "ssl.", "https.", "socket.", "broker.", "metadata.max.age", "connections.max.idle"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a topic is the cluster's own.
+fn is_internal(topic: &str) -> bool {
+    topic.starts_with("__")
 }
 
 fn matches(pattern: &str, name: &str) -> bool {

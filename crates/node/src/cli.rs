@@ -44,11 +44,14 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The pipeline file of who names none.
+pub(crate) const FILE_DEFAULT: &str = "pipeline.yaml";
+
 /// Options that stand before or after any command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
     /// The pipeline file.
-    #[arg(short, long, global = true, env = "JAIMINHO_FILE", default_value = "pipeline.yaml", value_name = "FILE")]
+    #[arg(short, long, global = true, env = "JAIMINHO_FILE", default_value = FILE_DEFAULT, value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// A profile of the file to lay over it.
     #[arg(long, global = true, env = "JAIMINHO_PROFILE", value_name = "NAME")]
@@ -176,7 +179,8 @@ pub(crate) struct Send {
     /// Makes up this many events instead.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Where to: default, the running `jaiminho up`, else the pipeline file's first HTTP source on this machine.
+    /// Where to. Default: the running `jaiminho up`, else the pipeline file's first HTTP source on this machine. A pipeline that
+    /// runs alone needs no file.
     #[arg(long, env = "JAIMINHO_URL")]
     pub(crate) url: Option<String>,
     /// Events a second, at most.

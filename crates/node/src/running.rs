@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,11 +43,23 @@ impl Running {
 
     /// The running process of `pipeline`, if there is one.
     pub(crate) fn find(pipeline: &str) -> Option<Self> {
-        let folder = folder().ok()?;
-        if fs::metadata(&folder).ok()?.uid() != uid().ok()? {
-            return None;
-        }
-        let running: Self = serde_json::from_slice(&fs::read(folder.join(format!("{pipeline}.json"))).ok()?).ok()?;
+        Self::read(&own_folder()?.join(format!("{pipeline}.json")))
+    }
+
+    /// All of this user's that run on this machine.
+    pub(crate) fn all() -> Vec<Self> {
+        let entries = own_folder().and_then(|folder| fs::read_dir(folder).ok());
+        let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let mut all: Vec<_> = paths
+            .filter(|path| path.extension().is_some_and(|end| end == "json"))
+            .filter_map(|path| Self::read(&path))
+            .collect();
+        all.sort_by(|one, other| one.pipeline.cmp(&other.pipeline));
+        all
+    }
+
+    fn read(path: &Path) -> Option<Self> {
+        let running: Self = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         // A file that a killed process left behind means nothing.
         PathBuf::from(format!("/proc/{}", running.pid)).exists().then_some(running)
     }
@@ -63,6 +75,12 @@ impl Drop for Announced {
             tracing::debug!(%error, "the run-time file stays");
         }
     }
+}
+
+/// The folder, unless somebody else has made it.
+fn own_folder() -> Option<PathBuf> {
+    let folder = folder().ok()?;
+    (fs::metadata(&folder).ok()?.uid() == uid().ok()?).then_some(folder)
 }
 
 fn folder() -> io::Result<PathBuf> {

@@ -13,13 +13,15 @@ pub(crate) mod up;
 pub(crate) mod validate;
 
 use std::future::Future;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jaiminho_core::Instance;
 
-use crate::cli::Global;
+use crate::cli::{FILE_DEFAULT, Global};
 use crate::config::{Config, Setting, load};
 use crate::exit::Failure;
+use crate::running::Running;
 
 /// Loads the pipeline file and logs its warnings.
 pub(crate) fn load_logged(global: &Global, setting: Setting) -> Result<Config, Failure> {
@@ -28,6 +30,44 @@ pub(crate) fn load_logged(global: &Global, setting: Setting) -> Result<Config, F
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+/// What a command knows of the pipeline that it is to find.
+pub(crate) enum Found {
+    File(Box<Config>),
+    /// Without its file.
+    Running(Running),
+}
+
+/// The pipeline file; where none is named and none is here, the one `jaiminho up` that runs on this machine. `otherwise` says
+/// how the command does without either.
+pub(crate) fn file_or_running(global: &Global, otherwise: &str) -> Result<Found, Failure> {
+    // What else is wrong with it, loading says.
+    if global.file.try_exists().unwrap_or(true) {
+        return Ok(Found::File(Box::new(load(&global.file, &global.overrides(), Setting::Together)?)));
+    }
+    let runs = match global.file == Path::new(FILE_DEFAULT) {
+        true => one(Running::all()),
+        false => Err(String::new()),
+    };
+    runs.map(Found::Running).map_err(|others| {
+        let file = global.file.display();
+        Failure::config(format!(
+            "{file}: there is no such file{others}; -f FILE or JAIMINHO_FILE names one, {otherwise}"
+        ))
+    })
+}
+
+/// The only one; or what runs instead.
+fn one(mut running: Vec<Running>) -> Result<Running, String> {
+    match (running.pop(), running.as_slice()) {
+        (None, _) => Err(", and no `jaiminho up` runs here".into()),
+        (Some(only), []) => Ok(only),
+        (Some(last), others) => {
+            let names: Vec<&str> = others.iter().chain([&last]).map(|running| running.pipeline.as_str()).collect();
+            Err(format!(", and several pipelines run here ({})", names.join(", ")))
+        }
+    }
 }
 
 /// Threads that a process works with. A core is left to those that are not tokio's, of Kafka's client and of the network;

@@ -15,10 +15,9 @@ pub(super) use self::bodies::Body;
 use self::bodies::{Bodies, from_reader, made};
 pub(super) use self::client::Client;
 use self::client::Tally;
-use super::block_on;
+use super::{Found, block_on, file_or_running};
 use crate::cli::{Global, Send};
 use crate::config::component::Source;
-use crate::config::{Config, Setting, load};
 use crate::exit::{Exit, Failure};
 use crate::output;
 use crate::running::Running;
@@ -26,7 +25,7 @@ use crate::running::Running;
 pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
     let url = match &send.url {
         Some(url) => url.clone(),
-        None => find(&load(&global.file, &global.overrides(), Setting::Together)?)?,
+        None => find(global)?,
     };
     let token = send.token_file.as_ref().map(|path| {
         let read = std::fs::read_to_string(path).map(|token| token.trim().to_owned());
@@ -65,15 +64,23 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
 }
 
 /// The running `up`, else the pipeline's first HTTP source, on this machine.
-fn find(config: &Config) -> Result<String, Failure> {
-    if let Some(http) = Running::find(&config.pipeline.pipeline).and_then(|running| running.http) {
+fn find(global: &Global) -> Result<String, Failure> {
+    let nowhere = |whose: &str| Failure::usage(format!("{whose} has no HTTP source; --url URL says where to post"));
+    let config = match file_or_running(global, "--url URL says where to post")? {
+        Found::Running(Running { pipeline, http, .. }) => {
+            return http.ok_or_else(|| nowhere(&format!("the running pipeline `{pipeline}`")));
+        }
+        Found::File(config) => config,
+    };
+    let pipeline = &config.pipeline.pipeline;
+    if let Some(http) = Running::find(pipeline).and_then(|running| running.http) {
         return Ok(http);
     }
     let http = config.pipeline.stages.values().find_map(|stage| match stage.source.as_ref()? {
         Source::Ingest(ingest) => ingest.http.as_ref(),
         Source::Generate(_) => None,
     });
-    let http = http.ok_or_else(|| Failure::usage("the pipeline has no HTTP source; --url says where to post"))?;
+    let http = http.ok_or_else(|| nowhere(&format!("pipeline `{pipeline}`")))?;
     let port = http.listen.rsplit(':').next().unwrap_or("8080");
     Ok(format!("http://localhost:{port}{}", http.path))
 }

@@ -1,14 +1,14 @@
 //! `jaiminho tail`: what is in Kafka.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jaiminho_kafka::{Start, Tail, TailConfig, TailRecord, client_config};
 use serde_json::json;
 
+use super::{Found, file_or_running};
 use crate::cli::{From, Global, Tail as Arguments};
 use crate::config::component::{KafkaConfig, Sink};
-use crate::config::{Setting, load};
 use crate::exit::Failure;
 use crate::output::line;
 use crate::running::Running;
@@ -17,6 +17,8 @@ use crate::running::Running;
 const LAST_DEFAULT: u32 = 10;
 /// How long to wait for one record before looking whether the end is reached.
 const WAIT: Duration = Duration::from_millis(250);
+/// Topics that are told to who asked for others.
+const TOPICS_TOLD_MAX: usize = 20;
 
 pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure> {
     let (bootstrap_servers, properties) = cluster(global, arguments)?;
@@ -29,6 +31,9 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure>
         TailConfig { bootstrap_servers: bootstrap_servers.clone(), properties, topics: arguments.topic.clone(), start };
     let unavailable = |error: jaiminho_kafka::TailError| Failure::unavailable(format!("{bootstrap_servers}: {error}"));
     let mut tail = Tail::open(config).map_err(unavailable)?;
+    if let Some(none) = no_topic(&tail.unmatched(), tail.existing()) {
+        eprintln!("{none}{}", if arguments.no_follow { "" } else { "; waiting" });
+    }
     let mut left = arguments.count.unwrap_or(u64::MAX);
     while left > 0 {
         match tail.next(WAIT).map_err(unavailable)? {
@@ -43,12 +48,38 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure>
     Ok(())
 }
 
+/// What is said when there is nothing to read, or less than was asked for.
+fn no_topic(unmatched: &[&str], existing: &BTreeSet<String>) -> Option<String> {
+    let wanted = unmatched.iter().map(|pattern| format!("`{pattern}`")).collect::<Vec<_>>().join(", ");
+    let told: Vec<&str> = existing.iter().map(String::as_str).take(TOPICS_TOLD_MAX).collect();
+    let more = match existing.len() - told.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match (unmatched.is_empty(), existing.is_empty()) {
+        (true, false) => None,
+        (true, true) => Some("there is no topic yet".into()),
+        (false, true) => Some(format!("no topic matches {wanted}: there is none yet")),
+        (false, false) => Some(format!("no topic matches {wanted}; there are: {}{more}", told.join(", "))),
+    }
+}
+
 /// Where the records are: named, or of the running `up`, or of the pipeline's sinks.
 fn cluster(global: &Global, arguments: &Arguments) -> Result<(String, BTreeMap<String, String>), Failure> {
     if let Some(named) = &arguments.bootstrap_servers {
         return Ok((named.clone(), BTreeMap::new()));
     }
-    let config = load(&global.file, &global.overrides(), Setting::Together)?;
+    let config = match file_or_running(global, "--bootstrap-servers HOST:PORT a broker")? {
+        Found::Running(Running { pipeline, bootstrap_servers, .. }) => {
+            let embedded = bootstrap_servers.ok_or_else(|| {
+                Failure::usage(format!(
+                    "the running pipeline `{pipeline}` has no broker of its own; -f FILE names its file, --bootstrap-servers HOST:PORT a broker"
+                ))
+            });
+            return Ok((embedded?, BTreeMap::new()));
+        }
+        Found::File(config) => config,
+    };
     let pipeline = &config.pipeline.pipeline;
     let sinks: Vec<&KafkaConfig> = config
         .pipeline
@@ -107,4 +138,19 @@ fn text(record: &TailRecord) -> String {
 /// What strangers wrote may not steer the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|next| if next.is_control() { '\u{fffd}' } else { next }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_topic_that_is_not_there_is_told_which_are() {
+        let topics = |count: usize| (0..count).map(|number| format!("t{number:02}")).collect();
+        assert_eq!(no_topic(&[], &topics(1)), None);
+        assert_eq!(no_topic(&[], &topics(0)).unwrap(), "there is no topic yet");
+        assert_eq!(no_topic(&["a"], &topics(0)).unwrap(), "no topic matches `a`: there is none yet");
+        assert_eq!(no_topic(&["a", "b*"], &topics(2)).unwrap(), "no topic matches `a`, `b*`; there are: t00, t01");
+        assert!(no_topic(&["a"], &topics(23)).unwrap().ends_with("t18, t19 and 3 more"));
+    }
 }

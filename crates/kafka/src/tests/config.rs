@@ -27,6 +27,7 @@ fn assert_client(config: &SinkConfig, expected: &[(&str, &str)]) {
         ("enable.idempotence", "true"),
         ("message.timeout.ms", "0"),
         ("partitioner", "murmur2_random"),
+        ("linger.ms", "1"),
         ("queue.buffering.max.kbytes", "65536"),
         ("queue.buffering.max.messages", "100000"),
         ("reconnect.backoff.max.ms", "1000"),

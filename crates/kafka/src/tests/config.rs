@@ -21,7 +21,7 @@ fn error(json: Json) -> String {
 
 /// The expected properties beside those that every sink has.
 fn assert_client(config: &SinkConfig, expected: &[(&str, &str)]) {
-    const ALWAYS: [(&str, &str); 9] = [
+    const ALWAYS: &[(&str, &str)] = &[
         ("acks", "all"),
         ("enable.gapless.guarantee", "true"),
         ("enable.idempotence", "true"),

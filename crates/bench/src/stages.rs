@@ -68,10 +68,8 @@ pub(crate) fn producer(window: &Window, links_max: usize) -> StageConfig {
         capacity_bytes: window.bytes.saturating_mul(4),
         span: capacity_events.saturating_mul(SPAN_FACTOR),
         links_max,
-        handover_ms: 10_000,
-        attached_ttl_ms: 30_000,
-        drops_without_group: false,
         groups: vec![RequiredGroup { name: CONSUMER.to_owned(), dispatch: Dispatch::Keyed }],
+        ..OutputConfig::default()
     };
     StageConfig {
         outputs: vec![OutputSpec { name: PRODUCER.to_owned(), config }],

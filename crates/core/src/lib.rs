@@ -18,6 +18,6 @@ pub use message::{
 };
 pub use output::{
     Demand, Dispatch, Fill, GroupWaiting, HASH_VERSION, INFOS_MAX, InfosFull, KeyShare, LinkId, Offset, Output,
-    OutputConfig, PARTITIONS, Refused, RequiredGroup, Settlement, Signal, TAPPED_BYTES_MAX, Waiting,
+    OutputConfig, PARTITIONS, Refused, RequiredGroup, Selector, Settlement, Signal, TAPPED_BYTES_MAX, Waiting,
 };
 pub use time::Time;

@@ -47,6 +47,10 @@ pub struct Subscribe {
     pub window: Window,
     pub event_bytes_max: u64,
     pub frame_bytes_max: u64,
+    /// The group gets only what this selector of the output selects. At most 253 bytes.
+    pub selector: Option<String>,
+    /// Which of a group's fixed partitions this member takes.
+    pub partition: Option<u16>,
 }
 
 /// Frames are filled with what is ready, up to about so many payload bytes; one event may overshoot.
@@ -213,6 +217,12 @@ pub enum LinkError {
     WrongPipeline { ours: String, theirs: String },
     #[error("group {0} is not named by the pipeline; ask to attach or tap")]
     UnknownGroup(String),
+    /// It has no such selector, or other members of the group have another.
+    #[error("selector: {0}")]
+    Selector(String),
+    /// The group has no such partition, or it has a member, or none is named.
+    #[error("partition: {0}")]
+    Partition(String),
     /// A process of the same name and a greater incarnation is there: exit, never retry.
     #[error("fenced: a newer process has the name {0}")]
     Fenced(String),

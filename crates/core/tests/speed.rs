@@ -19,10 +19,8 @@ fn output(members: u64) -> (Output, Vec<jaiminho_core::LinkId>) {
         capacity_bytes: 64 << 20,
         span: 800_000,
         links_max: 64,
-        handover_ms: 10_000,
-        attached_ttl_ms: 30_000,
-        drops_without_group: false,
         groups: vec![RequiredGroup { name: "convert".into(), dispatch: Dispatch::Keyed }],
+        ..OutputConfig::default()
     });
     let open = |index| Subscribe {
         version_min: 1,
@@ -36,6 +34,8 @@ fn output(members: u64) -> (Output, Vec<jaiminho_core::LinkId>) {
         window: Window { events: 10_000, bytes: 16 << 20 },
         event_bytes_max: 1 << 20,
         frame_bytes_max: 1 << 20,
+        selector: None,
+        partition: None,
     };
     let links = (0..members).map(|index| output.subscribe(Time(0), &open(index)).unwrap()).collect();
     (output, links)

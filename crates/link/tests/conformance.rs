@@ -40,7 +40,8 @@ suite!(
 
 async fn subscribe_and_its_answer_arrive_whole(mut rig: Rig) {
     for kind in [GroupKind::Required, GroupKind::Attached, GroupKind::Tap] {
-        let wanted = jaiminho_core::Subscribe { kind, ..subscribe() };
+        let (selector, partition) = (Some("large".to_owned()), Some(7));
+        let wanted = jaiminho_core::Subscribe { kind, selector, partition, ..subscribe() };
         let consumer = soon(rig.connect.connect(&rig.address, wanted.clone())).await.unwrap();
         assert_eq!(consumer.subscribed, subscribed());
         assert_eq!(soon(rig.opened.recv()).await.unwrap().subscribe, wanted);
@@ -55,6 +56,8 @@ async fn each_refusal_arrives_unchanged(rig: Rig) {
         LinkError::UnknownOutput(text()),
         LinkError::WrongPipeline { ours: "a".into(), theirs: "b".into() },
         LinkError::UnknownGroup(text()),
+        LinkError::Selector(text()),
+        LinkError::Partition(text()),
         LinkError::Fenced(text()),
         LinkError::Replaced,
         LinkError::Limit(text()),

@@ -32,10 +32,8 @@ fn ingest() -> StageHandle {
         capacity_bytes: 10_000,
         span: 1_600,
         links_max: 4,
-        handover_ms: 10_000,
-        attached_ttl_ms: 30_000,
-        drops_without_group: false,
         groups: vec![required("convert"), required("archive")],
+        ..OutputConfig::default()
     };
     spawn(StageConfig {
         pipeline: "eugenio".into(),

@@ -113,6 +113,7 @@ impl Wiring<'_> {
             attached_ttl_ms: ATTACHED_TTL_MS,
             drops_without_group,
             groups: groups.collect(),
+            ..OutputConfig::default()
         };
         OutputSpec { name, config }
     }

@@ -9,8 +9,8 @@ use jaiminho_core::{
 use prost::Message as _;
 
 use crate::limits::{
-    CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, FRAME_OVERHEAD_BYTES, TEXT_BYTES_MAX, VERSION_MAX,
-    VERSION_MIN, check_name, violation,
+    CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, FRAME_OVERHEAD_BYTES, PARTITIONS_MAX, TEXT_BYTES_MAX,
+    VERSION_MAX, VERSION_MIN, check_name, violation,
 };
 use crate::v1::consumer_message::Message;
 use crate::v1::{self, disposition::State, rejection};
@@ -60,6 +60,8 @@ pub fn encode_subscribe(subscribe: &Subscribe) -> v1::ConsumerMessage {
         window: Some(encode_window(subscribe.window)),
         event_bytes_max: subscribe.event_bytes_max,
         frame_bytes_max: subscribe.frame_bytes_max,
+        selector: subscribe.selector.clone(),
+        partition: subscribe.partition.map(u32::from),
     }))
 }
 
@@ -154,7 +156,14 @@ fn decode_subscribe(subscribe: v1::Subscribe) -> Result<Subscribe, LinkError> {
         window: decode_window(subscribe.window)?,
         event_bytes_max: event,
         frame_bytes_max: frame,
+        selector: subscribe.selector.map(|name| check_name("selector", name)).transpose()?,
+        partition: subscribe.partition.map(decode_partition).transpose()?,
     })
+}
+
+fn decode_partition(partition: u32) -> Result<u16, LinkError> {
+    let found = u16::try_from(partition).ok().filter(|partition| usize::from(*partition) < PARTITIONS_MAX);
+    found.ok_or_else(|| violation(format!("partition {partition}, of {PARTITIONS_MAX}")))
 }
 
 fn encode_disposition(disposition: &Disposition) -> v1::Disposition {

@@ -56,6 +56,8 @@ fn describe(error: &LinkError) -> (Code, LinkFailure) {
             (Code::FailedPrecondition, LinkFailure { theirs, ..named(Kind::WrongPipeline, ours) })
         }
         LinkError::UnknownGroup(name) => (Code::FailedPrecondition, named(Kind::UnknownGroup, name)),
+        LinkError::Selector(text) => (Code::FailedPrecondition, named(Kind::Selector, text)),
+        LinkError::Partition(text) => (Code::FailedPrecondition, named(Kind::Partition, text)),
         LinkError::Fenced(name) => (Code::AlreadyExists, named(Kind::Fenced, name)),
         LinkError::Replaced => (Code::Aborted, named(Kind::Replaced, "")),
         LinkError::Limit(text) => (Code::ResourceExhausted, named(Kind::Limit, text)),
@@ -81,6 +83,8 @@ fn of_failure(failure: LinkFailure, status: &Status) -> LinkError {
             LinkError::WrongPipeline { ours: text, theirs: cut(&failure.theirs, STATUS_TEXT_BYTES_MAX).to_owned() }
         }
         Ok(Kind::UnknownGroup) => LinkError::UnknownGroup(text),
+        Ok(Kind::Selector) => LinkError::Selector(text),
+        Ok(Kind::Partition) => LinkError::Partition(text),
         Ok(Kind::Fenced) => LinkError::Fenced(text),
         Ok(Kind::Replaced) => LinkError::Replaced,
         Ok(Kind::Limit) => LinkError::Limit(text),

@@ -30,8 +30,11 @@ fn window() -> impl Strategy<Value = Window> {
 
 fn subscribe() -> impl Strategy<Value = Subscribe> {
     let kinds = prop_oneof![Just(GroupKind::Required), Just(GroupKind::Attached), Just(GroupKind::Tap)];
-    (0..2u32, 1..9u32, name(), name(), name(), kinds, instance(), any::<u64>(), window(), 1..1u64 << 40).prop_map(
-        |(version_min, version_max, pipeline, output, group, kind, instance, link_counter, window, event_bytes_max)| {
+    let choice = (proptest::option::of(name()), proptest::option::of(0..4_096u16));
+    let names = (name(), name(), name());
+    (0..2u32, 1..9u32, names, kinds, instance(), any::<u64>(), window(), 1..1u64 << 40, choice).prop_map(
+        |(version_min, version_max, names, kind, instance, link_counter, window, event_bytes_max, choice)| {
+            let ((pipeline, output, group), (selector, partition)) = (names, choice);
             Subscribe {
                 version_min,
                 version_max,
@@ -44,6 +47,8 @@ fn subscribe() -> impl Strategy<Value = Subscribe> {
                 window,
                 event_bytes_max,
                 frame_bytes_max: event_bytes_max + 256,
+                selector,
+                partition,
             }
         },
     )
@@ -92,6 +97,8 @@ fn error() -> impl Strategy<Value = LinkError> {
         text().prop_map(LinkError::UnknownOutput),
         (text(), text()).prop_map(|(ours, theirs)| LinkError::WrongPipeline { ours, theirs }),
         text().prop_map(LinkError::UnknownGroup),
+        text().prop_map(LinkError::Selector),
+        text().prop_map(LinkError::Partition),
         text().prop_map(LinkError::Fenced),
         Just(LinkError::Replaced),
         text().prop_map(LinkError::Limit),
@@ -187,6 +194,8 @@ fn valid() -> v1::Subscribe {
         window: Some(v1::Window { events: 1, bytes: 1 }),
         event_bytes_max: 1,
         frame_bytes_max: 257,
+        selector: None,
+        partition: None,
     }
 }
 
@@ -215,6 +224,10 @@ fn a_bad_subscribe_is_told_what_is_wrong() {
             "a window of 0 events and 1 bytes: both must be above 0",
         ),
         (v1::Subscribe { frame_bytes_max: 256, ..valid() }, limits),
+        (v1::Subscribe { selector: Some(String::new()), ..valid() }, "selector is empty"),
+        (v1::Subscribe { selector: Some(long.clone()), ..valid() }, "selector has 254 bytes, more than 253"),
+        (v1::Subscribe { partition: Some(4_096), ..valid() }, "partition 4096, of 4096"),
+        (v1::Subscribe { partition: Some(u32::MAX), ..valid() }, "partition 4294967295, of 4096"),
     ];
     for (subscribe, text) in cases {
         assert_eq!(subscribing(subscribe), Err(LinkError::Violation(text.to_owned())));

@@ -286,6 +286,8 @@ fn template(pipeline: &str, stage: &str, instance: &Instance, limits: &StageLimi
         window: jaiminho_core::Window { events: 1, bytes: 1 },
         event_bytes_max: limits.event_bytes_max,
         frame_bytes_max: jaiminho_core::frame_bytes_max(limits.event_bytes_max),
+        selector: None,
+        partition: None,
     }
 }
 

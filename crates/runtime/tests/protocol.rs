@@ -37,6 +37,8 @@ fn wanted(name: &str) -> Subscribe {
         window: Window { events: 10, bytes: 1_000 },
         event_bytes_max: 1_000,
         frame_bytes_max: 10_000,
+        selector: None,
+        partition: None,
     }
 }
 
@@ -147,6 +149,7 @@ async fn a_subscribe_that_does_not_fit_is_refused_with_its_reason_and_nobody_els
             LinkError::UnknownOutput("in.dead_letter".into()),
         ),
         (Subscribe { group: "other".into(), ..good.clone() }, LinkError::UnknownGroup("other".into())),
+        (Subscribe { selector: Some("big".into()), ..good.clone() }, LinkError::Selector("unknown: big".into())),
         (
             Subscribe { version_min: 2, version_max: 9, ..good.clone() },
             LinkError::Version { peer_min: 2, peer_max: 9, min: 1, max: 1 },

@@ -1,5 +1,8 @@
 //! What an [`Output`](crate::Output) is made from, and the values that it gives back.
 
+use std::collections::BTreeMap;
+
+use super::select::Selector;
 use crate::message::{LinkError, Outcome};
 use crate::time::Time;
 
@@ -59,9 +62,14 @@ pub struct OutputConfig {
     pub links_max: usize,
     /// How long an old owner may keep deliveries of a revoked partition unsettled.
     pub handover_ms: u64,
-    /// How long an attached group outlives its last member.
+    /// Attached groups take part in settlement, and are not ended for their lag: the slowest one decides what is asked for,
+    /// and in the end the log is full. Without any group events wait for the first one.
+    pub broadcast: bool,
+    /// By the names with which subscriptions ask for them.
+    pub selectors: BTreeMap<String, Selector>,
+    /// How long an attached group outlives its last member; in a broadcast it leaves with it.
     pub attached_ttl_ms: u64,
-    /// Without a required group events are dropped and counted, not held: for dead letters.
+    /// Without a group whose settlement counts events are dropped and counted, not held: for dead letters.
     pub drops_without_group: bool,
     /// All required groups.
     pub groups: Vec<RequiredGroup>,
@@ -77,6 +85,8 @@ impl Default for OutputConfig {
             links_max: 64,
             handover_ms: 10_000,
             attached_ttl_ms: 30_000,
+            broadcast: false,
+            selectors: BTreeMap::new(),
             drops_without_group: false,
             groups: Vec::new(),
         }
@@ -130,7 +140,7 @@ pub enum Signal {
     Drained,
 }
 
-/// An entry that all required groups have settled.
+/// An entry that all groups that take part in settlement have settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// The input that it was pushed for.

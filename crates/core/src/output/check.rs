@@ -38,8 +38,8 @@ impl Output {
                 place.is_some_and(|place| !matches!(place, Place::Settled | Place::Withdrawn))
             };
             let groups = || self.groups.iter().map(|(_, group)| group).filter(holding);
-            let required = groups().filter(|group| group.kind == GroupKind::Required).count() as u32;
-            let nobody = u32::from(self.config.groups.is_empty() && waits > 0);
+            let required = groups().filter(|group| group.gates).count() as u32;
+            let nobody = u32::from(!self.is_gated() && required == 0 && waits > 0);
             ensure(waits == required + nobody, || format!("{offset}: {waits} unsettled, but {required} groups"))?;
             ensure(holders == groups().count() as u32 + nobody, || format!("{offset}: wrong holders {holders}"))?;
             ensure(holders > 0, || format!("{offset}: held for nobody"))?;

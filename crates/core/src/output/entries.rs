@@ -65,6 +65,18 @@ impl Entries {
         self.ring.push_back(Entry { next: 0, prev: 0, link: NONE, again: 0, place: Place::Fresh });
     }
 
+    /// Appends an entry that the group does not get.
+    pub(crate) fn skip(&mut self) {
+        self.push();
+        self.finish(self.end() - 1, Place::Settled);
+    }
+
+    /// Forgets all, to begin at another offset.
+    pub(crate) fn restart(&mut self, base: u64) {
+        self.ring.clear();
+        self.base = base;
+    }
+
     /// Offset of the oldest unsettled entry; the log's end when there is none.
     pub(crate) fn base(&self) -> u64 {
         self.base

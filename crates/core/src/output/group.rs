@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::api::Dispatch;
-use super::entries::{Entries, NONE, Place};
+use super::entries::{Entries, Entry, NONE, Place};
 use super::keyed::{Keyed, Move};
 use super::link::Links;
 use super::log::Log;
+use super::select::Selector;
 use crate::message::{GroupKind, Outcome, Rejection};
 use crate::time::Time;
 
@@ -22,6 +23,12 @@ pub(crate) struct Shared {
 pub(crate) struct Group {
     pub(crate) name: String,
     pub(crate) kind: GroupKind,
+    /// Entries are settled only when this group has settled them.
+    pub(crate) gates: bool,
+    /// Gets nothing more, and is gone with its last link.
+    pub(crate) has_left: bool,
+    /// What it gets of all events; with its name.
+    pub(crate) selector: Option<(String, Selector)>,
     /// Its own key among the output's groups.
     pub(crate) key: usize,
     pub(crate) entries: Entries,
@@ -59,6 +66,9 @@ impl Group {
         Self {
             name: name.to_owned(),
             kind,
+            gates: kind == GroupKind::Required,
+            has_left: false,
+            selector: None,
             key,
             entries: Entries::new(end),
             cursor: end,
@@ -77,15 +87,14 @@ impl Group {
         }
     }
 
-    /// Whether entries are settled only when this group has settled them.
-    pub(crate) fn gates(&self) -> bool {
-        self.kind == GroupKind::Required
-    }
-
-    /// An event was appended to the log.
-    pub(crate) fn push(&mut self) {
-        self.entries.push();
-        self.undispatched += 1;
+    /// An event was appended to the log; whether the group is to get it.
+    pub(crate) fn push(&mut self, selects: bool) {
+        if selects {
+            self.entries.push();
+            self.undispatched += 1;
+        } else {
+            self.entries.skip();
+        }
     }
 
     /// Partition of an unsettled entry, if this group keeps its order.
@@ -96,18 +105,20 @@ impl Group {
     /// An entry that is in no list and on no link is done with.
     pub(crate) fn finish(&mut self, shared: &mut Shared, offset: u64, outcome: Outcome) {
         self.entries.finish(offset, Place::Settled);
-        match self.kind {
-            GroupKind::Required => shared.log.settle(offset, outcome),
-            GroupKind::Attached | GroupKind::Tap => shared.log.let_go(offset),
+        if self.gates {
+            shared.log.settle(offset, outcome);
+        } else {
+            shared.log.let_go(offset);
         }
     }
 
     /// An entry that is in no list and on no link is too large for this group.
     pub(crate) fn refuse(&mut self, shared: &mut Shared, offset: u64, rejection: Rejection) {
         self.entries.finish(offset, Place::Settled);
-        match self.kind {
-            GroupKind::Required => shared.log.refuse(offset, rejection),
-            GroupKind::Attached | GroupKind::Tap => shared.log.let_go(offset),
+        if self.gates {
+            shared.log.refuse(offset, rejection);
+        } else {
+            shared.log.let_go(offset);
         }
     }
 
@@ -123,8 +134,13 @@ impl Group {
         }
     }
 
-    /// A sent entry is dispatched again, before newer ones of its key. `ghost`: the dead link that left it.
+    /// A sent entry is dispatched again, before newer ones of its key. `ghost`: the dead link that left it. In a group that has
+    /// left it counts as accepted.
     pub(crate) fn release(&mut self, shared: &mut Shared, offset: u64, ghost: u16) {
+        if self.has_left {
+            shared.links.leftover_done(ghost);
+            return self.settle(shared, offset, Outcome::Accepted);
+        }
         let entry = self.entries.at_mut(offset);
         entry.again = entry.again.saturating_add(1);
         entry.link = ghost;
@@ -195,17 +211,30 @@ impl Group {
     /// Takes an entry that was never sent out of the group, unless the group has settled it. The caller has taken it back
     /// from its link.
     pub(crate) fn withdraw(&mut self, shared: &mut Shared, offset: u64) {
-        let Some(place) = self.entries.find(offset).map(|entry| entry.place) else { return };
+        if self.take_out(&mut shared.links, &shared.log, offset) {
+            self.entries.finish(offset, Place::Withdrawn);
+        }
+    }
+
+    /// Takes an entry that waits out of where it does. False: it is on a link, or done with.
+    pub(crate) fn take_out(&mut self, links: &mut Links, log: &Log, offset: u64) -> bool {
+        let Some(Entry { place, link, .. }) = self.entries.find(offset).copied() else { return false };
         match place {
-            Place::Settled | Place::Withdrawn | Place::Assigned | Place::Sent | Place::Parked => return,
+            Place::Settled | Place::Withdrawn | Place::Assigned | Place::Sent => return false,
             Place::Fresh => {}
             Place::Waiting => {
-                let partition = self.partition(&shared.log, offset);
-                self.unqueue(&mut shared.links, partition, offset);
+                links.leftover_done(link);
+                self.unqueue(links, self.partition(log, offset), offset);
+            }
+            Place::Parked => {
+                links.leftover_done(link);
+                let parked = self.partition(log, offset).zip(self.keyed.as_mut());
+                let parked = parked.and_then(|(partition, keyed)| keyed.parked.get_mut(&partition));
+                parked.into_iter().for_each(|parked| parked.retain(|&other| other != offset));
             }
         }
         self.undispatched -= 1;
-        self.entries.finish(offset, Place::Withdrawn);
+        true
     }
 
     /// Takes a waiting entry out of its list.

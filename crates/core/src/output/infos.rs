@@ -19,7 +19,7 @@ pub struct InfosFull;
 #[derive(Debug, Default)]
 pub(crate) struct Infos {
     queue: VecDeque<(u64, u64)>,
-    /// Nobody is to get what is before this offset, or it is settled.
+    /// Nothing before this offset waits for a first group.
     passed: u64,
 }
 
@@ -40,12 +40,9 @@ impl Output {
     /// The next token that has waited for all before it; tokens come in the order in which they were pushed.
     pub fn poll_info(&mut self) -> Option<u64> {
         let &(end, token) = self.infos.queue.front()?;
-        let mut gating = self.groups.iter_mut().filter(|(_, group)| group.gates()).peekable();
-        let is_due = match gating.peek() {
-            None => self.infos.is_settled_to(&self.shared.log, end),
-            Some(_) => gating.all(|(_, group)| group.is_dispatched_to(end)),
-        };
-        if !is_due {
+        let is_wanted = self.is_gated() || self.infos.is_settled_to(&self.shared.log, end);
+        let mut gating = self.groups.iter_mut().filter(|(_, group)| group.gates);
+        if !is_wanted || !gating.all(|(_, group)| group.is_dispatched_to(end)) {
             return None;
         }
         self.infos.queue.pop_front();
@@ -57,7 +54,7 @@ impl Infos {
     /// Each entry is looked at once, whatever is asked.
     fn is_settled_to(&mut self, log: &Log, end: u64) -> bool {
         self.passed = self.passed.max(log.base());
-        while self.passed < end && !log.is_unsettled(self.passed) {
+        while self.passed < end && !log.can_withdraw(self.passed) {
             self.passed += 1;
         }
         self.passed >= end

@@ -6,8 +6,8 @@
 //!    [held][freed][held][held][freed][freed][held][held]
 //! ```
 //!
-//! An entry is *unsettled* until all required groups have settled it; then its settlement is reported. It is *held* (and
-//! counts as part of the capacity) until attached groups have settled it too; then it is freed. What is left of a freed
+//! An entry is *unsettled* until all groups that take part in settlement have settled it; then its settlement is reported. It is *held* (and
+//! counts as part of the capacity) until all others have settled it too; then it is freed. What is left of a freed
 //! entry is a slot of four bytes, until the low watermark passes it: so a span of many times the capacity costs little.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ pub(crate) struct Held {
     position: u64,
     /// What speaks against it, if anything does.
     faults: Option<Box<Faults>>,
-    /// Required groups that have not settled it.
+    /// Groups that take part in settlement and have not settled it; 1 while it waits for the first one.
     unsettled: u32,
     /// Groups that have not settled it. Freed at 0.
     holders: u32,
@@ -82,12 +82,21 @@ impl Log {
         }
     }
 
-    /// Appends an event that `required` groups must settle, and `attached` ones hold.
-    pub(crate) fn push(&mut self, now: Time, input: InputId, event: Event, required: u32, attached: u32) -> u64 {
+    /// Appends an event that `gating` groups must settle, and `others` hold. What nobody must settle is settled.
+    pub(crate) fn push(&mut self, now: Time, input: InputId, event: Event, gating: u32, others: u32) -> u64 {
         let offset = self.end();
+        if gating == 0 {
+            let (outcome, refused) = (Outcome::Accepted, None);
+            self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });
+        }
+        if gating + others == 0 {
+            self.slots.push_back(FREED);
+            self.move_base();
+            return offset;
+        }
         let size = event.size();
         self.bytes += size;
-        self.unsettled += 1;
+        self.unsettled += u64::from(gating > 0);
         if let Some(key) = event.key {
             let share = &mut self.partitions[usize::from(key.partition())];
             share.events += 1;
@@ -99,8 +108,8 @@ impl Log {
             pushed: now,
             position: self.pushed_bytes,
             faults: None,
-            unsettled: required,
-            holders: required + attached,
+            unsettled: gating,
+            holders: gating + others,
             sent: false,
         });
         self.slots.push_back(key as u32);
@@ -159,11 +168,6 @@ impl Log {
         self.find(offset).is_some_and(|held| held.unsettled > 0 && !held.sent)
     }
 
-    /// Whether some required group has not settled an entry, or it waits for the first group.
-    pub(crate) fn is_unsettled(&self, offset: u64) -> bool {
-        self.find(offset).is_some_and(|held| held.unsettled > 0)
-    }
-
     /// Frees an entry that the caller has taken out of all groups, without a settlement.
     pub(crate) fn withdraw(&mut self, offset: u64) {
         self.unsettled -= 1;
@@ -179,6 +183,10 @@ impl Log {
             share.events -= 1;
             share.bytes -= event.size();
         }
+        self.move_base();
+    }
+
+    fn move_base(&mut self) {
         while self.slots.front() == Some(&FREED) {
             self.slots.pop_front();
             self.base += 1;

@@ -13,6 +13,7 @@
 //! that have ended change nothing, and breaches of the protocol are errors, after which the caller closes the link.
 
 mod api;
+mod broadcast;
 mod check;
 mod dispatch;
 mod entries;
@@ -24,6 +25,7 @@ mod log;
 mod membership;
 mod owners;
 mod ready;
+mod select;
 mod settle;
 mod subscribe;
 
@@ -39,10 +41,11 @@ pub use infos::{INFOS_MAX, InfosFull};
 use link::Links;
 pub use link::TAPPED_BYTES_MAX;
 use log::Log;
+pub use select::Selector;
 
 use crate::event::{Event, KeyHash};
 use crate::inputs::InputId;
-use crate::message::{Delivery, GroupKind, LinkError, Outcome, Window};
+use crate::message::{Delivery, GroupKind, LinkError, Window};
 use crate::time::Time;
 
 /// A stage's output.
@@ -92,30 +95,31 @@ impl Output {
 
     /// Appends an event for `input`. Never refuses: the caller asks [`Self::is_full`] once for a whole body.
     ///
-    /// Without a required group the event is held until it is withdrawn; or, with [`OutputConfig::drops_without_group`], it
-    /// is counted, and settled as accepted at once.
+    /// Without a group that takes part in settlement the event is held until one comes (in a broadcast), or it is withdrawn; or,
+    /// with [`OutputConfig::drops_without_group`], it is counted, and settled as accepted at once. So is one that no selector wants.
     pub fn push(&mut self, now: Time, input: InputId, event: Event) -> Offset {
-        let required = self.config.groups.len() as u32;
-        let mut attached = 0;
+        let (mut gating, mut lagging, mut is_gated) = (0, 0, false);
         for (_, group) in &mut self.groups {
+            let selects = group.selects(&event);
             match group.kind {
-                GroupKind::Required => group.push(),
-                GroupKind::Attached => {
-                    attached += 1;
-                    group.push();
-                }
-                GroupKind::Tap => {
+                GroupKind::Tap if selects => {
                     let got = group.tap(&mut self.shared.links, &event);
                     self.tap_missed += u64::from(!got);
                 }
+                GroupKind::Tap => {}
+                GroupKind::Required | GroupKind::Attached => {
+                    group.push(selects);
+                    is_gated |= group.gates && !group.has_left;
+                    *(if group.gates { &mut gating } else { &mut lagging }) += u32::from(selects);
+                }
             }
         }
-        let offset = self.shared.log.push(now, input, event, required.max(1), attached);
-        if required == 0 && self.config.drops_without_group {
-            self.dropped += 1;
-            self.shared.log.settle(offset, Outcome::Accepted);
+        if !is_gated {
+            gating = u32::from(!self.config.drops_without_group);
+            self.dropped += u64::from(self.config.drops_without_group);
         }
-        if attached > 0 {
+        let offset = self.shared.log.push(now, input, event, gating, lagging);
+        if lagging > 0 {
             self.end_lagging();
         }
         Offset(offset)
@@ -131,7 +135,8 @@ impl Output {
             let oldest = group.entries.base();
             log.end() - oldest > events_max || log.bytes_since(oldest) > bytes_max
         };
-        let lagging = self.groups.iter().filter(|(_, group)| group.kind == GroupKind::Attached && lags(group));
+        let lagging =
+            self.groups.iter().filter(|(_, group)| group.kind == GroupKind::Attached && !group.gates && lags(group));
         for key in lagging.map(|(key, _)| key).collect::<Vec<_>>() {
             for link in self.shared.links.of_group(key) {
                 self.shared.links.end(link, LinkError::Lagged(events_max));
@@ -158,7 +163,7 @@ impl Output {
     ///
     /// It is what may be pushed now, not a request: whoever asks twice is told the same twice.
     pub fn demand(&self) -> u64 {
-        let gating = self.groups.iter().map(|(_, group)| group).filter(|group| group.gates());
+        let gating = self.groups.iter().map(|(_, group)| group).filter(|group| group.gates && !group.has_left);
         let least = gating.map(|group| group.unused(&self.shared.links).saturating_sub(group.undispatched)).min();
         least.filter(|_| self.demand == Demand::Forward).unwrap_or(0)
     }
@@ -197,10 +202,10 @@ impl Output {
 
     /// Whether what is pushed waits for anybody to settle it.
     pub fn has_required_groups(&self) -> bool {
-        !self.config.groups.is_empty()
+        self.is_gated()
     }
 
-    /// The next entry that all required groups have settled.
+    /// The next entry that all groups that take part in settlement have settled.
     pub fn poll_settled(&mut self) -> Option<Settlement> {
         self.shared.log.poll_settled()
     }
@@ -210,7 +215,7 @@ impl Output {
         self.shared.log.refuses_next()
     }
 
-    /// Whether all required groups have settled everything.
+    /// Whether all groups that take part in settlement have settled everything.
     pub fn is_settled(&self) -> bool {
         self.shared.log.unsettled() == 0
     }

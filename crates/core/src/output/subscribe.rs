@@ -3,7 +3,7 @@
 use super::Output;
 use super::api::{Dispatch, LinkId, OutputConfig};
 use super::group::Group;
-use super::link::LinkState;
+use super::link::{Link, LinkState};
 use crate::message::{Credit, GroupKind, LinkError, Subscribe, Window};
 use crate::time::Time;
 
@@ -22,23 +22,35 @@ impl Output {
     /// until all that it left is dispatched again; but that never keeps out the first live member of a group, since then
     /// nobody could take the left-overs.
     ///
+    /// The first member of a group decides on its selector, for as long as there are members.
+    ///
     /// # Errors
-    /// `Violation` for a window of 0 or a bad name, `UnknownGroup`, `Fenced`, `Replaced`, `Limit`.
+    /// `Violation` for a window of 0 or a bad name, `UnknownGroup`, `Selector`, `Partition`, `Fenced`, `Replaced`, `Limit`.
     pub fn subscribe(&mut self, now: Time, subscribe: &Subscribe) -> Result<LinkId, LinkError> {
         check(subscribe)?;
-        let group = self.groups.iter().find(|(_, group)| group.kind == subscribe.kind && group.name == subscribe.group);
-        let group = group.map(|(key, _)| key);
+        let is_meant = |group: &Group| group.kind == subscribe.kind && group.name == subscribe.group && !group.has_left;
+        let group = self.groups.iter().find(|(_, group)| is_meant(group)).map(|(key, _)| key);
         if group.is_none() && subscribe.kind == GroupKind::Required {
             return Err(LinkError::UnknownGroup(subscribe.group.clone()));
         }
         let rival = self.rival(group, subscribe)?;
         self.check_limits(group, rival.is_some())?;
+        let is_other =
+            |link: &Link, key| Some(link.group) == group && rival.as_ref().is_none_or(|(rival, _)| *rival != key);
+        let others = self.shared.links.iter().any(|(key, link)| is_other(link, key));
+        let selector = self.selector(group, others, subscribe)?;
+        if subscribe.partition.is_some() {
+            return Err(LinkError::Partition(format!("group {} has no fixed partitions", subscribe.group)));
+        }
         // The group is made first: it must not end with the link that is replaced.
         let group = group.unwrap_or_else(|| self.add_group(subscribe.kind, &subscribe.group));
         let (link, id) = self.shared.links.open(group, subscribe, self.holding(subscribe.window));
         if let Some((rival, error)) = rival {
             self.release_link(now, rival);
             self.shared.links.end(rival, error);
+        }
+        if !others {
+            self.groups[group].select(&mut self.shared, selector);
         }
         self.groups[group].join(now, &mut self.shared, link, self.config.handover_ms);
         Ok(id)
@@ -80,9 +92,15 @@ impl Output {
     }
 
     fn add_group(&mut self, kind: GroupKind, name: &str) -> usize {
+        let gates = self.config.broadcast && kind == GroupKind::Attached;
+        let is_first = gates && !self.is_gated();
         let entry = self.groups.vacant_entry();
         let key = entry.key();
-        entry.insert(Group::new(key, name, kind, Dispatch::Keyed, self.shared.log.end()));
+        let group = entry.insert(Group::new(key, name, kind, Dispatch::Keyed, self.shared.log.end()));
+        group.gates = gates;
+        if is_first {
+            self.take_over(key);
+        }
         key
     }
 
@@ -104,7 +122,9 @@ impl Output {
         let Some(key) = self.shared.links.find(link) else { return };
         self.stop_link(now, key);
         let (until, link) = (until.unwrap_or(now), self.shared.links.at_mut(key));
+        let group = link.group;
         link.leaves = Some(link.leaves.map_or(until, |leaves| leaves.min(until)));
+        self.leave_broadcast(group);
         self.end_drains(now);
         self.shared.links.drained(key);
     }
@@ -130,12 +150,16 @@ impl Output {
         let Some(key) = self.shared.links.find(link) else { return };
         let group = self.shared.links.at(key).group;
         self.release_link(now, key);
+        self.leave_broadcast(group);
         self.shared.links.remove(key);
         if self.shared.links.iter().any(|(_, link)| link.group == group) {
             return;
         }
         match self.groups[group].kind {
             GroupKind::Required => {}
+            GroupKind::Attached if self.groups[group].gates => {
+                self.groups.remove(group);
+            }
             GroupKind::Attached => self.groups[group].expires = Some(now.after(self.config.attached_ttl_ms)),
             GroupKind::Tap => {
                 self.groups.remove(group);
@@ -167,8 +191,11 @@ fn check(subscribe: &Subscribe) -> Result<(), LinkError> {
     if subscribe.window.events == 0 || subscribe.window.bytes == 0 {
         return Err(LinkError::Violation("window of 0 events or bytes".into()));
     }
-    if !named(&subscribe.instance.name) || !named(&subscribe.group) {
-        return Err(LinkError::Violation(format!("names of instance and group have 1 to {NAME_BYTES_MAX} bytes")));
+    let selector = subscribe.selector.as_deref();
+    if !named(&subscribe.instance.name) || !named(&subscribe.group) || !selector.is_none_or(named) {
+        return Err(LinkError::Violation(format!(
+            "names of instance, group and selector have 1 to {NAME_BYTES_MAX} bytes"
+        )));
     }
     Ok(())
 }

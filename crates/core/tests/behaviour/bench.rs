@@ -18,8 +18,8 @@ pub(crate) fn config(groups: &[&str]) -> OutputConfig {
         links_max: 8,
         handover_ms: HANDOVER_MS,
         attached_ttl_ms: TTL_MS,
-        drops_without_group: false,
         groups: groups.iter().map(required).collect(),
+        ..OutputConfig::default()
     }
 }
 
@@ -42,6 +42,8 @@ pub(crate) fn subscribe(group: &str, kind: GroupKind, name: &str) -> Subscribe {
         window: Window { events: 10, bytes: 1_000 },
         event_bytes_max: 1_000,
         frame_bytes_max: 1 << 20,
+        selector: None,
+        partition: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod bench;
 mod delivery;
+mod genstage_broadcast;
 mod genstage_demand;
 mod groups;
 mod handover;

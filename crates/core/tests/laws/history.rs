@@ -71,8 +71,8 @@ impl History {
             links_max: random.between(4, 12) as usize,
             handover_ms: HANDOVER_MS,
             attached_ttl_ms: TTL_MS,
-            drops_without_group: false,
             groups: required,
+            ..OutputConfig::default()
         };
         let group = |(name, kind, dispatch)| Group {
             name,
@@ -305,6 +305,8 @@ impl History {
             window,
             event_bytes_max,
             frame_bytes_max: 1 << 20,
+            selector: None,
+            partition: None,
         };
         let live = |peer: &&Peer| peer.group == group && peer.name == name && peer.state != PeerState::Gone;
         let rival = self.model.peers.iter().find(live).map(|rival| (rival.incarnation, rival.counter));

@@ -138,6 +138,8 @@ pub(crate) fn subscribe() -> Subscribe {
         window: Window { events: 2_000, bytes: 1 << 20 },
         event_bytes_max: (4 << 20) - 256,
         frame_bytes_max: 4 << 20,
+        selector: None,
+        partition: None,
     }
 }
 

@@ -104,10 +104,9 @@ pub(crate) fn log(name: &str, groups: &[&str]) -> OutputSpec {
         capacity_bytes: 1 << 20,
         span: 16_000,
         links_max: 8,
-        handover_ms: 10_000,
-        attached_ttl_ms: 30_000,
         drops_without_group: true,
         groups,
+        ..OutputConfig::default()
     };
     OutputSpec { name: name.into(), config }
 }

@@ -75,3 +75,8 @@ test_prerequisites() {
   [ ${#packages[@]} -gt 0 ] || return 0
   (install "${packages[@]}")
 }
+
+# What the stages in Python need besides: Debian has `python3` and `python3 -m venv` in packages of their own.
+python_prerequisites() {
+  python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || (install python3 python3-venv)
+}

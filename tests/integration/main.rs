@@ -9,6 +9,7 @@ mod drain;
 mod filter_walk;
 mod nothing_lost;
 mod pipelines;
+mod python;
 mod service;
 mod srv;
 mod tls;

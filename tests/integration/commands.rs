@@ -295,12 +295,8 @@ async fn completions_schema_and_list_print_what_they_promise() {
 async fn wrong_usage_is_told_with_its_code() {
     let directory = directory();
     for (arguments, code, told) in [
-        (&["stage", "publsh"][..], CONFIG, "embedded"),
-        (
-            &["stage", "ingst", "--set", "stages.publish.sink.kafka.bootstrap_servers=a:1"],
-            USAGE,
-            "did you mean `ingest`?",
-        ),
+        (&["stage", "publish"][..], CONFIG, "embedded"),
+        (&["stage", "ingst"], USAGE, "did you mean `ingest`?"),
         (&["validate", "--profile", "prod"], CONFIG, "there is no profile `prod`"),
         (&["validate", "--set", "stages"], CONFIG, "expected PATH=VALUE"),
         (&["validate", "--log-level", "loud"], USAGE, "log level `loud`"),

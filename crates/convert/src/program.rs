@@ -66,14 +66,14 @@ impl Default for Limits {
 ///
 /// `abort`, a run-time error of VRL, an output that is no CloudEvent: [`Reason::Invalid`]. An input that is none:
 /// [`Reason::Malformed`]. Outputs past the limits: [`Reason::TooLarge`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Program {
     steps: Vec<CompiledStep>,
     warnings: Vec<CompileError>,
     limits: Limits,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CompiledStep {
     kind: Kind,
     compiled: Compiled,
@@ -219,7 +219,9 @@ fn compile_step(
     if kind == Kind::Filter {
         let result = program.final_type_info().result;
         if !result.is_boolean() {
-            return Err(vec![text.error(format!("a filter must be a boolean, but this is {}", result.kind()))]);
+            let kind = result.kind();
+            let message = format!("a filter must be a boolean, but this is of type {kind}; compare it, as `… == true`");
+            return Err(vec![text.error(message)]);
         }
     }
     let mut warnings = text.errors(warnings);
@@ -515,7 +517,7 @@ mod tests {
         let errors = Program::compile(&config.unwrap(), Path::new("/base")).unwrap_err();
         let steps: Vec<_> = errors.iter().map(|e| e.step).collect();
         assert_eq!(steps, [0, 1, 2, 3], "{errors:#?}");
-        assert!(errors[1].message.starts_with("a filter must be a boolean"), "{}", errors[1]);
+        assert!(errors[1].message.starts_with("a filter must be a boolean, but this is of type any"), "{}", errors[1]);
         assert!(errors[2].message.contains("mutation of read-only value"), "{}", errors[2]);
         assert!(errors[3].to_string().starts_with("/base/no/such.vrl: can't be read"), "{}", errors[3]);
     }

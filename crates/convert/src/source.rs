@@ -44,7 +44,7 @@ pub struct CompileError {
     pub column: usize,
     /// What is wrong, in one line.
     pub message: String,
-    /// VRL's explanation with the lines concerned; may be empty.
+    /// VRL's explanation with the lines concerned, without what is in `message` and without its place; may be empty.
     pub explanation: String,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 /// A step's program text and where it is from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Text {
     pub(crate) step: usize,
     pub(crate) file: Option<PathBuf>,
@@ -136,16 +136,25 @@ impl Text {
         if let Some(reason) = label.and_then(|l| exclusion(self.text.get(l.span.range())?)) {
             message = format!("{message}: {reason}");
         }
-        let rendered = Formatter::new(&self.text, diagnostic.clone()).to_string();
         CompileError {
             step: self.step,
             file: self.file.clone(),
             line,
             column,
             message,
-            explanation: rendered.trim().to_owned(),
+            explanation: explanation(&Formatter::new(&self.text, diagnostic.clone()).to_string()),
         }
     }
+}
+
+/// Of a rendered diagnostic: neither its first lines, `error[E103]: message` and `┌─ :2:8`, nor advice that is the same for all.
+fn explanation(rendered: &str) -> String {
+    const ADVICE: [&str; 2] = ["= see language documentation", "= try your code"];
+    let lines = rendered.trim().lines().skip(1).filter(|line| {
+        let text = line.trim_start();
+        !text.starts_with("┌─") && ADVICE.iter().all(|advice| !text.starts_with(advice))
+    });
+    lines.map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// What VRL may take for granted of an event: it saves mappings from handling what can't happen.

@@ -34,7 +34,7 @@ pub struct SinkConfig {
     #[serde(default)]
     pub mode: Mode,
     /// Most records in librdkafka's queue; beyond it the sink waits.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
     #[serde(default = "default_queue_events")]
     pub queue_events: u32,
     /// Most bytes in librdkafka's queue; beyond it the sink waits.
@@ -196,9 +196,25 @@ pub enum ConfigError {
         /// What is wrong.
         error: String,
     },
+    /// A header that CloudEvents' Kafka binding sets.
+    #[error("headers: {0:?} can't be set: ce_… and content-type belong to CloudEvents")]
+    Header(String),
     /// A field is missing, or excludes another.
-    #[error("{0}")]
-    Fields(String),
+    #[error("{text}")]
+    Fields {
+        /// The dotted path of the map that they are in; empty: the sink itself.
+        path: &'static str,
+        /// What is wrong.
+        text: String,
+    },
+    /// Two fields of which one would do.
+    #[error("{one} and {other} exclude each other")]
+    Exclusive {
+        /// A field of the sink.
+        one: &'static str,
+        /// Another one.
+        other: &'static str,
+    },
     /// A topic without a template whose name Kafka doesn't allow.
     #[error("topic {0:?} is not a name that Kafka allows: 1-249 of a-z, A-Z, 0-9, '.', '_' and '-'")]
     Topic(String),
@@ -210,7 +226,7 @@ pub enum ConfigError {
         /// Its file.
         file: PathBuf,
         /// Why.
-        error: std::io::ErrorKind,
+        error: String,
     },
     /// librdkafka doesn't know a property, or not this value.
     #[error("property {name}: {text}")]
@@ -223,6 +239,31 @@ pub enum ConfigError {
     /// librdkafka refuses the configuration as a whole.
     #[error("Kafka client: {0}")]
     Client(String),
+}
+
+impl ConfigError {
+    pub(crate) fn fields(path: &'static str, text: impl Into<String>) -> Self {
+        Self::Fields { path, text: text.into() }
+    }
+
+    /// The way to the setting concerned, key by key, inside of the sink; empty: the sink itself.
+    pub fn path(&self) -> Vec<&str> {
+        match self {
+            Self::Owned { name, .. } => vec!["properties", name],
+            Self::Property { name, .. } => match OF_FIELDS.iter().find(|(property, _)| property == name) {
+                Some((_, field)) => vec![field],
+                None => vec!["properties", name],
+            },
+            Self::Header(name) => vec!["headers", name],
+            // A header's name may have dots.
+            Self::Template { field, .. } => field.splitn(2, '.').collect(),
+            Self::Fields { path, .. } => path.split('.').filter(|key| !key.is_empty()).collect(),
+            Self::Exclusive { other, .. } => vec![other],
+            Self::Topic(_) => vec!["topic"],
+            Self::SecretFile { field, .. } => field.split('.').chain(["file"]).collect(),
+            Self::Client(_) => Vec::new(),
+        }
+    }
 }
 
 fn default_topics_max() -> usize {
@@ -266,6 +307,16 @@ const OWNED: &[(&str, &str)] = &[
     ("test.mock", "the broker for trials is bootstrap_servers: embedded"),
 ];
 
+/// Properties whose values come from fields.
+const OF_FIELDS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "bootstrap_servers"),
+    ("queue.buffering.max.messages", "queue_events"),
+    ("queue.buffering.max.kbytes", "queue_bytes"),
+];
+
+/// Most mistakes that are looked for among the properties.
+const PROPERTY_ERRORS_MAX: usize = 100;
+
 impl SinkConfig {
     /// A sink to `topic` at `bootstrap_servers`, all else as by default.
     pub fn new(bootstrap_servers: impl Into<String>, topic: impl Into<String>) -> Self {
@@ -297,15 +348,31 @@ impl SinkConfig {
         self.queue_bytes.0 + u64::from(self.queue_events) * RECORD_OVERHEAD_BYTES
     }
 
-    /// Everything that can be checked without a connection: templates, properties, secrets' files.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        crate::record::Shape::new(self)?;
-        crate::producer::check(&client_config(self)?)
+    /// Everything that is wrong and can be known without a connection: fields, templates, properties, secrets' files.
+    pub fn check(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        let client = client(self, &mut errors);
+        errors.extend(crate::record::Shape::check(self));
+        // One by one: librdkafka stops at the first that it doesn't take.
+        let wrong = client.into_iter().filter_map(|property| crate::producer::check(&[property].into()).err());
+        errors.extend(wrong.take(PROPERTY_ERRORS_MAX));
+        errors
     }
 }
 
 /// The properties that librdkafka is given. Has secrets in it: not for showing.
+///
+/// # Errors
+///
+/// The first mistake; [`SinkConfig::check`] tells all.
 pub fn client_config(config: &SinkConfig) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut errors = Vec::new();
+    let client = client(config, &mut errors);
+    errors.into_iter().next().map_or(Ok(client), Err)
+}
+
+/// The same without what is wrong, which `errors` tells.
+fn client(config: &SinkConfig, errors: &mut Vec<ConfigError>) -> BTreeMap<String, String> {
     let mut client = BTreeMap::new();
     let mut set = |name: &str, value: String| {
         client.insert(name.to_owned(), value);
@@ -319,28 +386,26 @@ pub fn client_config(config: &SinkConfig) -> Result<BTreeMap<String, String>, Co
     match (&config.event_hubs, &config.bootstrap_servers) {
         (Some(hubs), None) => {
             if config.sasl.is_some() || config.tls.is_some() {
-                return Err(ConfigError::Fields("event_hubs sets sasl and tls itself".into()));
+                errors.push(ConfigError::fields("event_hubs", "event_hubs sets sasl and tls itself"));
             }
-            hubs.client_config(&config.properties, &mut set)?;
+            hubs.client_config(&config.properties, &mut set, errors);
         }
         (None, Some(servers)) => {
             set("bootstrap.servers", servers.clone());
             set("security.protocol", security_protocol(config).into());
-            config.sasl.as_ref().map_or(Ok(()), |sasl| sasl.client_config(&mut set))?;
-            config.tls.as_ref().map_or(Ok(()), |tls| tls.client_config(&mut set))?;
+            errors.extend(config.sasl.as_ref().and_then(|sasl| sasl.client_config(&mut set).err()));
+            errors.extend(config.tls.as_ref().and_then(|tls| tls.client_config(&mut set).err()));
         }
         (Some(_), Some(_)) => {
-            return Err(ConfigError::Fields("bootstrap_servers and event_hubs exclude each other".into()));
+            errors.push(ConfigError::Exclusive { one: "bootstrap_servers", other: "event_hubs" });
         }
-        (None, None) => {
-            return Err(ConfigError::Fields("bootstrap_servers or event_hubs is missing".into()));
-        }
+        (None, None) => errors.push(ConfigError::fields("", "bootstrap_servers or event_hubs is missing")),
     }
     for (name, value) in &config.properties {
-        if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| name.starts_with(owned)) {
-            return Err(ConfigError::Owned { name: name.clone(), reason });
+        match OWNED.iter().find(|(owned, _)| name.starts_with(owned)) {
+            Some((_, reason)) => errors.push(ConfigError::Owned { name: name.clone(), reason }),
+            None => set(name, value.to_string()),
         }
-        set(name, value.to_string());
     }
     set("enable.idempotence", "true".into());
     set("enable.gapless.guarantee", "true".into());
@@ -348,7 +413,7 @@ pub fn client_config(config: &SinkConfig) -> Result<BTreeMap<String, String>, Co
     set("message.timeout.ms", "0".into());
     set("queue.buffering.max.messages", config.queue_events.to_string());
     set("queue.buffering.max.kbytes", config.queue_bytes.0.div_ceil(1024).to_string());
-    Ok(client)
+    client
 }
 
 fn security_protocol(config: &SinkConfig) -> &'static str {
@@ -390,14 +455,14 @@ impl Sasl {
     }
 
     fn needs(&self, fields: &str) -> ConfigError {
-        ConfigError::Fields(format!("sasl.mechanism {} needs {fields}", self.mechanism.name()))
+        ConfigError::fields("sasl", format!("sasl.mechanism {} needs {fields}", self.mechanism.name()))
     }
 }
 
 impl Tls {
     fn client_config(&self, set: &mut impl FnMut(&str, String)) -> Result<(), ConfigError> {
         if self.cert.is_some() != self.key.is_some() {
-            return Err(ConfigError::Fields("tls needs cert and key together".into()));
+            return Err(ConfigError::fields("tls", "tls needs cert and key together"));
         }
         let mut set_path = |name: &str, path: &Option<PathBuf>| {
             if let Some(path) = path.as_deref().map(Path::to_string_lossy) {

@@ -65,11 +65,16 @@ impl EventHubs {
         &self,
         properties: &BTreeMap<String, Scalar>,
         set: &mut impl FnMut(&str, String),
-    ) -> Result<(), ConfigError> {
-        check_compression(properties)?;
+        errors: &mut Vec<ConfigError>,
+    ) {
+        errors.extend(compression_errors(properties));
         for (name, value) in FIXED {
             set(name, (*value).to_owned());
         }
+        errors.extend(self.sign_in(set).err());
+    }
+
+    fn sign_in(&self, set: &mut impl FnMut(&str, String)) -> Result<(), ConfigError> {
         match (&self.connection_string, &self.entra, &self.managed_identity) {
             (Some(secret), None, None) => {
                 let connection_string = secret.read("event_hubs.connection_string")?;
@@ -89,9 +94,8 @@ impl EventHubs {
                 identity.client_config(&host, set);
             }
             _ => {
-                return Err(ConfigError::Fields(
-                    "event_hubs needs exactly one of connection_string, entra and managed_identity".into(),
-                ));
+                let text = "event_hubs needs exactly one of connection_string, entra and managed_identity";
+                return Err(ConfigError::fields("event_hubs", text));
             }
         }
         Ok(())
@@ -100,7 +104,7 @@ impl EventHubs {
     fn host(&self) -> Result<String, ConfigError> {
         match &self.namespace {
             Some(namespace) => Ok(host_name(namespace)),
-            None => Err(ConfigError::Fields("event_hubs.namespace is missing".into())),
+            None => Err(ConfigError::fields("event_hubs", "event_hubs.namespace is missing")),
         }
     }
 
@@ -144,17 +148,21 @@ fn host_in(connection_string: &str) -> Result<String, ConfigError> {
         .find_map(|part| part.trim().strip_prefix("Endpoint=sb://"))
         .map(|host| host.trim_end_matches('/').to_owned())
         .filter(|host| !host.is_empty())
-        .ok_or_else(|| ConfigError::Fields("event_hubs.connection_string has no part Endpoint=sb://HOST/".into()))
+        .ok_or_else(|| {
+            let path = "event_hubs.connection_string";
+            ConfigError::fields(path, format!("{path} has no part Endpoint=sb://HOST/"))
+        })
 }
 
-fn check_compression(properties: &BTreeMap<String, Scalar>) -> Result<(), ConfigError> {
-    for name in ["compression.type", "compression.codec"] {
-        if let Some(value) = properties.get(name).map(Scalar::to_string)
-            && !matches!(value.as_str(), "none" | "gzip")
-        {
+fn compression_errors(properties: &BTreeMap<String, Scalar>) -> impl Iterator<Item = ConfigError> {
+    let given = ["compression.type", "compression.codec"].into_iter();
+    given
+        .filter(|name| {
+            let value = properties.get(*name).map(Scalar::to_string);
+            value.is_some_and(|value| !matches!(value.as_str(), "none" | "gzip"))
+        })
+        .map(|name| {
             let text = "Event Hubs takes none, and gzip where its tier is Premium or Dedicated".to_owned();
-            return Err(ConfigError::Property { name: name.to_owned(), text });
-        }
-    }
-    Ok(())
+            ConfigError::Property { name: name.to_owned(), text }
+        })
 }

@@ -32,26 +32,17 @@ pub(crate) struct Parts<'a> {
 
 impl Shape {
     pub(crate) fn new(config: &SinkConfig) -> Result<Self, ConfigError> {
-        let template = |field: &str, text: &str| {
-            Template::parse(text)
-                .map_err(|error| ConfigError::Template { field: field.to_owned(), error: error.to_string() })
-        };
-        let mut headers = Vec::with_capacity(config.headers.len());
-        for (name, text) in &config.headers {
-            let reserved = name.starts_with("ce_") || name.eq_ignore_ascii_case("content-type");
-            if name.is_empty() || name.contains('\0') || reserved {
-                let text = format!("headers: {name:?} can't be set: ce_… and content-type belong to CloudEvents");
-                return Err(ConfigError::Fields(text));
-            }
-            headers.push((name.clone(), template(&format!("headers.{name}"), text)?));
-        }
-        let topic = template("topic", &config.topic)?;
-        let literal = topic.is_literal().then(|| config.topic.clone());
-        if let Some(name) = literal.as_ref().filter(|name| !is_topic_name(name)) {
-            return Err(ConfigError::Topic(name.clone()));
-        }
+        let (topic, literal) = topic(&config.topic)?;
         let key = config.key.as_ref().map(|key| template("key", key)).transpose()?;
+        let headers = config.headers.iter().map(|(name, text)| header(name, text)).collect::<Result<_, _>>()?;
         Ok(Self { topic, literal, key, headers, mode: config.mode })
+    }
+
+    /// Every mistake of its parts.
+    pub(crate) fn check(config: &SinkConfig) -> impl Iterator<Item = ConfigError> {
+        let key = config.key.as_ref().and_then(|key| template("key", key).err());
+        let headers = config.headers.iter().filter_map(|(name, text)| header(name, text).err());
+        topic(&config.topic).err().into_iter().chain(key).chain(headers)
     }
 
     /// The event's topic, or why it has none.
@@ -90,6 +81,28 @@ impl Shape {
         }
         Parts { key, headers, value }
     }
+}
+
+/// The topic's template, and its name where that is the same for every event.
+fn topic(text: &str) -> Result<(Template, Option<String>), ConfigError> {
+    let topic = template("topic", text)?;
+    let literal = topic.is_literal().then(|| text.to_owned());
+    match literal.as_ref().filter(|name| !is_topic_name(name)) {
+        Some(name) => Err(ConfigError::Topic(name.clone())),
+        None => Ok((topic, literal)),
+    }
+}
+
+fn header(name: &str, text: &str) -> Result<(String, Template), ConfigError> {
+    let reserved = name.starts_with("ce_") || name.eq_ignore_ascii_case("content-type");
+    if name.is_empty() || name.contains('\0') || reserved {
+        return Err(ConfigError::Header(name.to_owned()));
+    }
+    Ok((name.to_owned(), template(&format!("headers.{name}"), text)?))
+}
+
+fn template(field: &str, text: &str) -> Result<Template, ConfigError> {
+    Template::parse(text).map_err(|error| ConfigError::Template { field: field.to_owned(), error: error.to_string() })
 }
 
 fn binary_headers(mut headers: OwnedHeaders, event: &EventView<'_>) -> OwnedHeaders {

@@ -32,7 +32,7 @@ impl Secret {
             Self::Inline(secret) => Ok(secret.clone()),
             Self::File(SecretFile { file }) => match std::fs::read_to_string(file) {
                 Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-                Err(error) => Err(ConfigError::SecretFile { field, file: file.clone(), error: error.kind() }),
+                Err(error) => Err(ConfigError::SecretFile { field, file: file.clone(), error: error.to_string() }),
             },
         }
     }

@@ -56,7 +56,8 @@ pub(crate) struct Global {
     /// A profile of the file to lay over it.
     #[arg(long, global = true, env = "JAIMINHO_PROFILE", value_name = "NAME")]
     pub(crate) profile: Option<String>,
-    /// Changes one value of the file, as --set stages.publish.concurrency=4. Can be repeated.
+    /// Changes one value of the file, as --set stages.publish.concurrency=4; null takes it away. A stage that the file
+    /// lacks is given whole, as --set 'stages.look={subscribe_to: [convert], sink: {stdout: {}}}'. Can be repeated.
     #[arg(long, global = true, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
     /// Output for programs: JSON.
@@ -84,7 +85,9 @@ pub(crate) enum Command {
         jaiminho stage publish --listen 0.0.0.0:7402 --admin 0.0.0.0:9466")]
     Stage(StageArgs),
     /// Checks the pipeline file, and prints how much memory each stage can take.
-    #[command(after_help = "Example:\n  jaiminho validate --profile prod\n  jaiminho validate --json")]
+    #[command(after_help = "Example:\n  jaiminho validate --profile prod\n  jaiminho validate --json\n\n\
+        Mistakes and warnings stand on standard error, the table on standard output; with --json all is one document there.\n\
+        VRL programs are compiled, and the files that the pipeline names must be there.")]
     Validate(Validate),
     /// Runs the tests that lie beside the mappings.
     #[command(after_help = "Example:\n  jaiminho test\n  jaiminho test -f deploy/pipelines/eugenio/pipeline.yaml")]

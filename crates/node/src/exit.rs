@@ -52,6 +52,11 @@ impl Failure {
         Self::new(Exit::Config, text)
     }
 
+    /// One whose text stands on standard output already.
+    pub(crate) fn told(exit: Exit) -> Self {
+        Self::new(exit, "")
+    }
+
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(self.exit as u8)
     }

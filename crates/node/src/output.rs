@@ -21,6 +21,12 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Writes one line to standard error.
+pub(crate) fn note(text: impl std::fmt::Display) {
+    // Nobody is left to tell.
+    let _closed = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// A table: columns as wide as their widest cell, numbers (the columns of `right`) to the right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();

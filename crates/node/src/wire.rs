@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jaiminho_convert::{Limits as ConvertLimits, ParseMemory, Program};
+use jaiminho_convert::{Limits as ConvertLimits, ParseMemory};
 use jaiminho_core::{GroupKind, Instance, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::Fixed;
 use jaiminho_event::Template;
@@ -158,12 +158,9 @@ impl Wiring<'_> {
         if let Some(source) = &stage.source {
             return self.source(name, stage, source);
         }
-        if let Some(steps) = &stage.transform {
-            let program =
-                Program::compile(steps, &self.config.base_dir).map_err(|errors| compile_failure(name, &errors))?;
-            for warning in program.warnings() {
-                tracing::warn!(stage = name, %warning, "transform");
-            }
+        if stage.transform.is_some() {
+            let program = self.config.programs.get(name).cloned();
+            let program = program.ok_or_else(|| Failure::software(format!("stage `{name}` is not compiled")))?;
             let limits = ConvertLimits {
                 parse_memory: ParseMemory::new(stage.limits.parse_bytes.0),
                 outputs_max: stage.limits.outputs as usize,
@@ -237,10 +234,4 @@ impl Wiring<'_> {
             Sink::Blackhole(blackhole) => components::blackhole(blackhole, settler),
         })
     }
-}
-
-/// Every mistake of a stage's programs.
-pub(crate) fn compile_failure(stage: &str, errors: &[jaiminho_convert::CompileError]) -> Failure {
-    let lines: Vec<String> = errors.iter().map(|error| format!("stage `{stage}`: {error}")).collect();
-    Failure::config(lines.join("\n"))
 }

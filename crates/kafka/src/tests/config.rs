@@ -13,7 +13,7 @@ fn parse(json: Json) -> SinkConfig {
 
 fn error(json: Json) -> String {
     let config = parse(json);
-    let checked = config.check().unwrap_err().to_string();
+    let checked = config.check()[0].to_string();
     let made = KafkaSink::new(&config, "publish", Settler::default()).unwrap_err().to_string();
     assert_eq!(checked, made, "check and start disagree");
     checked
@@ -217,12 +217,42 @@ fn fields_that_do_not_fit_together_are_refused() {
         (
             json!({"topic": "t", "bootstrap_servers": "a",
                    "sasl": {"mechanism": "PLAIN", "username": "u", "password": {"file": "/nonexistent"}}}),
-            "sasl.password: can't read /nonexistent: entity not found",
+            "sasl.password: can't read /nonexistent: No such file or directory (os error 2)",
         ),
     ] {
         let text = error(json);
         assert!(text.starts_with(expected), "{text:?} instead of {expected:?}");
     }
+}
+
+#[test]
+fn all_mistakes_come_at_once_each_with_the_way_to_its_setting() {
+    let config = parse(
+        json!({"topic": "a b", "bootstrap_servers": "a", "key": "{{", "queue_events": 4_000_000_000_u32,
+        "headers": {"ce_id": "x", "x.y": "{{data.}}"},
+        "sasl": {"mechanism": "PLAIN", "username": "u", "password": {"file": "/nonexistent"}},
+        "tls": {"cert": "c"},
+        "properties": {"acks": 1, "no.such": 1, "retries": 3, "linger.mss": 2, "linger.ms": -4, "compression.type": "gzip"}}),
+    );
+    let told: Vec<String> =
+        config.check().iter().map(|error| format!("{}: {error}", error.path().join(" > "))).collect();
+    let expected = [
+        "sasl > password > file: sasl.password: can't read /nonexistent: No such file or directory (os error 2)",
+        "tls: tls needs cert and key together",
+        "properties > acks: property acks can't be set: it is always all: an event is acknowledged only when it is safe",
+        "properties > retries: property retries can't be set: a broker that is away is retried without limit",
+        "topic: topic \"a b\" is not a name that Kafka allows: 1-249 of a-z, A-Z, 0-9, '.', '_' and '-'",
+        "key: key: `{{` without `}}` (at byte 0)",
+        "headers > ce_id: headers: \"ce_id\" can't be set: ce_… and content-type belong to CloudEvents",
+        "headers > x.y: headers.x.y: `data.`: between dots stand letters, digits, _ and -, or a quoted name (at byte 2)",
+        "properties > linger.ms: property linger.ms: Configuration property \"queue.buffering.max.ms\" value [value] is \
+         outside allowed range 0..900000",
+        "properties > linger.mss: property linger.mss: No such configuration property: \"linger.mss\"",
+        "properties > no.such: property no.such: No such configuration property: \"no.such\"",
+        "queue_events: property queue.buffering.max.messages: Configuration property \"queue.buffering.max.messages\" value \
+         -294967296 is outside allowed range 0..2147483647",
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

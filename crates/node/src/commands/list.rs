@@ -14,11 +14,11 @@ pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
     let components = components(&schema);
     let Some(what) = &list.what else {
         if global.json {
-            let all: BTreeMap<_, _> = components.iter().map(|(name, schema)| (name, description(schema))).collect();
+            let all: BTreeMap<_, _> = components.iter().map(|(name, component)| (name, &component.about)).collect();
             return line(json!(all));
         }
         let rows: Vec<Vec<String>> =
-            components.iter().map(|(name, schema)| vec![name.clone(), first_sentence(&description(schema))]).collect();
+            components.iter().map(|(name, component)| vec![name.clone(), first_sentence(&component.about)]).collect();
         line(table(&rows, &[]))?;
         return line("`jaiminho list NAME` shows the options of one.");
     };
@@ -28,25 +28,47 @@ pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
         return Err(Failure::usage(format!("there is no component `{what}` ({hint})")));
     };
     if global.json {
-        return line(format!("{component:#}"));
+        return line(format!("{:#}", component.schema));
     }
+    line(text(what, component))
+}
+
+/// A source, transform or sink, or a whole stage.
+struct Component<'a> {
+    about: String,
+    schema: &'a Value,
+}
+
+fn text(name: &str, component: &Component<'_>) -> String {
     let mut rows = Vec::new();
-    options(component, "", &mut rows);
-    line(format!("{what}: {}\n", description(component)))?;
-    line(if rows.is_empty() { "It has no options.".to_owned() } else { table(&rows, &[]) })
+    options(component.schema, "", None, &mut rows);
+    let kind = kind(component.schema);
+    let options = match kind.as_str() {
+        "map" if rows.is_empty() => "It has no options.\n".to_owned(),
+        "map" => table(&rows, &[]),
+        _ if rows.is_empty() => format!("It is a {kind}.\n"),
+        _ => format!("It is a {kind}; as a map:\n\n{}", table(&rows, &[])),
+    };
+    format!("{name}: {}\n\n{}", component.about, options.trim_end())
 }
 
 /// `stage`, and each source, transform and sink.
-fn components(schema: &Value) -> BTreeMap<String, &Value> {
+fn components(schema: &Value) -> BTreeMap<String, Component<'_>> {
     let mut all = BTreeMap::new();
     let Some(stage) = schema.pointer("/properties/stages/additionalProperties") else { return all };
-    all.insert("stage".to_owned(), stage);
+    let itself = |schema| Component { about: description(schema), schema };
+    all.insert("stage".to_owned(), itself(stage));
     for role in ["source", "transform", "sink"] {
         let Some(schema) = stage.pointer(&format!("/properties/{role}")) else { continue };
-        for (name, component) in alternatives(schema).into_iter().flat_map(properties) {
-            // Of a source's own keys, only the endpoints are components.
-            if properties(component).next().is_some() || role != "source" || name == "generate" {
-                all.entry(format!("{role}.{name}")).or_insert(component);
+        for branch in alternatives(schema) {
+            for (name, schema) in properties(branch) {
+                // Of a source's own keys, only the endpoints are components.
+                if properties(schema).next().is_none() && role == "source" && name != "generate" {
+                    continue;
+                }
+                let own = Some(description(schema)).filter(|_| properties(branch).count() > 1);
+                let about = own.unwrap_or_else(|| description(branch));
+                all.entry(format!("{role}.{name}")).or_insert(Component { about, schema });
             }
         }
     }
@@ -54,7 +76,7 @@ fn components(schema: &Value) -> BTreeMap<String, &Value> {
         .pointer("/properties/source")
         .and_then(|schema| alternatives(schema).into_iter().find(|branch| branch.pointer("/properties/http").is_some()))
     {
-        all.insert("source".to_owned(), ingest);
+        all.insert("source".to_owned(), itself(ingest));
     }
     all
 }
@@ -82,28 +104,27 @@ fn first_sentence(text: &str) -> String {
     text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches('.').to_owned()
 }
 
-/// A row for each option, those of maps inside under their dotted path.
-fn options(schema: &Value, prefix: &str, rows: &mut Vec<Vec<String>>) {
-    for branch in alternatives(schema) {
+/// A row for each option, those of maps inside under their dotted path. `whole`: the default of all of it, which wins.
+fn options(schema: &Value, prefix: &str, whole: Option<&Value>, rows: &mut Vec<Vec<String>>) {
+    let branches = alternatives(schema);
+    let needed_word = if branches.len() > 1 { "one of them" } else { "required" };
+    for branch in branches {
         let required = branch.get("required").and_then(Value::as_array);
         for (name, option) in properties(branch) {
             let path = format!("{prefix}{name}");
             let needed = required.is_some_and(|required| required.iter().any(|key| key == name));
-            let default = match option.get("default") {
-                Some(Value::Null) | None => {
-                    if needed {
-                        "required".to_owned()
-                    } else {
-                        String::new()
-                    }
-                }
-                Some(Value::Object(_)) => String::new(),
+            let default = whole.and_then(|whole| whole.get(name)).or_else(|| option.get("default"));
+            let word = match default {
+                Some(Value::Null) | None if needed => needed_word.to_owned(),
+                Some(Value::Null | Value::Object(_)) | None => String::new(),
                 Some(default) => format!("default {default}"),
             };
-            rows.push(vec![path.clone(), kind(option), default, description(option)]);
+            let own = Some(description(option)).filter(|own| !own.is_empty());
+            let about = own.unwrap_or_else(|| if needed { description(branch) } else { String::new() });
+            rows.push(vec![path.clone(), kind(option), word, about]);
             let nested = !["source", "transform", "sink"].contains(&name.as_str()) || !prefix.is_empty();
             if nested && prefix.matches('.').count() < 3 {
-                options(option, &format!("{path}."), rows);
+                options(option, &format!("{path}."), default, rows);
             }
         }
     }
@@ -166,9 +187,44 @@ mod tests {
             assert!(components.contains_key(name), "{name} in {:?}", components.keys());
         }
         let mut rows = Vec::new();
-        options(components["sink.kafka"], "", &mut rows);
+        options(components["sink.kafka"].schema, "", None, &mut rows);
         let topic = rows.iter().find(|row| row[0] == "topic").unwrap();
         assert_eq!((topic[1].as_str(), topic[2].as_str()), ("string", "required"));
         assert!(rows.iter().any(|row| row[0] == "sasl.mechanism"), "{rows:?}");
+    }
+
+    #[test]
+    fn what_is_listed_of_transforms_and_logs_is_what_the_file_means() {
+        let schema = inlined_schema();
+        let components = components(&schema);
+        let listed = |name: &str| text(name, &components[name]);
+        insta::assert_snapshot!(listed("transform.filter"), @r##"
+transform.filter: A VRL expression of type boolean; events for which it is `true` are kept, unchanged.
+
+It is a string.
+"##);
+        insta::assert_snapshot!(listed("transform.vrl"), @r##"
+transform.vrl: A VRL program. `.` is the event in CloudEvents' JSON format; an array left in it means many events, `null` none, and `abort "reason"` rejects the event.
+
+It is a string or map; as a map:
+
+file    string  one of them  A file, relative to the pipeline file's folder.
+inline  string  one of them  The program itself.
+"##);
+        insta::assert_snapshot!(listed("sink.blackhole"), @r##"
+sink.blackhole: Accepts every event and forgets it.
+
+It has no options.
+"##);
+        let stage = listed("stage");
+        let logs: Vec<&str> = stage.lines().filter(|line| line.contains("log")).collect();
+        insta::assert_snapshot!(logs.join("\n"), @r##"
+log                     map                                 What the main output holds until all its groups have settled it.
+log.events              number            default 8000      Unsettled events. The span of offsets is 16 times as long.
+log.bytes               number or string  default "32MiB"   Their bytes.
+dead_letter_log         map                                 What the dead-letter output holds.
+dead_letter_log.events  number            default 1000      Unsettled events. The span of offsets is 16 times as long.
+dead_letter_log.bytes   number or string  default "4MiB"    Their bytes.
+"##);
     }
 }

@@ -19,17 +19,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jaiminho_core::Instance;
 
 use crate::cli::{FILE_DEFAULT, Global};
-use crate::config::{Config, Setting, load};
+use crate::config::{Config, Document, Files, Setting, load};
 use crate::exit::Failure;
 use crate::running::Running;
 
-/// Loads the pipeline file and logs its warnings.
+/// Loads the pipeline file with all that it names, and logs its warnings.
 pub(crate) fn load_logged(global: &Global, setting: Setting) -> Result<Config, Failure> {
-    let config = load(&global.file, &global.overrides(), setting)?;
+    let document = Document::open(&global.file, &global.overrides())?;
+    Ok(logged(document.check(setting, Files::All)?))
+}
+
+/// Logs the warnings of a configuration.
+fn logged(config: Config) -> Config {
     for warning in &config.warnings.0 {
         tracing::warn!("{warning}");
     }
-    Ok(config)
+    config
 }
 
 /// What a command knows of the pipeline that it is to find.

@@ -8,12 +8,12 @@ use jaiminho_runtime::StageEnd;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{block_on, instance, load_logged};
+use super::{block_on, instance, logged};
 use crate::admin::{self, Readiness};
 use crate::cli::{Global, StageArgs};
 use crate::config::memory::CONNECTIONS_PER_LINK;
 use crate::config::model::Stage;
-use crate::config::{Config, Setting, nearest};
+use crate::config::{Config, Document, Files, Setting};
 use crate::exit::Failure;
 use crate::signals::Signals;
 use crate::wire::{Links, Wiring};
@@ -22,14 +22,13 @@ use crate::wire::{Links, Wiring};
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure> {
-    let config = load_logged(global, Setting::Apart)?;
+    let document = Document::open(&global.file, &global.overrides())?;
+    if let Some(unknown) = document.unknown_stage(&arguments.stage) {
+        return Err(Failure::usage(unknown));
+    }
+    let config = logged(document.check(Setting::Apart, Files::Of(&arguments.stage))?);
     let Some(stage) = config.pipeline.stages.get(&arguments.stage) else {
-        let known: Vec<&str> = config.pipeline.stages.keys().map(String::as_str).collect();
-        let hint = match nearest(&arguments.stage, &known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it has: {}", known.join(", ")),
-        };
-        return Err(Failure::usage(format!("the pipeline has no stage `{}`; {hint}", arguments.stage)));
+        return Err(Failure::software(format!("stage `{}` is not there", arguments.stage)));
     };
     block_on(serve(&config, stage, arguments))
 }

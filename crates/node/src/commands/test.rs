@@ -1,20 +1,17 @@
 //! `jaiminho test`: the tests of mappings, in the folder `tests` beside the pipeline file.
 
-use std::collections::BTreeMap;
-
-use jaiminho_convert::Program;
 use jaiminho_convert::mapping_tests::{self, TestResult};
 use serde_json::json;
 
 use crate::cli::{Global, Test};
-use crate::config::{Config, Setting, load};
+use crate::config::{Document, Files, Setting};
 use crate::exit::Failure;
 use crate::output::line;
-use crate::wire::compile_failure;
 
 pub(crate) fn run(global: &Global, test: &Test) -> Result<(), Failure> {
-    let config = load(&global.file, &global.overrides(), Setting::Anywhere)?;
-    let programs = programs(&config)?;
+    let document = Document::open(&global.file, &global.overrides())?;
+    let config = document.check(Setting::Anywhere, Files::Programs)?;
+    let programs = &config.programs;
     let folder = test.folder.clone().unwrap_or_else(|| config.base_dir.join("tests"));
     let suites = mapping_tests::load(&folder).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -36,17 +33,6 @@ pub(crate) fn run(global: &Global, test: &Test) -> Result<(), Failure> {
         line(format!("{} passed, {failed} failed", results.len() - failed))?;
     }
     if failed > 0 { Err(Failure::data(format!("{failed} of {} tests failed", results.len()))) } else { Ok(()) }
-}
-
-fn programs(config: &Config) -> Result<BTreeMap<&str, Program>, Failure> {
-    let mut programs = BTreeMap::new();
-    for (name, stage) in &config.pipeline.stages {
-        if let Some(steps) = &stage.transform {
-            let program = Program::compile(steps, &config.base_dir).map_err(|errors| compile_failure(name, &errors))?;
-            programs.insert(name.as_str(), program);
-        }
-    }
-    Ok(programs)
 }
 
 fn print(results: &[TestResult]) -> Result<(), Failure> {

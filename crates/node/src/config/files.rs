@@ -1,11 +1,41 @@
 //! Files that the pipeline names are relative to it, wherever the program was started.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jaiminho_kafka::Secret;
 
 use super::component::{KafkaConfig, Sink, Source};
-use super::model::Pipeline;
+use super::model::{Pipeline, Stage};
+
+/// Which files are looked into beside the pipeline file: VRL programs, secrets, certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Files<'a> {
+    /// None: no stage runs.
+    None,
+    /// The programs of all stages.
+    Programs,
+    /// Those of one stage: the others' may be on other machines.
+    Of(&'a str),
+    /// All.
+    All,
+}
+
+impl Files<'_> {
+    /// Whether the program of `stage` is compiled.
+    pub(super) fn has_program(self, stage: &str) -> bool {
+        self == Self::Programs || self.has_all(stage)
+    }
+
+    /// Whether every file of `stage` has to be there.
+    pub(super) fn has_all(self, stage: &str) -> bool {
+        match self {
+            Self::None | Self::Programs => false,
+            Self::Of(one) => one == stage,
+            Self::All => true,
+        }
+    }
+}
 
 /// Makes every path absolute, or relative to the present folder. (Mappings are read relative to it by their owner.)
 pub(super) fn resolve(pipeline: &mut Pipeline, base_dir: &Path) {
@@ -38,4 +68,29 @@ fn secrets(kafka: &mut KafkaConfig) -> impl Iterator<Item = &mut Secret> {
         [hubs.connection_string.as_mut(), entra]
     });
     tls.into_iter().chain(sasl.into_iter().flatten().flatten()).chain(hubs.into_iter().flatten().flatten())
+}
+
+/// Certificates, keys and token files of a stage that can't be read: the way to each, and why. (Secrets are read by their
+/// owner.)
+pub(super) fn unreadable(stage: &Stage) -> Vec<(Vec<&'static str>, String)> {
+    const TLS: [&str; 3] = ["ca", "cert", "key"];
+    let mut named: Vec<(Vec<&'static str>, &PathBuf)> = Vec::new();
+    if let Some(tls) = &stage.tls {
+        let paths = TLS.into_iter().zip([&tls.ca, &tls.cert, &tls.key]);
+        named.extend(paths.filter_map(|(key, path)| Some((vec!["tls", key], path.as_ref()?))));
+    }
+    if let Some(Source::Ingest(ingest)) = &stage.source {
+        named.extend(ingest.tokens_file.iter().map(|path| (vec!["source", "tokens_file"], path)));
+    }
+    if let Some(Sink::Kafka(kafka)) = &stage.sink
+        && let Some(tls) = &kafka.tls
+    {
+        let paths = TLS.into_iter().zip([&tls.ca, &tls.cert, &tls.key]);
+        named.extend(paths.filter_map(|(key, path)| Some((vec!["sink", "kafka", "tls", key], path.as_ref()?))));
+    }
+    let why = |path: &PathBuf| File::open(path).err();
+    named
+        .into_iter()
+        .filter_map(|(way, path)| Some((way, format!("can't read {}: {}", path.display(), why(path)?))))
+        .collect()
 }

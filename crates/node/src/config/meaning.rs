@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use jaiminho_event::Template;
 use jaiminho_event::units::ByteSize;
 use jaiminho_ingest::AcknowledgeWhen;
+use jaiminho_kafka::ConfigError;
 use jaiminho_link::memory::EVENT_BYTES_MAX;
 
 use super::Setting;
 use super::component::{IngestConfig, Sink, Source};
+use super::files::{self, Files};
+use super::listeners;
 use super::model::{Group, Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem};
+use super::schema::removal;
 use super::stages::Read;
 use super::tree::{Node, Value};
 use crate::components::{GenerateConfig, generated_bytes_max};
@@ -18,10 +22,20 @@ use crate::components::{GenerateConfig, generated_bytes_max};
 /// Most outputs that one stage consumes.
 const SUBSCRIPTIONS_MAX: usize = 64;
 
+/// What a pipeline is checked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) setting: Setting,
+    /// Which of the files that it names have to be there.
+    pub(super) files: Files<'a>,
+    /// Whether a profile or `--set` changed the file.
+    pub(super) overlaid: bool,
+}
+
 /// Every problem of meaning, errors and warnings, of the stages that could be read.
-pub(super) fn check(read: &Read, tree: &Node, setting: Setting) -> Vec<Problem> {
+pub(super) fn check(read: &Read, tree: &Node, scope: Scope<'_>) -> Vec<Problem> {
     let Read { pipeline, doubtful } = read;
-    let mut check = Check { pipeline, doubtful, tree, setting, problems: Vec::new() };
+    let mut check = Check { pipeline, doubtful, tree, scope, problems: Vec::new() };
     let count = pipeline.stages.len() + doubtful.len();
     if count == 0 && matches!(tree.child("stages").map(|entry| &entry.node.value), Some(Value::Map(_))) {
         check.error(&["stages"], "`stages` is empty: a pipeline has at least one stage");
@@ -39,6 +53,7 @@ pub(super) fn check(read: &Read, tree: &Node, setting: Setting) -> Vec<Problem> 
         check.tls(name, stage);
         check.components(name, stage);
     }
+    check.problems.extend(listeners::check(pipeline, tree, scope.setting));
     check.cycles();
     check.event_sizes();
     if doubtful.is_empty() {
@@ -60,7 +75,7 @@ struct Check<'a> {
     /// Stages whose own mistakes hide what they are.
     doubtful: &'a BTreeSet<String>,
     tree: &'a Node,
-    setting: Setting,
+    scope: Scope<'a>,
     problems: Vec<Problem>,
 }
 
@@ -77,6 +92,17 @@ impl Check<'_> {
     fn warn(&mut self, path: &[&str], what: impl Into<String>) {
         let problem = Problem::warning(self.place(path), what);
         self.problems.push(problem);
+    }
+
+    /// Says of the key `at` that it excludes another of `keys`, and how to take away the one that stands first: what is laid over
+    /// a file comes last.
+    fn exclusive(&mut self, path: &[&str], keys: &[&str], at: &str, what: impl Into<String>) {
+        let problem = Problem::error(self.place(&[path, &[at]].concat()), what);
+        let first = self.tree.find_node(path.iter().copied()).and_then(|node| node.first_of(keys));
+        self.problems.push(match first.filter(|_| self.scope.overlaid) {
+            Some(first) => problem.hint(removal(&format!("{}.{first}", path.join(".")))),
+            None => problem,
+        });
     }
 
     fn name(&mut self, path: &[&str], name: &str, what: &str) {
@@ -116,7 +142,7 @@ impl Check<'_> {
             [] => self.error(&path, format!("stage `{name}` needs one of `source`, `transform` and `sink`")),
             more => {
                 let what = format!("stage `{name}` has {}; a stage has exactly one of them", more.join(" and "));
-                self.error(&["stages", name, more[1]], what);
+                self.exclusive(&["stages", name], more, more[1], what);
             }
         }
         if let Some(key) = &stage.key {
@@ -227,7 +253,7 @@ impl Check<'_> {
         let what = format!(
             "stage `{consumer}` subscribes to `{name}`, which has no `at`: as separate processes it can't be found"
         );
-        match self.setting {
+        match self.scope.setting {
             Setting::Together => {}
             Setting::Apart => self.error(&["stages", name], what),
             Setting::Anywhere => self.warn(&["stages", name], what),
@@ -241,7 +267,7 @@ impl Check<'_> {
         }
         let path = ["stages", name, "sink", "kafka", "bootstrap_servers"];
         let what = "`embedded` is the broker inside `jaiminho up`; a stage on its own needs a real one's HOST:PORT";
-        match self.setting {
+        match self.scope.setting {
             Setting::Together => {}
             Setting::Apart => self.error(&path, what),
             Setting::Anywhere => self.warn(&path, what),
@@ -264,10 +290,21 @@ impl Check<'_> {
                 self.problems.push(Problem::error(place, format!("`{}` {}", error.path, error.problem)));
             }
         }
-        if let Some(Sink::Kafka(kafka)) = &stage.sink
-            && let Err(error) = kafka.check()
-        {
-            self.error(&["stages", name, "sink", "kafka"], error.to_string());
+        let has_files = self.scope.files.has_all(name);
+        if let Some(Sink::Kafka(kafka)) = &stage.sink {
+            let path = ["stages", name, "sink", "kafka"];
+            for error in kafka.check() {
+                if let ConfigError::Exclusive { one, other } = error {
+                    self.exclusive(&path, &[one, other], other, error.to_string());
+                } else if has_files || !matches!(error, ConfigError::SecretFile { .. }) {
+                    let place = self.tree.find(path.into_iter().chain(error.path()));
+                    self.problems.push(Problem::error(place, error.to_string()));
+                }
+            }
+        }
+        for (way, what) in has_files.then(|| files::unreadable(stage)).into_iter().flatten() {
+            let place = self.tree.find(["stages", name].into_iter().chain(way.iter().copied()));
+            self.problems.push(Problem::error(place, format!("`{}`: {what}", way.join("."))));
         }
     }
 
@@ -361,7 +398,8 @@ impl Check<'_> {
             .collect();
         for (name, stage) in &pipeline.stages {
             let path = ["stages", name.as_str()];
-            if stage.sink.is_none() && !required.contains(&name.as_str()) {
+            let has_output = stage.source.is_some() || stage.transform.is_some();
+            if has_output && stage.sink.is_none() && !required.contains(&name.as_str()) {
                 self.error(
                     &path,
                     format!("nothing subscribes to `{name}` with a required group: its events would wait for ever"),

@@ -8,7 +8,7 @@ use jaiminho_event::units::{ByteSize, HumanDuration};
 use jaiminho_link::Tls;
 use jaiminho_link::memory::EVENT_BYTES_MAX;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::component::{Sink, Source, Steps};
 
@@ -203,7 +203,7 @@ impl Window {
 }
 
 /// Capacity of an output.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
     /// Unsettled events. The span of offsets is 16 times as long.

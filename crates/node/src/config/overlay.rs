@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use super::problem::{Place, Problem};
+use super::problem::{Place, Problem, nearest};
+use super::stages::STAGES_MAX;
 use super::tree::{Entry, Node, Value};
+
+/// What a stage has one of.
+const ROLES: [&str; 3] = ["source", "transform", "sink"];
 
 /// Lays `over` on `base`.
 pub(crate) fn overlay(base: &mut Node, over: Node) {
@@ -37,7 +41,46 @@ fn overlay_entry(entries: &mut Vec<Entry>, change: Entry) {
     }
 }
 
-/// Applies one `--set PATH=VALUE`. The path's parts are joined by `.`; a part that has dots itself stands in
+/// What is wrong with `name`, at `place`, if `tree` has other stages.
+pub(crate) fn unknown_stage(tree: &Node, name: &str, place: Place) -> Option<Problem> {
+    /// Beyond it they are only counted.
+    const NAMED_MAX: usize = 16;
+    let Some(Value::Map(entries)) = tree.child("stages").map(|entry| &entry.node.value) else { return None };
+    let known: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+    if known.is_empty() || known.contains(&name) {
+        return None;
+    }
+    let all = if known.len() <= NAMED_MAX { known.join(", ") } else { format!("{} others", known.len()) };
+    let problem = Problem::error(place, format!("there is no stage `{name}`: the file has {all}"));
+    Some(match nearest(name, &known) {
+        Some(near) => problem.hint(format!("did you mean `{near}`?")),
+        None => problem,
+    })
+}
+
+/// The profile without the stages that are neither in the file nor whole themselves: those are mistakes.
+pub(super) fn of_known_stages(tree: &Node, mut profile: Node, problems: &mut Vec<Problem>) -> Node {
+    let is_whole = |node: &Node| match &node.value {
+        Value::Null => false,
+        Value::Map(_) => ROLES.iter().any(|role| node.child(role).is_some()),
+        // Not a stage at all, which the schema says.
+        Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_) => true,
+    };
+    if let Some(stages) = profile.find_mut(["stages"])
+        && let Value::Map(entries) = &mut stages.value
+        // Of more, only that is told.
+        && entries.len() <= STAGES_MAX
+    {
+        entries.retain(|entry| {
+            let unknown = unknown_stage(tree, &entry.key, entry.key_place.clone()).filter(|_| !is_whole(&entry.node));
+            unknown.map(|problem| problems.push(problem)).is_none()
+        });
+    }
+    profile
+}
+
+/// Applies one `--set PATH=VALUE`. The path leads into what is there; of a stage that is not there yet, it is the stage's
+/// own, and the value the whole stage. The path's parts are joined by `.`; a part that has dots itself stands in
 /// double quotes, and a list's item is named by its index. The value is YAML.
 pub(crate) fn set(base: &mut Node, assignment: &str) -> Result<(), Box<Problem>> {
     let source: Arc<str> = format!("--set {}", assignment.split('=').next().unwrap_or_default()).into();
@@ -49,7 +92,14 @@ pub(crate) fn set(base: &mut Node, assignment: &str) -> Result<(), Box<Problem>>
     let segments = segments(path).ok_or_else(|| fail("the path has an empty part or an open quote"))?;
     let mut over = Node::parse(&source, value)?;
     over.place = place.clone();
-
+    if let [stages, name, inside @ ..] = segments.as_slice()
+        && stages == "stages"
+        && (!inside.is_empty() || over.value == Value::Null)
+        && let Some(mut problem) = unknown_stage(base, name, place.clone())
+    {
+        problem.hint.get_or_insert_with(|| format!("a new one is given whole: --set 'stages.{name}={{...}}'"));
+        return Err(Box::new(problem));
+    }
     set_at(base, &segments, over).map_err(|what| fail(&what))
 }
 
@@ -122,7 +172,7 @@ mod tests {
         let mut base = tree("{stages: {a: {list: [{x: 1}, 2]}}}");
         for assignment in [
             "stages.a.list.0.x=5",
-            "stages.b.size=1MiB",
+            "stages.b={size: 1MiB}",
             r#"stages.a.properties."compression.type"=zstd"#,
             "stages.a.list.1=[a]",
         ] {

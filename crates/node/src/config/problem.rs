@@ -19,6 +19,12 @@ impl Place {
     pub(crate) fn start(file: &Arc<str>) -> Self {
         Self::new(file, 0, 0)
     }
+
+    /// Line and column, from 1, if it is in `file` and not all of it.
+    pub(crate) fn position_in(&self, file: &str) -> Option<(usize, usize)> {
+        let position = |at| usize::try_from(at).ok().filter(|at| *at > 0);
+        (*self.file == *file).then(|| Some((position(self.line)?, position(self.column)?))).flatten()
+    }
 }
 
 impl fmt::Display for Place {
@@ -46,19 +52,31 @@ pub(crate) struct Problem {
     pub(crate) what: String,
     /// What would be right.
     pub(crate) hint: Option<String>,
+    /// More about it, in lines of its own.
+    pub(crate) details: Option<String>,
 }
 
 impl Problem {
     pub(crate) fn error(place: Place, what: impl Into<String>) -> Self {
-        Self { place, severity: Severity::Error, what: what.into(), hint: None }
+        Self::new(Severity::Error, place, what)
     }
 
     pub(crate) fn warning(place: Place, what: impl Into<String>) -> Self {
-        Self { place, severity: Severity::Warning, what: what.into(), hint: None }
+        Self::new(Severity::Warning, place, what)
+    }
+
+    pub(crate) fn new(severity: Severity, place: Place, what: impl Into<String>) -> Self {
+        Self { place, severity, what: what.into(), hint: None, details: None }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// With lines of more about it, if there are any.
+    pub(crate) fn details(mut self, details: String) -> Self {
+        self.details = Some(details).filter(|details| !details.is_empty());
         self
     }
 
@@ -83,6 +101,7 @@ impl Problem {
             "severity": match self.severity { Severity::Error => "error", Severity::Warning => "warning" },
             "message": self.what,
             "hint": self.hint,
+            "details": self.details,
         })
     }
 }
@@ -94,10 +113,10 @@ impl fmt::Display for Problem {
             Severity::Warning => "warning",
         };
         write!(out, "{}: {severity}: {}", self.place, self.what)?;
-        match &self.hint {
-            Some(hint) => write!(out, " ({hint})"),
-            None => Ok(()),
+        if let Some(hint) = &self.hint {
+            write!(out, " ({hint})")?;
         }
+        self.details.iter().flat_map(|details| details.lines()).try_for_each(|line| write!(out, "\n  {line}"))
     }
 }
 
@@ -131,7 +150,7 @@ impl Problems {
         let more = Self(self.0.split_off(TOLD_MAX));
         let (count, severity) = (more.0.len(), if more.has_errors() { Severity::Error } else { Severity::Warning });
         let place = Place::start(&self.0[0].place.file);
-        self.0.push(Problem { place, severity, what: format!("{count} more, which are not told"), hint: None });
+        self.0.push(Problem::new(severity, place, format!("{count} more, which are not told")));
     }
 }
 

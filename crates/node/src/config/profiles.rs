@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::problem::{Place, Problem, Severity};
 use super::tree::{Entry, Node, Value};
-use super::{Setting, expand, meaning, overlay, schema, splice, stages, too_many_stages};
+use super::{Files, Setting, expand, meaning, overlay, schema, stages};
 
 /// Most profiles of a file.
 const PROFILES_MAX: usize = 64;
@@ -54,19 +54,25 @@ fn problems_of(base: &Base<'_>, profile: &Entry) -> Vec<Problem> {
         places.retain(|place| !out.contains(place));
     }
     let mut tree = base.tree.clone();
-    overlay::overlay(&mut tree, profile.node.clone());
-    if let Err(problem) = too_many_stages(&tree) {
+    let mut problems = Vec::new();
+    overlay::overlay(&mut tree, overlay::of_known_stages(base.tree, profile.node.clone(), &mut problems));
+    if let Err(problem) = stages::too_many(&tree) {
         return vec![Problem::error(profile.key_place.clone(), format!("profile `{}`: {}", profile.key, problem.what))];
     }
-    let mut problems = Vec::new();
-    expand::expand(&mut tree, base.lookup, &mut problems);
-    let unset: BTreeSet<Place> = problems.iter().map(|problem| problem.place.clone()).collect();
-    problems.extend(schema::check(&mut tree));
+    let mut unset = Vec::new();
+    expand::expand(&mut tree, base.lookup, &mut unset);
+    let unset_places: BTreeSet<Place> = unset.iter().map(|problem| problem.place.clone()).collect();
+    problems.extend(unset);
+    problems.extend(schema::check(&mut tree, true));
     let mut read = stages::read(&tree, &mut problems);
-    problems.extend(splice(&mut read, &tree));
-    problems.extend(meaning::check(&read, &tree, base.setting));
+    problems.extend(stages::splice(&mut read, &tree));
+    problems.extend(meaning::check(
+        &read,
+        &tree,
+        meaning::Scope { setting: base.setting, files: Files::None, overlaid: true },
+    ));
     problems.retain(|problem| {
-        problem.severity == Severity::Error && places.contains(&problem.place) && !unset.contains(&problem.place)
+        problem.severity == Severity::Error && places.contains(&problem.place) && !unset_places.contains(&problem.place)
     });
     problems
 }

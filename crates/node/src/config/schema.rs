@@ -28,7 +28,8 @@ pub(crate) fn inlined_schema() -> Json {
 }
 
 /// Checks `tree`; a scalar that came out of a variable is read as the number or flag that the schema wants there.
-pub(crate) fn check(tree: &mut Node) -> Vec<Problem> {
+/// `overlaid`: by a profile or `--set`.
+pub(crate) fn check(tree: &mut Node, overlaid: bool) -> Vec<Problem> {
     let schema = inlined_schema();
     let validator = match jsonschema::validator_for(&schema) {
         Ok(validator) => validator,
@@ -38,11 +39,11 @@ pub(crate) fn check(tree: &mut Node) -> Vec<Problem> {
     };
     retype_expanded(tree, &validator);
     let json = tree.to_json();
-    let mut problems = Vec::new();
+    let mut explainer = Explainer { tree, schema: &schema, overlaid, problems: Vec::new() };
     for error in validator.iter_errors(&json) {
-        explain(&error, tree, &schema, 0, &mut problems);
+        explainer.explain(&error, 0);
     }
-    problems
+    explainer.problems
 }
 
 /// Where a string that a variable gave has the wrong type, tries it as a number or a flag.
@@ -80,148 +81,171 @@ fn alternatives(kind: &ValidationErrorKind) -> Option<&[Vec<ValidationError<'sta
     None
 }
 
-/// Turns one validation error into problems.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are another crate's, and it adds to them")]
-fn explain(error: &ValidationError<'_>, tree: &Node, schema: &Json, depth: usize, problems: &mut Vec<Problem>) {
-    let path = segments(error.instance_path().as_str());
-    let place = tree.find(path.iter().map(String::as_str));
-    let here = path.join(".");
-    if let Some(branches) = alternatives(error.kind()).filter(|_| depth < ALTERNATIVES_DEPTH_MAX) {
-        return explain_alternatives(error, branches, tree, schema, depth, problems);
-    }
-    match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } => {
-            let known = parent_schema(schema, error.schema_path().as_str());
-            let known = known.map(property_names).unwrap_or_default();
-            unknown_keys(unexpected, tree, &path, &known, problems);
-        }
-        ValidationErrorKind::Required { property } => {
-            let property = property.as_str().unwrap_or_default();
-            problems.push(Problem::error(place, format!("{} needs a key `{property}`", named(&here))));
-        }
-        ValidationErrorKind::Type { kind } => {
-            let pattern = parent_schema(schema, error.schema_path().as_str()).and_then(|own| own.get("pattern"));
-            let form = pattern.and_then(Json::as_str).and_then(described);
-            let form = form.unwrap_or_else(|| format!("must be {}", type_words(kind)));
-            problems.push(Problem::error(place, format!("{} {form}, not {}", named(&here), is_now(error.instance()))));
-        }
-        ValidationErrorKind::MinProperties { .. } => {
-            let known = parent_schema(schema, error.schema_path().as_str()).map(property_names).unwrap_or_default();
-            let problem = Problem::error(place, format!("{} needs one of its keys", named(&here)));
-            problems.push(problem.hint(format!("valid here: {}", known.join(", "))));
-        }
-        ValidationErrorKind::MaxProperties { limit: 1 } => {
-            let given: Vec<&str> =
-                error.instance().as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-            problems.push(Problem::error(place, only_one(&here, &given)));
-        }
-        ValidationErrorKind::Enum { options } => {
-            let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
-            let wrong = error.instance().as_str().unwrap_or_default().to_owned();
-            problems
-                .push(Problem::error(place, format!("{} can't be `{wrong}`", named(&here))).nearest(&wrong, options));
-        }
-        ValidationErrorKind::Pattern { pattern } => {
-            let form = described(pattern).unwrap_or_else(|| format!("must match {pattern}"));
-            problems.push(Problem::error(place, format!("{} {form}", named(&here))));
-        }
-        // The other keywords' own words are clear. The value stays out of them: it may be a secret.
-        _ => problems.push(Problem::error(place, format!("{}: {}", named(&here), error.masked_with("the value")))),
-    }
+/// Turns validation errors into problems.
+struct Explainer<'a> {
+    tree: &'a Node,
+    schema: &'a Json,
+    overlaid: bool,
+    problems: Vec<Problem>,
 }
 
-/// One problem for each key, at its place.
-fn unknown_keys<'a>(
-    unknown: impl IntoIterator<Item = &'a String>,
-    tree: &Node,
-    path: &[String],
-    known: &[String],
-    problems: &mut Vec<Problem>,
-) {
-    let (here, map) = (path.join("."), tree.find_node(path.iter().map(String::as_str)));
-    let places: HashMap<&str, &Place> = match map.map(|node| &node.value) {
-        Some(Value::Map(entries)) => entries.iter().map(|entry| (entry.key.as_str(), &entry.key_place)).collect(),
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_)) | None => {
-            HashMap::new()
-        }
-    };
-    for key in unknown {
-        let place = places.get(key.as_str()).map_or(&tree.place, |place| place);
-        let problem = Problem::error(place.clone(), unknown_key(key, &here));
-        problems.push(problem.nearest(key, known.iter().map(String::as_str)));
+impl Explainer<'_> {
+    fn place(&self, path: &[String]) -> Place {
+        self.tree.find(path.iter().map(String::as_str))
     }
-}
 
-/// None of several shapes fits: reports the errors of the one that was most likely meant.
-fn explain_alternatives(
-    error: &ValidationError<'_>,
-    branches: &[Vec<ValidationError<'static>>],
-    tree: &Node,
-    schema: &Json,
-    depth: usize,
-    problems: &mut Vec<Problem>,
-) {
-    let here = error.instance_path().as_str();
-    let at_root = |inner: &ValidationError<'static>| inner.instance_path().as_str() == here;
-    let is_required = |inner: &ValidationError<'static>| {
-        use ValidationErrorKind::{Constant, Enum, Required};
-        matches!(inner.kind(), Required { .. } | Constant { .. } | Enum { .. })
-    };
-    let score = |errors: &Vec<ValidationError<'static>>| {
-        let wrong_type = has_wrong_type(errors, here, 0);
-        let missing = errors.iter().any(|inner| at_root(inner) && is_required(inner));
-        (wrong_type, missing, errors.len())
-    };
-    let Some(best) = branches.iter().min_by_key(|errors| score(errors)) else { return };
-    let tags = required_names(schema, error.schema_path().as_str());
-    let given: Vec<&str> = tags.iter().map(String::as_str).filter(|tag| error.instance().get(tag).is_some()).collect();
-    if given.len() > 1 {
+    fn only_one(&mut self, path: &[String], given: &[&str]) {
+        let here = path.join(".");
+        let all: Vec<String> = given.iter().map(|key| format!("`{key}`")).collect();
+        let what = format!("{} takes exactly one of its keys, not {} together", named(&here), all.join(" and "));
+        let problem = Problem::error(self.place(path), what);
+        // What is laid over the file comes last.
+        let first = self.tree.find_node(path.iter().map(String::as_str)).and_then(|node| node.first_of(given));
+        self.problems.push(match first.filter(|_| self.overlaid) {
+            Some(first) => problem.hint(removal(&format!("{here}.{first}"))),
+            None => problem,
+        });
+    }
+
+    /// Turns one validation error into problems.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are another crate's, and it adds to them")]
+    fn explain(&mut self, error: &ValidationError<'_>, depth: usize) {
+        let path = segments(error.instance_path().as_str());
+        let place = self.place(&path);
+        let here = path.join(".");
+        if let Some(branches) = alternatives(error.kind()).filter(|_| depth < ALTERNATIVES_DEPTH_MAX) {
+            return self.explain_alternatives(error, branches, depth);
+        }
+        match error.kind() {
+            ValidationErrorKind::AdditionalProperties { unexpected } => {
+                let known = parent_schema(self.schema, error.schema_path().as_str());
+                let known = known.map(property_names).unwrap_or_default();
+                self.unknown_keys(unexpected, &path, &known);
+            }
+            ValidationErrorKind::Required { property } => {
+                let property = property.as_str().unwrap_or_default();
+                self.problems.push(Problem::error(place, format!("{} needs a key `{property}`", named(&here))));
+            }
+            ValidationErrorKind::Type { kind } => {
+                let pattern =
+                    parent_schema(self.schema, error.schema_path().as_str()).and_then(|own| own.get("pattern"));
+                let form = pattern.and_then(Json::as_str).and_then(described);
+                let form = form.unwrap_or_else(|| format!("must be {}", type_words(kind)));
+                self.problems
+                    .push(Problem::error(place, format!("{} {form}, not {}", named(&here), is_now(error.instance()))));
+            }
+            ValidationErrorKind::MinProperties { .. } => {
+                let known =
+                    parent_schema(self.schema, error.schema_path().as_str()).map(property_names).unwrap_or_default();
+                let problem = Problem::error(place, format!("{} needs one of its keys", named(&here)));
+                self.problems.push(problem.hint(format!("valid here: {}", known.join(", "))));
+            }
+            ValidationErrorKind::MaxProperties { limit: 1 } => {
+                let given: Vec<&str> =
+                    error.instance().as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+                self.only_one(&path, &given);
+            }
+            ValidationErrorKind::Enum { options } => {
+                let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+                let wrong = error.instance().as_str().unwrap_or_default().to_owned();
+                self.problems.push(
+                    Problem::error(place, format!("{} can't be `{wrong}`", named(&here))).nearest(&wrong, options),
+                );
+            }
+            ValidationErrorKind::Pattern { pattern } => {
+                let form = described(pattern).unwrap_or_else(|| format!("must match {pattern}"));
+                self.problems.push(Problem::error(place, format!("{} {form}", named(&here))));
+            }
+            // The other keywords' own words are clear. The value stays out of them: it may be a secret.
+            _ => self
+                .problems
+                .push(Problem::error(place, format!("{}: {}", named(&here), error.masked_with("the value")))),
+        }
+    }
+
+    /// One problem for each key, at its place.
+    fn unknown_keys<'b>(&mut self, unknown: impl IntoIterator<Item = &'b String>, path: &[String], known: &[String]) {
+        let (here, map) = (path.join("."), self.tree.find_node(path.iter().map(String::as_str)));
+        let places: HashMap<&str, &Place> = match map.map(|node| &node.value) {
+            Some(Value::Map(entries)) => entries.iter().map(|entry| (entry.key.as_str(), &entry.key_place)).collect(),
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_)) | None => {
+                HashMap::new()
+            }
+        };
+        for key in unknown {
+            let place = places.get(key.as_str()).map_or(&self.tree.place, |place| place);
+            let problem = Problem::error(place.clone(), unknown_key(key, &here));
+            self.problems.push(problem.nearest(key, known.iter().map(String::as_str)));
+        }
+    }
+
+    /// None of several shapes fits: reports the errors of the one that was most likely meant.
+    fn explain_alternatives(
+        &mut self,
+        error: &ValidationError<'_>,
+        branches: &[Vec<ValidationError<'static>>],
+        depth: usize,
+    ) {
+        let here = error.instance_path().as_str();
+        let at_root = |inner: &ValidationError<'static>| inner.instance_path().as_str() == here;
+        let is_required = |inner: &ValidationError<'static>| {
+            use ValidationErrorKind::{Constant, Enum, Required};
+            matches!(inner.kind(), Required { .. } | Constant { .. } | Enum { .. })
+        };
+        let score = |errors: &Vec<ValidationError<'static>>| {
+            let wrong_type = has_wrong_type(errors, here, 0);
+            let missing = errors.iter().any(|inner| at_root(inner) && is_required(inner));
+            (wrong_type, missing, errors.len())
+        };
+        let Some(best) = branches.iter().min_by_key(|errors| score(errors)) else { return };
+        let tags = required_names(self.schema, error.schema_path().as_str());
+        let given: Vec<&str> =
+            tags.iter().map(String::as_str).filter(|tag| error.instance().get(tag).is_some()).collect();
+        if given.len() > 1 {
+            return self.only_one(&segments(here), &given);
+        }
+        let (wrong_type, missing, _) = score(best);
+        if !wrong_type && !missing {
+            best.iter().for_each(|inner| self.explain(inner, depth + 1));
+            return;
+        }
         let path = segments(here);
-        let place = tree.find(path.iter().map(String::as_str));
-        problems.push(Problem::error(place, only_one(&path.join("."), &given)));
-        return;
-    }
-    let (wrong_type, missing, _) = score(best);
-    if !wrong_type && !missing {
-        best.iter().for_each(|inner| explain(inner, tree, schema, depth + 1, problems));
-        return;
-    }
-    let path = segments(here);
-    let place = tree.find(path.iter().map(String::as_str));
-    let dotted = path.join(".");
-    let known = alternative_names(schema, error.schema_path().as_str());
-    if let (false, Json::Object(map)) = (wrong_type, &**error.instance()) {
-        // A map without the key that tells the alternatives apart: its own keys are the mistake.
-        let unknown: Vec<&String> = map.keys().filter(|key| !known.contains(key)).collect();
-        unknown_keys(unknown.iter().copied(), tree, &path, &known, problems);
-        if unknown.is_empty() {
-            problems.push(
-                Problem::error(place, format!("{} needs one of its keys", named(&dotted)))
-                    .hint(format!("valid here: {}", known.join(", "))),
-            );
+        let place = self.place(&path);
+        let dotted = path.join(".");
+        let known = alternative_names(self.schema, error.schema_path().as_str());
+        if let (false, Json::Object(map)) = (wrong_type, &**error.instance()) {
+            // A map without the key that tells the alternatives apart: its own keys are the mistake.
+            let unknown: Vec<&String> = map.keys().filter(|key| !known.contains(key)).collect();
+            self.unknown_keys(unknown.iter().copied(), &path, &known);
+            if unknown.is_empty() {
+                self.problems.push(
+                    Problem::error(place, format!("{} needs one of its keys", named(&dotted)))
+                        .hint(format!("valid here: {}", known.join(", "))),
+                );
+            }
+            return;
         }
-        return;
-    }
-    if let Some(wrong) = error.instance().as_str().filter(|_| !known.is_empty() && !wrong_type) {
-        problems.push(
-            Problem::error(place, format!("{} can't be `{wrong}`", named(&dotted)))
-                .nearest(wrong, known.iter().map(String::as_str)),
-        );
-        return;
-    }
-    let mut wanted: Vec<String> = Vec::new();
-    for inner in branches.iter().flatten().filter(|inner| at_root(inner)) {
-        if let ValidationErrorKind::Type { kind } = inner.kind() {
-            let words = type_words(kind);
-            if !wanted.contains(&words) {
-                wanted.push(words);
+        if let Some(wrong) = error.instance().as_str().filter(|_| !known.is_empty() && !wrong_type) {
+            self.problems.push(
+                Problem::error(place, format!("{} can't be `{wrong}`", named(&dotted)))
+                    .nearest(wrong, known.iter().map(String::as_str)),
+            );
+            return;
+        }
+        let mut wanted: Vec<String> = Vec::new();
+        for inner in branches.iter().flatten().filter(|inner| at_root(inner)) {
+            if let ValidationErrorKind::Type { kind } = inner.kind() {
+                let words = type_words(kind);
+                if !wanted.contains(&words) {
+                    wanted.push(words);
+                }
             }
         }
+        self.problems.push(Problem::error(
+            place,
+            format!("{} must be {}, not {}", named(&dotted), wanted.join(" or "), is_now(error.instance())),
+        ));
     }
-    problems.push(Problem::error(
-        place,
-        format!("{} must be {}, not {}", named(&dotted), wanted.join(" or "), is_now(error.instance())),
-    ));
 }
 
 /// Whether a value is of another type than an alternative wants, whatever is inside of it.
@@ -241,9 +265,9 @@ fn required_names(schema: &Json, schema_path: &str) -> Vec<String> {
     required.filter_map(Json::as_str).map(str::to_owned).collect()
 }
 
-fn only_one(here: &str, given: &[&str]) -> String {
-    let given: Vec<String> = given.iter().map(|key| format!("`{key}`")).collect();
-    format!("{} takes exactly one of its keys, not {} together", named(here), given.join(" and "))
+/// How a profile or `--set` takes away what the file says.
+pub(super) fn removal(path: &str) -> String {
+    format!("`--set {path}=null`, or `null` in a profile, takes away what the file says")
 }
 
 /// All keys and constants that the alternatives at a schema path know.

@@ -2,9 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Pipeline, Stage};
+use super::model::{Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem, Severity};
 use super::tree::{Entry, Node, Value};
+
+/// Most stages of a pipeline.
+pub(super) const STAGES_MAX: usize = 256;
+
+/// Before anything is said of each of them.
+pub(super) fn too_many(tree: &Node) -> Result<(), Problem> {
+    match tree.child("stages").map(|entry| (&entry.node.value, &entry.key_place)) {
+        Some((Value::Map(entries), place)) if entries.len() > STAGES_MAX => {
+            Err(Problem::error(place.clone(), format!("{} stages, more than {STAGES_MAX}", entries.len())))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
 
 /// What could be read of a pipeline.
 #[derive(Debug)]
@@ -52,4 +65,44 @@ fn deserialize(entry: &Entry, tree: &Node) -> Result<Stage, Problem> {
         let place = tree.find(path.iter().map(String::as_str));
         Problem::error(place, format!("`{}`: {}", path.join("."), error.inner()))
     })
+}
+
+/// Puts each stage with `before` in front of the stage that it names; several in front of one stand in the order of
+/// their names, the first the farthest upstream.
+pub(super) fn splice(read: &mut Read, tree: &Node) -> Vec<Problem> {
+    let Read { pipeline, doubtful } = read;
+    let wishes: Vec<(String, String)> =
+        pipeline.stages.iter().filter_map(|(name, stage)| Some((name.clone(), stage.before.clone()?))).collect();
+    let mut problems = Vec::new();
+    for (name, before) in wishes {
+        let error = |what: String| Problem::error(tree.find(["stages", &name, "before"]), what);
+        let own = pipeline.stages.get(&name).map_or(0, |stage| stage.subscribe_to.len());
+        let known: Vec<String> =
+            pipeline.stages.keys().chain(&*doubtful).filter(|known| **known != name).cloned().collect();
+        if doubtful.contains(&before) {
+            // What it takes over is not known; so is what it does itself.
+            pipeline.stages.remove(&name);
+            doubtful.insert(name);
+            continue;
+        }
+        match pipeline.stages.get_mut(&before).filter(|_| before != name) {
+            None => {
+                let problem = error(format!("there is no other stage `{before}`"));
+                problems.push(problem.nearest(&before, known.iter().map(String::as_str)));
+            }
+            Some(_) if own > 0 => {
+                problems.push(error(format!("it takes over what `{before}` subscribes to: leave out `subscribe_to`")));
+            }
+            Some(after) if after.subscribe_to.is_empty() => {
+                problems.push(error(format!("stage `{before}` subscribes to nothing")));
+            }
+            Some(after) => {
+                let taken = std::mem::replace(&mut after.subscribe_to, vec![Subscription::to(&name)]);
+                if let Some(stage) = pipeline.stages.get_mut(&name) {
+                    stage.subscribe_to = taken;
+                }
+            }
+        }
+    }
+    problems
 }

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod layers;
+mod programs;
 mod wrong;
 
 const EUGENIO: &str = r#"version: 1
@@ -43,7 +45,8 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn load_text(yaml: &str, overrides: &Overrides, setting: Setting) -> Result<Config, Problems> {
-    parse(&"p.yaml".into(), yaml, PathBuf::new(), overrides, setting, &env)
+    let document = Document::parse(&"p.yaml".into(), yaml.to_owned(), PathBuf::new(), overrides)?;
+    document.check_with(setting, Files::None, &env)
 }
 
 /// What is wrong with `yaml`, a line each.
@@ -170,8 +173,7 @@ p.yaml:23:49: error: unknown key `topics_maxx` in `stages.publish.sink.kafka` (d
 p.yaml:23:61: error: `stages.publish.sink.kafka.topics_max` must be a whole number, not a string
 #
   prod: { stages: { publsh: { concurrency: 3 } } }
-p.yaml:23:21: error: nothing subscribes to `publsh` with a required group: its events would wait for ever
-p.yaml:23:21: error: stage `publsh` needs one of `source`, `transform` and `sink`
+p.yaml:23:21: error: there is no stage `publsh`: the file has ingest, convert, publish, dead (did you mean `publish`?)
 #
   prod: { stages: { convert: { subscribe_to: [ingst] } } }
 p.yaml:23:47: error: there is no stage `ingst` (did you mean `ingest`?)

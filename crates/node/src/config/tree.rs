@@ -81,6 +81,14 @@ impl Node {
         }
     }
 
+    /// The first of `keys` that this map has, in its own order.
+    pub(crate) fn first_of(&self, keys: &[&str]) -> Option<&str> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).find(|key| keys.contains(key)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_) => None,
+        }
+    }
+
     /// Removes and returns `key`, if this is a map that has it.
     pub(crate) fn take(&mut self, key: &str) -> Option<Entry> {
         let Value::Map(entries) = &mut self.value else { return None };

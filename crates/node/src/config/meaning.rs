@@ -14,7 +14,7 @@ use super::files::{self, Files};
 use super::listeners;
 use super::model::{Group, Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem};
-use super::schema::removal;
+use super::schema::exclusive;
 use super::stages::Read;
 use super::tree::{Node, Value};
 use crate::components::{GenerateConfig, generated_bytes_max};
@@ -94,15 +94,10 @@ impl Check<'_> {
         self.problems.push(problem);
     }
 
-    /// Says of the key `at` that it excludes another of `keys`, and how to take away the one that stands first: what is laid over
-    /// a file comes last.
-    fn exclusive(&mut self, path: &[&str], keys: &[&str], at: &str, what: impl Into<String>) {
-        let problem = Problem::error(self.place(&[path, &[at]].concat()), what);
-        let first = self.tree.find_node(path.iter().copied()).and_then(|node| node.first_of(keys));
-        self.problems.push(match first.filter(|_| self.scope.overlaid) {
-            Some(first) => problem.hint(removal(&format!("{}.{first}", path.join(".")))),
-            None => problem,
-        });
+    /// Keys of the map at `path` that exclude each other.
+    fn exclusive(&mut self, path: &[&str], keys: &[&str], what: String) {
+        let keys: Vec<Vec<&str>> = keys.iter().map(|key| vec![*key]).collect();
+        self.problems.push(exclusive(self.tree, path.iter().copied(), &keys, what, self.scope.overlaid));
     }
 
     fn name(&mut self, path: &[&str], name: &str, what: &str) {
@@ -142,7 +137,7 @@ impl Check<'_> {
             [] => self.error(&path, format!("stage `{name}` needs one of `source`, `transform` and `sink`")),
             more => {
                 let what = format!("stage `{name}` has {}; a stage has exactly one of them", more.join(" and "));
-                self.exclusive(&["stages", name], more, more[1], what);
+                self.exclusive(&["stages", name], more, what);
             }
         }
         if let Some(key) = &stage.key {
@@ -295,7 +290,7 @@ impl Check<'_> {
             let path = ["stages", name, "sink", "kafka"];
             for error in kafka.check() {
                 if let ConfigError::Exclusive { one, other } = error {
-                    self.exclusive(&path, &[one, other], other, error.to_string());
+                    self.exclusive(&path, &[one, other], error.to_string());
                 } else if has_files || !matches!(error, ConfigError::SecretFile { .. }) {
                     let place = self.tree.find(path.into_iter().chain(error.path()));
                     self.problems.push(Problem::error(place, error.to_string()));

@@ -94,20 +94,6 @@ impl Explainer<'_> {
         self.tree.find(path.iter().map(String::as_str))
     }
 
-    fn only_one(&mut self, path: &[String], given: &[&str]) {
-        let here = path.join(".");
-        let all: Vec<String> = given.iter().map(|key| format!("`{key}`")).collect();
-        let what = format!("{} takes exactly one of its keys, not {} together", named(&here), all.join(" and "));
-        let problem = Problem::error(self.place(path), what);
-        // What is laid over the file comes last.
-        let first = self.tree.find_node(path.iter().map(String::as_str)).and_then(|node| node.first_of(given));
-        self.problems.push(match first.filter(|_| self.overlaid) {
-            Some(first) => problem.hint(removal(&format!("{here}.{first}"))),
-            None => problem,
-        });
-    }
-
-    /// Turns one validation error into problems.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds are another crate's, and it adds to them")]
     fn explain(&mut self, error: &ValidationError<'_>, depth: usize) {
         let path = segments(error.instance_path().as_str());
@@ -143,7 +129,7 @@ impl Explainer<'_> {
             ValidationErrorKind::MaxProperties { limit: 1 } => {
                 let given: Vec<&str> =
                     error.instance().as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
-                self.only_one(&path, &given);
+                self.exclusive(&path, &given.into_iter().map(|key| vec![key]).collect::<Vec<_>>());
             }
             ValidationErrorKind::Enum { options } => {
                 let options: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Json::as_str).collect();
@@ -179,6 +165,30 @@ impl Explainer<'_> {
         }
     }
 
+    /// The keys that a map has of each of several shapes, if no other shape has them.
+    fn groups<'e>(&self, error: &'e ValidationError<'_>) -> Vec<Vec<&'e str>> {
+        let branches = self.schema.pointer(error.schema_path().as_str()).and_then(Json::as_array);
+        let known: Vec<Vec<String>> = branches.into_iter().flatten().map(property_names).collect();
+        let keys = || error.instance().as_object().into_iter().flatten().map(|(key, _)| key.as_str());
+        let has = |names: &Vec<String>, key: &str| names.iter().any(|name| name == key);
+        let only = |key: &str| known.iter().filter(|names| has(names, key)).count() == 1;
+        let own = known.iter().map(|names| keys().filter(|key| has(names, key) && only(key)).collect::<Vec<_>>());
+        own.filter(|group| !group.is_empty()).collect()
+    }
+
+    fn exclusive(&mut self, path: &[String], groups: &[Vec<&str>]) {
+        let words = |group: &Vec<&str>| group.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        let here = named(&path.join("."));
+        let what = if groups.iter().all(|group| group.len() == 1) {
+            let all: Vec<String> = groups.iter().map(words).collect();
+            format!("{here} takes exactly one of its keys, not {} together", all.join(" and "))
+        } else {
+            let all: Vec<String> = groups.iter().map(words).collect();
+            format!("{here} takes either {}, not both", all.join(" or "))
+        };
+        self.problems.push(exclusive(self.tree, path.iter().map(String::as_str), groups, what, self.overlaid));
+    }
+
     /// None of several shapes fits: reports the errors of the one that was most likely meant.
     fn explain_alternatives(
         &mut self,
@@ -198,11 +208,9 @@ impl Explainer<'_> {
             (wrong_type, missing, errors.len())
         };
         let Some(best) = branches.iter().min_by_key(|errors| score(errors)) else { return };
-        let tags = required_names(self.schema, error.schema_path().as_str());
-        let given: Vec<&str> =
-            tags.iter().map(String::as_str).filter(|tag| error.instance().get(tag).is_some()).collect();
-        if given.len() > 1 {
-            return self.only_one(&segments(here), &given);
+        let groups = self.groups(error);
+        if groups.len() > 1 {
+            return self.exclusive(&segments(here), &groups);
         }
         let (wrong_type, missing, _) = score(best);
         if !wrong_type && !missing {
@@ -258,16 +266,27 @@ fn has_wrong_type(errors: &[ValidationError<'static>], here: &str, depth: usize)
     })
 }
 
-/// The keys that tell the alternatives at a schema path apart.
-fn required_names(schema: &Json, schema_path: &str) -> Vec<String> {
-    let branches = schema.pointer(schema_path).and_then(Json::as_array).into_iter().flatten();
-    let required = branches.filter_map(|branch| branch.get("required")).filter_map(Json::as_array).flatten();
-    required.filter_map(Json::as_str).map(str::to_owned).collect()
-}
-
-/// How a profile or `--set` takes away what the file says.
-pub(super) fn removal(path: &str) -> String {
-    format!("`--set {path}=null`, or `null` in a profile, takes away what the file says")
+/// A problem of groups of keys that exclude each other in the map at `path`, at the last of them; with a way to take away the
+/// first, where a profile or `--set` lays over what the file says.
+pub(super) fn exclusive<'a>(
+    tree: &Node,
+    path: impl IntoIterator<Item = &'a str> + Clone,
+    groups: &[Vec<&str>],
+    what: String,
+    overlaid: bool,
+) -> Problem {
+    let given = tree.find_node(path.clone()).map(|node| node.among(&groups.concat())).unwrap_or_default();
+    let place = given.last().map_or_else(|| tree.find(path.clone()), |last| last.key_place.clone());
+    let problem = Problem::error(place, what);
+    let first = given.first().and_then(|first| groups.iter().find(|group| group.contains(&first.key.as_str())));
+    match first.filter(|_| overlaid) {
+        Some(group) => {
+            let path = path.into_iter().collect::<Vec<_>>().join(".");
+            let sets: Vec<String> = group.iter().map(|key| format!("--set {path}.{key}=null")).collect();
+            problem.hint(format!("`{}`, or `null` in a profile, takes away what the file says", sets.join(" ")))
+        }
+        None => problem,
+    }
 }
 
 /// All keys and constants that the alternatives at a schema path know.

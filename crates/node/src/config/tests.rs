@@ -133,7 +133,7 @@ fn every_stage_says_what_is_wrong_with_it() {
     insta::assert_snapshot!(wrong(&yaml), @r##"
 p.yaml:5:5: error: `stages.ingest.at`: `ingest` is not HOST:PORT, such as `ingest:7400` or `[::1]:7400` (port 1 to 65535)
 p.yaml:12:5: error: `stages.convert.at`: `list` is empty: it names each instance as HOST:PORT
-p.yaml:16:5: error: `stages.publish.at` takes exactly one of its keys, not `dns` and `srv` together
+p.yaml:16:32: error: `stages.publish.at` takes exactly one of its keys, not `dns` and `srv` together
 "##);
 }
 
@@ -324,7 +324,7 @@ p.yaml:6:5: error: stage `ingest` has a source, so it can't subscribe to anythin
 p.yaml:11:3: error: nothing subscribes to `convert` with a required group: its events would wait for ever
 #     sink: { blackhole: {} }
     transform: {
-p.yaml:14:5: error: stage `convert` has transform and sink; a stage has exactly one of them
+p.yaml:15:5: error: stage `convert` has transform and sink; a stage has exactly one of them
 p.yaml:18:20: error: stage `convert` is a sink: it has no output but `convert.dead_letter` (valid here: convert.dead_letter)
 # 
 p.yaml:11:3: error: stage `convert` needs one of `source`, `transform` and `sink`

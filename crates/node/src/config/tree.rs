@@ -81,11 +81,11 @@ impl Node {
         }
     }
 
-    /// The first of `keys` that this map has, in its own order.
-    pub(crate) fn first_of(&self, keys: &[&str]) -> Option<&str> {
+    /// The entries of `keys` that this map has, in its own order.
+    pub(crate) fn among(&self, keys: &[&str]) -> Vec<&Entry> {
         match &self.value {
-            Value::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).find(|key| keys.contains(key)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_) => None,
+            Value::Map(entries) => entries.iter().filter(|entry| keys.contains(&entry.key.as_str())).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::List(_) => Vec::new(),
         }
     }
 

@@ -66,6 +66,7 @@ fn a_key_that_excludes_one_of_the_file_is_told_how_to_take_that_away() {
         "stages.ingest.at.list=[\"a:1\"]",
         with_filter,
         "stages.publish.sink.stdout={}",
+        "stages.ingest.source.generate={}",
         "stages.publish.transform={filter: \"true\"}",
         "stages.publish.sink.kafka.event_hubs={connection_string: Endpoint=sb://x/}",
     ] {
@@ -73,16 +74,25 @@ fn a_key_that_excludes_one_of_the_file_is_told_how_to_take_that_away() {
     }
     insta::assert_snapshot!(all, @r##"
 # stages.ingest.at.list=["a:1"]
-p.yaml:5:5: error: `stages.ingest.at` takes exactly one of its keys, not `dns` and `list` together (`--set stages.ingest.at.dns=null`, or `null` in a profile, takes away what the file says)
+--set stages.ingest.at.list: error: `stages.ingest.at` takes exactly one of its keys, not `dns` and `list` together (`--set stages.ingest.at.dns=null`, or `null` in a profile, takes away what the file says)
 # stages.convert.transform={filter: "true"}
-p.yaml:14:5: error: `stages.convert.transform` takes exactly one of its keys, not `vrl` and `filter` together (`--set stages.convert.transform.vrl=null`, or `null` in a profile, takes away what the file says)
+--set stages.convert.transform:1:2: error: `stages.convert.transform` takes exactly one of its keys, not `vrl` and `filter` together (`--set stages.convert.transform.vrl=null`, or `null` in a profile, takes away what the file says)
 # stages.publish.sink.stdout={}
-p.yaml:18:5: error: `stages.publish.sink` takes exactly one of its keys, not `kafka` and `stdout` together (`--set stages.publish.sink.kafka=null`, or `null` in a profile, takes away what the file says)
+--set stages.publish.sink.stdout: error: `stages.publish.sink` takes exactly one of its keys, not `kafka` and `stdout` together (`--set stages.publish.sink.kafka=null`, or `null` in a profile, takes away what the file says)
+# stages.ingest.source.generate={}
+--set stages.ingest.source.generate: error: `stages.ingest.source` takes either `generate` or `acknowledge`, `http`, `websocket`, not both (`--set stages.ingest.source.acknowledge=null --set stages.ingest.source.http=null --set stages.ingest.source.websocket=null`, or `null` in a profile, takes away what the file says)
 # stages.publish.transform={filter: "true"}
-p.yaml:18:5: error: stage `publish` has transform and sink; a stage has exactly one of them (`--set stages.publish.sink=null`, or `null` in a profile, takes away what the file says)
+--set stages.publish.transform: error: stage `publish` has transform and sink; a stage has exactly one of them (`--set stages.publish.sink=null`, or `null` in a profile, takes away what the file says)
 # stages.publish.sink.kafka.event_hubs={connection_string: Endpoint=sb://x/}
 --set stages.publish.sink.kafka.event_hubs: error: bootstrap_servers and event_hubs exclude each other (`--set stages.publish.sink.kafka.bootstrap_servers=null`, or `null` in a profile, takes away what the file says)
 "##);
+    let (pipeline, _) = EUGENIO.split_once("profiles:").unwrap();
+    let profile = "profiles: { prod: { stages: { ingest: { at: { list: [\"a:1\"] } } } } }\n";
+    assert_eq!(
+        wrong(&format!("{pipeline}{profile}")),
+        "p.yaml:22:47: error: `stages.ingest.at` takes exactly one of its keys, not `dns` and `list` together \
+         (`--set stages.ingest.at.dns=null`, or `null` in a profile, takes away what the file says)"
+    );
     let list = "stages.ingest.at.list=[\"a:1\"]";
     assert_eq!(set(EUGENIO, &["stages.ingest.at.dns=null", list], None, Setting::Apart), "");
     let mixed = &["stages.convert.transform.vrl=null", with_filter];

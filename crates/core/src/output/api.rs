@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::custom::NewDispatcher;
 use super::select::Selector;
 use crate::message::{LinkError, Outcome};
 use crate::time::Time;
@@ -21,13 +22,22 @@ pub struct Offset(pub u64);
 pub struct LinkId(pub u64);
 
 /// How a group shares its events among its members.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Dispatch {
     /// Events with a key go to the owner of the key's partition, in order; those without go by demand.
     #[default]
     Keyed,
     /// All go to the member with the largest unused share of its window: no order.
     Demand,
+    /// Each member takes one of so many partitions (1 to [`PARTITIONS`]), and is the only one to do so. An event belongs to the
+    /// partition that its key's hash gives modulo their number; one without a key goes to nobody, and is settled at once.
+    /// What is there for a partition without a member waits, also from one member to the next.
+    Fixed {
+        /// How many.
+        partitions: u16,
+    },
+    /// A dispatcher of the user's decides.
+    Custom(NewDispatcher),
 }
 
 /// Whether what consumers ask for reaches the log.

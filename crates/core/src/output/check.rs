@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Output;
-use super::api::{Demand, KeyShare, PARTITIONS};
+use super::api::{Demand, KeyShare};
 use super::entries::{NONE, Place};
 use super::group::Group;
 use super::keyed::{Keyed, Move};
@@ -146,12 +146,12 @@ impl Output {
     /// Partitions that may have anything; now and then all, to find what should have nothing.
     fn busy(&self, group: &Group, keyed: &Keyed) -> BTreeSet<u16> {
         if self.shared.log.end() % 64 == 63 {
-            return (0..PARTITIONS as u16).collect();
+            return (0..keyed.partitions.len() as u16).collect();
         }
         let ready = group.members.iter().flat_map(|&link| self.shared.links.at(link).ready.iter());
         let mut busy: BTreeSet<u16> =
             ready.map(|(_, partition)| partition).chain(keyed.parked.keys().copied()).collect();
-        busy.extend(group.entries.iter().filter_map(|(offset, _)| self.shared.log.partition(offset)));
+        busy.extend(group.entries.iter().filter_map(|(offset, _)| group.partition(&self.shared.log, offset)));
         busy
     }
 
@@ -163,7 +163,7 @@ impl Output {
             let at = keyed.at(partition);
             let waiting: Vec<u64> = at.waiting.iter(&group.entries).collect();
             ensure(ascends(&waiting), || format!("partition {partition} out of order {waiting:?}"))?;
-            let strays = waiting.iter().any(|&offset| self.shared.log.partition(offset) != Some(partition));
+            let strays = waiting.iter().any(|&offset| group.partition(&self.shared.log, offset) != Some(partition));
             ensure(!strays, || format!("partition {partition} has another's entries"))?;
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Output {
         for (offset, entry) in
             group.entries.iter().filter(|(_, entry)| matches!(entry.place, Place::Assigned | Place::Sent))
         {
-            if let Some(partition) = self.shared.log.partition(offset) {
+            if let Some(partition) = group.partition(&self.shared.log, offset) {
                 let at = held.entry(partition).or_insert((entry.link, 0));
                 ensure(at.0 == entry.link, || format!("partition {partition} on two links"))?;
                 at.1 += 1;
@@ -220,7 +220,7 @@ impl Output {
                 (Place::Fresh | Place::Waiting, Some((keyed, partition))) => {
                     keyed.receiver(partition).is_none_or(|link| !has_credit(link))
                 }
-                (Place::Fresh | Place::Waiting | Place::Parked, None) => !anyone,
+                (Place::Fresh | Place::Waiting | Place::Parked, None) => !anyone || group.custom.is_some(),
             };
             ensure(caused, || format!("{offset} is undispatched for no reason: {entry:?}"))?;
         }

@@ -16,6 +16,9 @@ impl Group {
         if self.undispatched == 0 || self.neediest(shared).is_none() {
             return false;
         }
+        if self.custom.is_some() {
+            return self.dispatch_custom(now, shared);
+        }
         self.dispatch_keyless(now, shared) || self.dispatch_partitions(now, shared) || self.dispatch_fresh(now, shared)
     }
 
@@ -139,7 +142,14 @@ impl Group {
 
     /// Assigns an entry that is in no list to a member with credit, or rejects it if it is too large for the group: then
     /// true, and whoever dispatches stops.
-    fn place(&mut self, now: Time, shared: &mut Shared, link: u16, offset: u64, partition: Option<u16>) -> bool {
+    pub(crate) fn place(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        link: u16,
+        offset: u64,
+        partition: Option<u16>,
+    ) -> bool {
         let size = shared.log.size(offset);
         self.undispatched -= 1;
         let entry = self.entries.at_mut(offset);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::api::Dispatch;
+use super::api::{Dispatch, PARTITIONS};
+use super::custom::Custom;
 use super::entries::{Entries, Entry, NONE, Place};
 use super::keyed::{Keyed, Move};
 use super::link::Links;
@@ -36,6 +37,8 @@ pub(crate) struct Group {
     pub(crate) cursor: u64,
     /// None in groups that go by demand alone.
     pub(crate) keyed: Option<Box<Keyed>>,
+    /// Instead of any other dispatch.
+    pub(crate) custom: Option<Box<Custom>>,
     /// Entries without order that a link gave back. Fresh ones go to whoever has credit, so they never wait here.
     pub(crate) keyless: BTreeSet<u64>,
     /// Open links, in order of joining.
@@ -58,10 +61,19 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(key: usize, name: &str, kind: GroupKind, dispatch: Dispatch, end: u64) -> Self {
+    pub(crate) fn new(key: usize, name: &str, kind: GroupKind, dispatch: &Dispatch, end: u64) -> Self {
         let keyed = match (kind, dispatch) {
-            (GroupKind::Required | GroupKind::Attached, Dispatch::Keyed) => Some(Box::new(Keyed::new())),
-            (GroupKind::Tap, _) | (_, Dispatch::Demand) => None,
+            (GroupKind::Required | GroupKind::Attached, Dispatch::Keyed) => {
+                Some(Box::new(Keyed::new(PARTITIONS, false)))
+            }
+            (GroupKind::Required | GroupKind::Attached, Dispatch::Fixed { partitions }) => {
+                Some(Box::new(Keyed::new(usize::from(*partitions).clamp(1, PARTITIONS), true)))
+            }
+            (GroupKind::Tap, _) | (_, Dispatch::Demand | Dispatch::Custom(_)) => None,
+        };
+        let custom = match dispatch {
+            Dispatch::Custom(new) => Some(Box::new(Custom::new(new))),
+            Dispatch::Keyed | Dispatch::Demand | Dispatch::Fixed { .. } => None,
         };
         Self {
             name: name.to_owned(),
@@ -73,6 +85,7 @@ impl Group {
             entries: Entries::new(end),
             cursor: end,
             keyed,
+            custom,
             keyless: BTreeSet::new(),
             members: Vec::new(),
             turn: 0,
@@ -99,7 +112,7 @@ impl Group {
 
     /// Partition of an unsettled entry, if this group keeps its order.
     pub(crate) fn partition(&self, log: &Log, offset: u64) -> Option<u16> {
-        self.keyed.as_ref().and_then(|_| log.partition(offset))
+        self.keyed.as_ref().and_then(|keyed| Some(keyed.partition(log.event(offset)?.key?)))
     }
 
     /// An entry that is in no list and on no link is done with.

@@ -22,6 +22,7 @@ use super::link::Links;
 use super::owners::Owners;
 use super::ready::Positions;
 use crate::PARTITIONS;
+use crate::event::KeyHash;
 use crate::time::Time;
 
 /// Whether a partition is on its way to another owner.
@@ -57,16 +58,29 @@ pub(crate) struct Keyed {
     pub(crate) positions: Positions,
     /// Entries released while the rest of their partition is still with the old owner.
     pub(crate) parked: BTreeMap<u16, Vec<u64>>,
+    /// Each member names its partition.
+    pub(crate) is_fixed: bool,
 }
 
 impl Keyed {
-    pub(crate) fn new() -> Self {
+    /// At most [`PARTITIONS`] partitions.
+    pub(crate) fn new(count: usize, is_fixed: bool) -> Self {
         let partition = Partition { waiting: List::default(), owner: NONE, holder: NONE, held: 0, moving: Move::No };
         Self {
-            partitions: vec![partition; PARTITIONS].into_boxed_slice(),
-            owners: Owners::new(),
-            positions: Positions::new(),
+            partitions: vec![partition; count].into_boxed_slice(),
+            owners: Owners::new(count),
+            positions: Positions::new(count),
             parked: BTreeMap::new(),
+            is_fixed,
+        }
+    }
+
+    /// The partition of a key.
+    pub(crate) fn partition(&self, key: KeyHash) -> u16 {
+        // The usual number is a constant, by which the processor need not divide.
+        match self.partitions.len() {
+            PARTITIONS => key.partition(),
+            count => (key.0 % count as u64) as u16,
         }
     }
 

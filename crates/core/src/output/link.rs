@@ -95,6 +95,8 @@ pub(crate) struct Link {
     pub(crate) incarnation: u64,
     pub(crate) counter: u64,
     pub(crate) event_bytes_max: u64,
+    /// The one that it has named, where partitions are fixed.
+    pub(crate) partition: Option<u16>,
     pub(crate) allowance: Allowance,
     /// Its partitions with something to dispatch.
     pub(crate) ready: Ready,
@@ -117,6 +119,11 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn can_take(&self) -> bool {
         self.allowance.can_take() && self.state == LinkState::Open && self.sent.span() < self.sent_span_max
+    }
+
+    /// Deliveries that may still be assigned.
+    pub(crate) fn unused(&self) -> u64 {
+        if self.can_take() { self.allowance.unused() } else { 0 }
     }
 
     /// Whether a frame could be taken now.
@@ -173,6 +180,7 @@ impl Links {
             incarnation: subscribe.instance.incarnation,
             counter: subscribe.link_counter,
             event_bytes_max: subscribe.event_bytes_max,
+            partition: subscribe.partition,
             allowance: Allowance::new(window),
             ready: Ready::default(),
             assigned: VecDeque::new(),

@@ -228,11 +228,6 @@ impl Log {
         self.event(offset).map_or(0, Event::size)
     }
 
-    /// Partition of a held entry with a key.
-    pub(crate) fn partition(&self, offset: u64) -> Option<u16> {
-        self.event(offset).and_then(|event| event.key).map(KeyHash::partition)
-    }
-
     pub(crate) fn base(&self) -> u64 {
         self.base
     }

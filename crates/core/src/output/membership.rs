@@ -14,8 +14,15 @@ impl Group {
         self.expires = None;
         self.members.push(link);
         self.limit_events(shared);
+        if let Some(custom) = self.custom.as_mut() {
+            custom.join(&shared.links, link);
+        }
         if let Some(keyed) = self.keyed.as_mut() {
-            let gained = keyed.owners.join(&shared.links.at(link).name, link);
+            let joining = shared.links.at(link);
+            let gained = match joining.partition {
+                Some(partition) => keyed.owners.claim(partition, link),
+                None => keyed.owners.join(&joining.name, link),
+            };
             self.move_partitions(now.after(handover_ms), shared, &gained);
         }
     }
@@ -29,9 +36,14 @@ impl Group {
         }
         self.limit_events(shared);
         self.take_back(shared, link, |_, _, _| false);
+        if let Some(custom) = self.custom.as_mut() {
+            custom.leave(shared.links.at(link).id);
+        }
         if let Some(keyed) = self.keyed.as_mut() {
+            // Nobody inherits a partition that its member has named.
+            let others = if keyed.is_fixed { &[][..] } else { &self.members };
             let others: Vec<(&str, u16)> =
-                self.members.iter().map(|&member| (shared.links.at(member).name.as_str(), member)).collect();
+                others.iter().map(|&member| (shared.links.at(member).name.as_str(), member)).collect();
             let lost = keyed.owners.leave(link, &others);
             self.move_partitions(now.after(handover_ms), shared, &lost);
         }

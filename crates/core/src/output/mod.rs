@@ -15,6 +15,7 @@
 mod api;
 mod broadcast;
 mod check;
+mod custom;
 mod dispatch;
 mod entries;
 mod group;
@@ -35,6 +36,7 @@ pub use api::{
     Demand, Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, Refused,
     RequiredGroup, Settlement, Signal, Waiting,
 };
+pub use custom::{Dispatcher, Member, NewDispatcher};
 use group::{Group, Shared};
 use infos::Infos;
 pub use infos::{INFOS_MAX, InfosFull};
@@ -67,7 +69,7 @@ impl Output {
         let mut groups = Slab::new();
         for group in &config.groups {
             let entry = groups.vacant_entry();
-            let group = Group::new(entry.key(), &group.name, GroupKind::Required, group.dispatch, 0);
+            let group = Group::new(entry.key(), &group.name, GroupKind::Required, &group.dispatch, 0);
             entry.insert(group);
         }
         let shared = Shared { log: Log::new(), links: Links::new(config.span) };
@@ -164,7 +166,7 @@ impl Output {
     /// It is what may be pushed now, not a request: whoever asks twice is told the same twice.
     pub fn demand(&self) -> u64 {
         let gating = self.groups.iter().map(|(_, group)| group).filter(|group| group.gates && !group.has_left);
-        let least = gating.map(|group| group.unused(&self.shared.links).saturating_sub(group.undispatched)).min();
+        let least = gating.map(|group| group.demand(&self.shared.links)).min();
         least.filter(|_| self.demand == Demand::Forward).unwrap_or(0)
     }
 

@@ -5,7 +5,6 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::api::PARTITIONS;
 use super::entries::NONE;
 
 /// Owner of each partition, kept until members change.
@@ -16,8 +15,8 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    pub(crate) fn new() -> Self {
-        Self { best: vec![(0, NONE); PARTITIONS].into_boxed_slice() }
+    pub(crate) fn new(count: usize) -> Self {
+        Self { best: vec![(0, NONE); count].into_boxed_slice() }
     }
 
     pub(crate) fn owner(&self, partition: u16) -> u16 {
@@ -35,6 +34,12 @@ impl Owners {
             }
         }
         gained
+    }
+
+    /// A member takes a partition that has no owner.
+    pub(crate) fn claim(&mut self, partition: u16, link: u16) -> Vec<u16> {
+        self.best[usize::from(partition)] = (0, link);
+        vec![partition]
     }
 
     /// Takes a member away; `members` are the others. The partitions that it had.
@@ -58,11 +63,12 @@ fn weight(name: &str, partition: u16) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PARTITIONS;
 
     const NAMES: [(&str, u16); 4] = [("convert-0", 0), ("convert-1", 1), ("convert-2", 2), ("10.0.0.7:7400", 3)];
 
     fn owners(order: &[usize]) -> Vec<u16> {
-        let mut owners = Owners::new();
+        let mut owners = Owners::new(PARTITIONS);
         for &index in order {
             owners.join(NAMES[index].0, NAMES[index].1);
         }
@@ -86,7 +92,7 @@ mod tests {
     #[test]
     fn a_member_that_leaves_moves_only_its_own_partitions() {
         let before = owners(&[0, 1, 2, 3]);
-        let mut table = Owners::new();
+        let mut table = Owners::new(PARTITIONS);
         for (name, link) in NAMES {
             table.join(name, link);
         }

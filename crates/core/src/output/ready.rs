@@ -1,8 +1,6 @@
 //! Which partition of a member comes next: a binary heap by the offset of each partition's first waiting entry, in which
 //! a partition's place is known, so that it can be moved or taken out in logarithmic time.
 
-use super::api::PARTITIONS;
-
 /// Where each partition of a group is in its owner's heap. One for the group: a partition has one owner.
 #[derive(Debug)]
 pub(crate) struct Positions(Box<[u16]>);
@@ -10,8 +8,8 @@ pub(crate) struct Positions(Box<[u16]>);
 const ABSENT: u16 = u16::MAX;
 
 impl Positions {
-    pub(crate) fn new() -> Self {
-        Self(vec![ABSENT; PARTITIONS].into_boxed_slice())
+    pub(crate) fn new(count: usize) -> Self {
+        Self(vec![ABSENT; count].into_boxed_slice())
     }
 }
 
@@ -93,7 +91,7 @@ impl Ready {
 
     fn put(&mut self, positions: &mut Positions, at: usize, item: (u64, u16)) {
         self.heap[at] = item;
-        // At most PARTITIONS items, so it fits.
+        // At most as many items as partitions, so it fits.
         positions.0[usize::from(item.1)] = at as u16;
     }
 }
@@ -106,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_first_is_always_the_lowest_whatever_is_set_and_taken_out() {
-        let (mut ready, mut positions, mut model) = (Ready::default(), Positions::new(), BTreeMap::new());
+        let (mut ready, mut positions, mut model) = (Ready::default(), Positions::new(64), BTreeMap::new());
         let mut random = 1_u64;
         for _ in 0..20_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

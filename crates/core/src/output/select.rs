@@ -60,7 +60,8 @@ impl Output {
 impl Group {
     /// Whether the group is to get an event.
     pub(crate) fn selects(&self, event: &Event) -> bool {
-        !self.has_left && self.selector.as_ref().is_none_or(|(_, selector)| (selector.0)(event))
+        let has_partition = event.key.is_some() || self.keyed.as_ref().is_none_or(|keyed| !keyed.is_fixed);
+        has_partition && !self.has_left && self.selector.as_ref().is_none_or(|(_, selector)| (selector.0)(event))
     }
 
     /// The first member brings a selector: what waits goes by it too.

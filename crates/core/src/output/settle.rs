@@ -146,11 +146,14 @@ impl Group {
 
     /// Deliveries that the members' credit still allows.
     pub(crate) fn unused(&self, links: &Links) -> u64 {
-        let unused = |&link: &u16| {
-            let link = links.at(link);
-            if link.can_take() { link.allowance.unused() } else { 0 }
-        };
-        self.members.iter().map(unused).sum()
+        self.members.iter().map(|&link| links.at(link).unused()).sum()
+    }
+
+    /// Events that the group asks for, and that nobody has brought yet.
+    pub(crate) fn demand(&self, links: &Links) -> u64 {
+        let unused = self.unused(links);
+        let asked = self.custom.as_ref().map_or(unused, |custom| custom.demand(unused));
+        asked.saturating_sub(self.undispatched)
     }
 
     /// Backlog and demand.

@@ -2,6 +2,7 @@
 
 use super::Output;
 use super::api::{Dispatch, LinkId, OutputConfig};
+use super::entries::NONE;
 use super::group::Group;
 use super::link::{Link, LinkState};
 use crate::message::{Credit, GroupKind, LinkError, Subscribe, Window};
@@ -39,8 +40,11 @@ impl Output {
             |link: &Link, key| Some(link.group) == group && rival.as_ref().is_none_or(|(rival, _)| *rival != key);
         let others = self.shared.links.iter().any(|(key, link)| is_other(link, key));
         let selector = self.selector(group, others, subscribe)?;
-        if subscribe.partition.is_some() {
-            return Err(LinkError::Partition(format!("group {} has no fixed partitions", subscribe.group)));
+        if let Some(group) = group {
+            let rival = rival.as_ref().map(|(rival, _)| *rival);
+            self.check_partition(&self.groups[group], rival, subscribe.partition)?;
+        } else if subscribe.partition.is_some() {
+            return Err(LinkError::Partition(format!("none is fixed in group {}", subscribe.group)));
         }
         // The group is made first: it must not end with the link that is replaced.
         let group = group.unwrap_or_else(|| self.add_group(subscribe.kind, &subscribe.group));
@@ -81,7 +85,10 @@ impl Output {
     fn check_limits(&self, group: Option<usize>, replaces: bool) -> Result<(), LinkError> {
         let (max, links) = (self.config.links_max.min(LINKS_MAX), &self.shared.links);
         let live = links.len() - usize::from(replaces);
-        let others = group.map_or(0, |group| self.groups[group].members.len()).saturating_sub(usize::from(replaces));
+        // Nobody else can take what waits in a fixed partition.
+        let shares = |group: &usize| self.groups[*group].keyed.as_ref().is_none_or(|keyed| !keyed.is_fixed);
+        let others = group.filter(shares).map_or(0, |group| self.groups[group].members.len());
+        let others = others.saturating_sub(usize::from(replaces));
         if live >= max || (others > 0 && live + links.ghosts() >= max) {
             return Err(LinkError::Limit(format!("{max} links, {} of them dead with left-overs", links.ghosts())));
         }
@@ -91,12 +98,30 @@ impl Output {
         Ok(())
     }
 
+    /// The partition that a subscription names, exactly where partitions are fixed, must be one of the group's, and free.
+    fn check_partition(&self, group: &Group, rival: Option<u16>, wanted: Option<u16>) -> Result<(), LinkError> {
+        let keyed = group.keyed.as_ref().filter(|keyed| keyed.is_fixed);
+        let refuse = |what: &str| Err(LinkError::Partition(format!("{what} in group {}", group.name)));
+        match (keyed, wanted) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => refuse("none is fixed"),
+            (Some(_), None) => refuse("each member names one"),
+            (Some(keyed), Some(partition)) => match keyed.partitions.get(usize::from(partition)) {
+                None => refuse(&format!("no {partition}, but 0 to {},", keyed.partitions.len() - 1)),
+                Some(_) => match keyed.owners.owner(partition) {
+                    owner if owner == NONE || Some(owner) == rival => Ok(()),
+                    owner => refuse(&format!("{partition} is {}'s", self.shared.links.at(owner).name)),
+                },
+            },
+        }
+    }
+
     fn add_group(&mut self, kind: GroupKind, name: &str) -> usize {
         let gates = self.config.broadcast && kind == GroupKind::Attached;
         let is_first = gates && !self.is_gated();
         let entry = self.groups.vacant_entry();
         let key = entry.key();
-        let group = entry.insert(Group::new(key, name, kind, Dispatch::Keyed, self.shared.log.end()));
+        let group = entry.insert(Group::new(key, name, kind, &Dispatch::Keyed, self.shared.log.end()));
         group.gates = gates;
         if is_first {
             self.take_over(key);
@@ -111,8 +136,13 @@ impl Output {
     /// closes the link.
     pub fn credit(&mut self, link: LinkId, credit: Credit) -> Result<(), LinkError> {
         let Some(key) = self.shared.links.find(link) else { return Ok(()) };
-        let granted = self.shared.links.at_mut(key).allowance.grant(credit);
-        granted.map_err(|excess| LinkError::Violation(excess.to_string()))
+        let to = self.shared.links.at_mut(key);
+        to.allowance.grant(credit).map_err(|excess| LinkError::Violation(excess.to_string()))?;
+        let (group, unused) = (to.group, to.unused());
+        if let Some(custom) = self.groups[group].custom.as_mut() {
+            custom.ask(link, unused);
+        }
+        Ok(())
     }
 
     /// No more deliveries. Until `until` dispositions go on, and partitions move as they empty; then [`Self::tick`] releases

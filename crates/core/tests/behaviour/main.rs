@@ -5,6 +5,7 @@ mod bench;
 mod delivery;
 mod genstage_broadcast;
 mod genstage_demand;
+mod genstage_partition;
 mod groups;
 mod handover;
 mod links;

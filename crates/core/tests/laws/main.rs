@@ -4,8 +4,10 @@
 //! `JAIMINHO_SEED=that JAIMINHO_HISTORIES=1` runs it again.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod groups;
 mod history;
 mod model;
+mod peers;
 mod random;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -43,7 +45,7 @@ type Case = fn(&Reached) -> bool;
 
 /// A property test that never meets the hard cases says nothing.
 fn check_reached(reached: &[Reached]) {
-    let cases: [(&str, Case); 8] = [
+    let cases: [(&str, Case); 12] = [
         ("full log", |reached| reached.full),
         ("oversized event", |reached| reached.oversized),
         ("partition moving with something unsettled", |reached| reached.moving),
@@ -52,6 +54,10 @@ fn check_reached(reached: &[Reached]) {
         ("withdrawn entry", |reached| reached.withdrawn),
         ("drain past its time", |reached| reached.overdue),
         ("events while demand accumulates", |reached| reached.accumulated),
+        ("broadcast left with something unsettled", |reached| reached.left_a_broadcast),
+        ("events that waited for a broadcast's first group", |reached| reached.taken_over),
+        ("event that a group does not want", |reached| reached.unwanted),
+        ("fixed partition inherited with something unsettled", |reached| reached.inherited),
     ];
     for (what, case) in cases {
         let count = reached.iter().filter(|reached| case(reached)).count();

@@ -18,7 +18,7 @@ pub use message::{
 };
 pub use output::{
     Demand, Dispatch, Dispatcher, Fill, GroupWaiting, HASH_VERSION, INFOS_MAX, InfosFull, KeyShare, LinkId, Member,
-    NewDispatcher, Offset, Output, OutputConfig, PARTITIONS, Refused, RequiredGroup, Selector, Settlement, Signal,
-    TAPPED_BYTES_MAX, Waiting,
+    NewDispatcher, Offset, Output, OutputConfig, Overflow, PARTITIONS, Refused, RequiredGroup, Selector, Settlement,
+    Signal, TAPPED_BYTES_MAX, Waiting,
 };
 pub use time::Time;

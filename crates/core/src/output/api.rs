@@ -13,7 +13,8 @@ pub const PARTITIONS: usize = 4096;
 /// Version of the rule that turns a key's hash into a partition, and members' names into owners.
 pub const HASH_VERSION: u32 = 1;
 
-/// Place of an entry in its log: 0, 1, 2 … in order of arrival, never used twice.
+/// Place of an entry in its log: 0, 1, 2 … in order of arrival, never used twice. That of an event which was discarded when it
+/// came is 2^63 or above: no place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Offset(pub u64);
 
@@ -50,6 +51,18 @@ pub enum Demand {
     Accumulate,
 }
 
+/// What becomes of an event for which the log has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// None comes: the log is full, and says so.
+    #[default]
+    PushBack,
+    /// It is discarded.
+    KeepFirst,
+    /// The oldest that are on no link are discarded for it; when all are on a link, it is.
+    KeepLast,
+}
+
 /// A group that the log waits for, also while it has no member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequiredGroup {
@@ -75,6 +88,9 @@ pub struct OutputConfig {
     /// Attached groups take part in settlement, and are not ended for their lag: the slowest one decides what is asked for,
     /// and in the end the log is full. Without any group events wait for the first one.
     pub broadcast: bool,
+    /// Whether a log without room pushes back, or loses events. What is discarded is settled as accepted, and counted; nothing
+    /// that is on its way on a link ever is.
+    pub overflow: Overflow,
     /// By the names with which subscriptions ask for them.
     pub selectors: BTreeMap<String, Selector>,
     /// How long an attached group outlives its last member; in a broadcast it leaves with it.
@@ -96,6 +112,7 @@ impl Default for OutputConfig {
             handover_ms: 10_000,
             attached_ttl_ms: 30_000,
             broadcast: false,
+            overflow: Overflow::default(),
             selectors: BTreeMap::new(),
             drops_without_group: false,
             groups: Vec::new(),

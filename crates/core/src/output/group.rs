@@ -158,6 +158,7 @@ impl Group {
         entry.again = entry.again.saturating_add(1);
         entry.link = ghost;
         self.undispatched += 1;
+        shared.log.left_link(offset);
         let partition = self.partition(&shared.log, offset);
         match (self.keyed.as_mut(), partition) {
             (Some(keyed), Some(partition)) => {
@@ -203,6 +204,7 @@ impl Group {
         // Each partition's are ascending, and below all that waits in it.
         for &offset in back.iter().rev() {
             shared.links.at_mut(link).allowance.give_back(shared.log.size(offset));
+            shared.log.left_link(offset);
             let entry = self.entries.at_mut(offset);
             entry.place = Place::Waiting;
             entry.link = NONE;

@@ -65,6 +65,10 @@ pub(crate) struct Log {
     unsettled: u64,
     /// Held events and bytes of each partition.
     partitions: Box<[KeyShare]>,
+    /// Before it every entry is on a link, or freed.
+    pub(crate) discard_from: u64,
+    /// Events that took no offset.
+    discarded: u64,
     settlements: VecDeque<Settlement>,
 }
 
@@ -78,6 +82,8 @@ impl Log {
             pushed_bytes: 0,
             unsettled: 0,
             partitions: vec![KeyShare::default(); PARTITIONS].into_boxed_slice(),
+            discard_from: 0,
+            discarded: 0,
             settlements: VecDeque::new(),
         }
     }
@@ -114,6 +120,14 @@ impl Log {
         });
         self.slots.push_back(key as u32);
         self.pushed_bytes += size;
+        offset
+    }
+
+    /// Settles an event that takes no offset of the log. What is returned is no place in it.
+    pub(crate) fn discard(&mut self, input: InputId) -> Offset {
+        let offset = Offset(1 << 63 | self.discarded);
+        self.discarded += 1;
+        self.settlements.push_back(Settlement { input, outcome: Outcome::Accepted, offset, refused: None });
         offset
     }
 
@@ -160,7 +174,14 @@ impl Log {
         held.holders -= 1;
         if held.holders == 0 {
             self.free(offset);
+        } else {
+            self.left_link(offset);
         }
+    }
+
+    /// An entry may be on no link any more.
+    pub(crate) fn left_link(&mut self, offset: u64) {
+        self.discard_from = self.discard_from.min(offset);
     }
 
     /// Whether an entry is held, no required group has settled it for good, and nobody was sent it.

@@ -24,6 +24,7 @@ mod keyed;
 mod link;
 mod log;
 mod membership;
+mod overflow;
 mod owners;
 mod ready;
 mod select;
@@ -33,8 +34,8 @@ mod subscribe;
 use slab::Slab;
 
 pub use api::{
-    Demand, Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, PARTITIONS, Refused,
-    RequiredGroup, Settlement, Signal, Waiting,
+    Demand, Dispatch, Fill, GroupWaiting, HASH_VERSION, KeyShare, LinkId, Offset, OutputConfig, Overflow, PARTITIONS,
+    Refused, RequiredGroup, Settlement, Signal, Waiting,
 };
 pub use custom::{Dispatcher, Member, NewDispatcher};
 use group::{Group, Shared};
@@ -60,6 +61,7 @@ pub struct Output {
     demand: Demand,
     infos: Infos,
     dropped: u64,
+    discarded: u64,
     tap_missed: u64,
 }
 
@@ -73,11 +75,23 @@ impl Output {
             entry.insert(group);
         }
         let shared = Shared { log: Log::new(), links: Links::new(config.span) };
-        Self { config, groups, shared, demand: Demand::default(), infos: Infos::default(), dropped: 0, tap_missed: 0 }
+        Self {
+            config,
+            groups,
+            shared,
+            demand: Demand::default(),
+            infos: Infos::default(),
+            dropped: 0,
+            discarded: 0,
+            tap_missed: 0,
+        }
     }
 
-    /// At or over capacity in events, bytes or span.
+    /// At or over capacity in events, bytes or span. Never with an [`Overflow`] that discards.
     pub fn is_full(&self) -> bool {
+        if self.config.overflow != Overflow::PushBack {
+            return false;
+        }
         let fill = self.fill();
         fill.events >= fill.capacity_events || fill.bytes >= fill.capacity_bytes || fill.span_used >= fill.span
     }
@@ -95,11 +109,15 @@ impl Output {
         }
     }
 
-    /// Appends an event for `input`. Never refuses: the caller asks [`Self::is_full`] once for a whole body.
+    /// Appends an event for `input`. Never refuses: the caller asks [`Self::is_full`] once for a whole body. Where an
+    /// [`Overflow`] discards, this event may be the one.
     ///
     /// Without a group that takes part in settlement the event is held until one comes (in a broadcast), or it is withdrawn; or,
     /// with [`OutputConfig::drops_without_group`], it is counted, and settled as accepted at once. So is one that no selector wants.
     pub fn push(&mut self, now: Time, input: InputId, event: Event) -> Offset {
+        if !self.make_room() {
+            return self.discard_new(input);
+        }
         let (mut gating, mut lagging, mut is_gated) = (0, 0, false);
         for (_, group) in &mut self.groups {
             let selects = group.selects(&event);

@@ -4,6 +4,7 @@
 mod bench;
 mod delivery;
 mod genstage_broadcast;
+mod genstage_buffer;
 mod genstage_demand;
 mod genstage_partition;
 mod groups;

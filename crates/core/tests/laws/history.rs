@@ -2,7 +2,7 @@
 
 use jaiminho_core::{
     Demand, Disposition, Event, GroupKind, Inputs, KeyHash, LinkError, Offset, Origin, Outcome, Output, OutputConfig,
-    RequiredGroup, Selector, Settled, Signal, Time, Window,
+    Overflow, RequiredGroup, Selector, Settled, Signal, Time, Window,
 };
 
 use crate::groups::{SELECTOR, groups, is_selected};
@@ -11,6 +11,9 @@ use crate::random::Random;
 
 pub(crate) const HANDOVER_MS: u64 = 1_000;
 const TTL_MS: u64 = 3_000;
+
+/// Offsets from here on are of events that were discarded as they came.
+const NO_PLACE: u64 = 1 << 63;
 
 /// What a history reached.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,6 +30,7 @@ pub(crate) struct Reached {
     pub(crate) taken_over: bool,
     pub(crate) unwanted: bool,
     pub(crate) inherited: bool,
+    pub(crate) discarded: bool,
 }
 
 pub(crate) struct History {
@@ -68,14 +72,19 @@ impl History {
             attached_ttl_ms: TTL_MS,
             broadcast: groups.iter().any(|group| group.kind == GroupKind::Attached && group.gates),
             selectors: [(SELECTOR.to_owned(), Selector::new(is_selected))].into(),
+            overflow: match random.between(0, 99) {
+                0..=9 => Overflow::KeepFirst,
+                10..=19 => Overflow::KeepLast,
+                _ => Overflow::PushBack,
+            },
             groups: required,
             ..OutputConfig::default()
         };
         Self {
             output: Output::new(config.clone()),
-            config,
             slots: (0..groups.len()).collect(),
-            model: Model { groups, ..Model::default() },
+            model: Model { groups, discards: config.overflow == Overflow::KeepLast, ..Model::default() },
+            config,
             inputs: Inputs::new(),
             now: 0,
             keys: random.between(1, 24),
@@ -132,8 +141,13 @@ impl History {
         }
         while let Some(settlement) = self.output.poll_settled() {
             self.reached.rejected |= settlement.outcome != Outcome::Accepted || settlement.refused.is_some();
-            self.model.report(&settlement);
-            let body = self.model.entries[settlement.offset.0 as usize].body;
+            let body = match self.inputs.value(settlement.input) {
+                Some(&body) if settlement.offset.0 >= NO_PLACE => body,
+                _ => {
+                    self.model.report(&settlement);
+                    self.model.entries[settlement.offset.0 as usize].body
+                }
+            };
             if let Some((value, outcome)) = self.inputs.output_settled(settlement.input, settlement.outcome) {
                 assert_eq!(value, body);
                 self.settle_body(body, &outcome);
@@ -142,6 +156,10 @@ impl History {
         while let Some(token) = self.output.poll_info() {
             assert_eq!(token, self.heard, "infos come in order");
             self.heard += 1;
+        }
+        if self.output.poll_discarded().is_some() {
+            assert_ne!(self.config.overflow, Overflow::PushBack);
+            self.reached.discarded = true;
         }
         self.model.check_reported(&std::mem::take(&mut self.touched));
         self.forget_groups();
@@ -222,7 +240,8 @@ impl History {
         let input = self.inputs.open(body);
         let first = self.model.entries.len() as u64;
         let mut bytes = 0;
-        for offset in first..first + count {
+        for _ in 0..count {
+            let offset = self.model.entries.len() as u64;
             let large = self.random.percent(2);
             self.reached.oversized |= large;
             let size = if large { LARGE * 2 } else { self.random.between(0, 300) };
@@ -237,14 +256,19 @@ impl History {
                 trace: None,
             };
             let lives: Vec<bool> = (0..self.model.groups.len()).map(|group| self.lives(group)).collect();
-            self.reached.unwanted |= self.model.push(event.clone(), body, &lives);
             self.inputs.output_added(input);
-            assert_eq!(self.output.push(Time(self.now), input, event), Offset(offset));
+            let place = self.output.push(Time(self.now), input, event.clone());
+            if place.0 >= NO_PLACE {
+                assert_ne!(self.config.overflow, Overflow::PushBack);
+                continue;
+            }
+            assert_eq!(place, Offset(offset));
+            self.reached.unwanted |= self.model.push(event, body, &lives);
             // An attached group may have ended by this push.
             self.forget_groups();
         }
         assert_eq!(self.inputs.seal(input), None);
-        self.model.bodies.push(Body { input, offsets: first..first + count, done: false });
+        self.model.bodies.push(Body { input, offsets: first..self.model.entries.len() as u64, done: false });
         self.largest_body = (self.largest_body.0.max(count), self.largest_body.1.max(bytes));
     }
 

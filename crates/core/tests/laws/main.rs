@@ -45,7 +45,7 @@ type Case = fn(&Reached) -> bool;
 
 /// A property test that never meets the hard cases says nothing.
 fn check_reached(reached: &[Reached]) {
-    let cases: [(&str, Case); 12] = [
+    let cases: [(&str, Case); 13] = [
         ("full log", |reached| reached.full),
         ("oversized event", |reached| reached.oversized),
         ("partition moving with something unsettled", |reached| reached.moving),
@@ -57,6 +57,7 @@ fn check_reached(reached: &[Reached]) {
         ("broadcast left with something unsettled", |reached| reached.left_a_broadcast),
         ("events that waited for a broadcast's first group", |reached| reached.taken_over),
         ("event that a group does not want", |reached| reached.unwanted),
+        ("discarded event", |reached| reached.discarded),
         ("fixed partition inherited with something unsettled", |reached| reached.inherited),
     ];
     for (what, case) in cases {

@@ -105,6 +105,8 @@ pub(crate) struct Model {
     pub(crate) groups: Vec<Group>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) bodies: Vec<Body>,
+    /// The log may discard what is on no link.
+    pub(crate) discards: bool,
 }
 
 impl Model {
@@ -170,7 +172,9 @@ impl Model {
         for older in group.open.get(&key).into_iter().flatten().take_while(|older| **older < offset) {
             let copy = &group.copies[older];
             let too_large = self.entries[*older as usize].event.size() > LARGE;
-            let fine = copy.on.is_some_and(|(on, _)| on == peer) || (copy.on.is_none() && too_large);
+            // A group that does not take part in settlement is not heard of when an entry is discarded.
+            let is_gone = self.discards && self.entries[*older as usize].state == State::Reported;
+            let fine = copy.on.is_some_and(|(on, _)| on == peer) || (copy.on.is_none() && (too_large || is_gone));
             assert!(fine, "{offset} of key {key} overtakes {older}: {copy:?}");
         }
         if group.copies[&offset].sent == 0 {
@@ -268,7 +272,8 @@ impl Model {
         let offset = settlement.offset.0;
         let entry = &mut self.entries[offset as usize];
         assert_eq!(entry.state, State::Live, "{offset} is reported again");
-        assert!(!entry.is_orphan, "{offset} waits for a group");
+        assert!(self.discards || !entry.is_orphan, "{offset} waits for a group");
+        entry.is_orphan = false;
         entry.state = State::Reported;
         assert_eq!(settlement.input, self.bodies[entry.body].input);
         let size = entry.event.size();
@@ -278,11 +283,11 @@ impl Model {
             let Some(copy) = group.copies.get(&offset).filter(|_| group.gates) else { continue };
             let outcome = copy.settled.clone().unwrap_or_else(|| {
                 assert!(
-                    size > LARGE && copy.on.is_none(),
+                    (size > LARGE || self.discards) && copy.on.is_none(),
                     "{offset} is reported, but {} has not settled it",
                     group.name
                 );
-                refused = true;
+                refused = size > LARGE;
                 Outcome::Accepted
             });
             maybe |= copy.maybe_refused;
@@ -292,7 +297,10 @@ impl Model {
         }
         assert_eq!(rank(&settlement.outcome), rank(&worst), "outcome of {offset}");
         let is_refused = settlement.refused.is_some();
-        assert!(is_refused == refused || (is_refused && maybe), "{offset} is rejected by the log: {is_refused}");
+        assert!(
+            is_refused == refused || (is_refused && maybe) || (!is_refused && self.discards),
+            "{offset} is rejected by the log: {is_refused}"
+        );
     }
 
     /// Law 7: never more is asked than what the members of each group have asked for and were not sent.

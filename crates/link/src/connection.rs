@@ -1,22 +1,23 @@
-//! A TCP connection that can be cut off from outside, however its peer behaves.
+//! A connection that can be cut off from outside, however its peer behaves.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::streams::Peer;
+use crate::transport::Io;
 
 /// Reads fail once it is cut, and so does a write that waits; that ends the HTTP/2 connection on it, and its streams.
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<I> {
+    stream: I,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Of an accepted one.
@@ -31,28 +32,25 @@ struct Quiet {
     look: Pin<Box<Sleep>>,
 }
 
-impl Connection {
+impl<I: Io> Connection<I> {
     /// An accepted one, which holds its `place` as long as it is open, and ends when it has had no stream for `quiet_max`.
     pub(crate) fn accepted(
-        stream: TcpStream,
+        (stream, address): (I, Option<SocketAddr>),
         cut: CancellationToken,
         quiet_max: Duration,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let quiet = Quiet { max: quiet_max, look: Box::pin(sleep(quiet_max)) };
-        Self { quiet: Some(quiet), _place: Some(place), ..Self::new(stream, cut) }
+        Self { quiet: Some(quiet), _place: Some(place), ..Self::new(stream, address, cut) }
     }
 
     /// One of our own, which cancels `gone` when it is closed.
-    pub(crate) fn dialled(stream: TcpStream, cut: CancellationToken, gone: CancellationToken) -> Self {
-        Self { _gone: Some(gone.drop_guard()), ..Self::new(stream, cut) }
+    pub(crate) fn dialled(stream: I, cut: CancellationToken, gone: CancellationToken) -> Self {
+        Self { _gone: Some(gone.drop_guard()), ..Self::new(stream, None, cut) }
     }
 
-    fn new(stream: TcpStream, cut: CancellationToken) -> Self {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-        let peer = Peer { address: stream.peer_addr().ok(), cut: cut.clone(), ..Peer::default() };
+    fn new(stream: I, address: Option<SocketAddr>, cut: CancellationToken) -> Self {
+        let peer = Peer { address, cut: cut.clone(), ..Peer::default() };
         Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), quiet: None, _place: None, _gone: None }
     }
 
@@ -74,7 +72,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<I: Io> AsyncRead for Connection<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,7 +83,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<I: Io> AsyncWrite for Connection<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, buffer);
         if written.is_pending() {
@@ -119,7 +117,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl Connected for Connection {
+impl<I: Io> Connected for Connection<I> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {

@@ -1,7 +1,6 @@
 //! The consumer's end of a link: its own connection, and the pump behind the runtime's channels.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -11,7 +10,6 @@ use jaiminho_proto::FRAME_BYTES_MAX;
 use jaiminho_proto::v1::ProducerMessage;
 use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_runtime::{Address, Connect, LinkHalf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +23,7 @@ use crate::incoming;
 use crate::outgoing::ToProducerStream;
 use crate::server::{HTTP_FRAME_BYTES, deadline_after};
 use crate::tls::Tls;
+use crate::transport::{Dial, Tcp};
 
 /// Messages that wait between a stage and the network. Frames in memory are bounded by the link's credit besides.
 const FROM_PRODUCER_MAX: usize = 8;
@@ -69,9 +68,10 @@ impl Default for ConnectorConfig {
 
 /// Opens links over gRPC. Each has its own connection and one task, which ends soon after the link.
 #[derive(Clone, Debug)]
-pub struct Connector {
+pub struct Connector<D = Tcp> {
     config: ConnectorConfig,
     tasks: TaskTracker,
+    dial: D,
 }
 
 /// Both ends of a connection's life.
@@ -83,9 +83,16 @@ struct Life {
 }
 
 impl Connector {
-    /// The links' tasks are spawned on `tasks`.
+    /// Over TCP. The links' tasks are spawned on `tasks`.
     pub fn new(config: ConnectorConfig, tasks: TaskTracker) -> Self {
-        Self { config, tasks }
+        Self::over(Tcp, config, tasks)
+    }
+}
+
+impl<D: Dial> Connector<D> {
+    /// Over what `dial` opens. The links' tasks are spawned on `tasks`.
+    pub fn over(dial: D, config: ConnectorConfig, tasks: TaskTracker) -> Self {
+        Self { config, tasks, dial }
     }
 
     async fn open(&self, address: &Address, subscribe: Subscribe) -> Result<LinkHalf, LinkError> {
@@ -124,14 +131,12 @@ impl Connector {
         let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
         let life = Life { cut: cut.clone().drop_guard(), gone: gone.clone() };
         let host_port = address.0.clone();
-        let dial = tower::service_fn(move |_| {
-            let (host_port, cut, gone) = (host_port.clone(), cut.clone(), gone.clone());
-            async move {
-                let stream = TcpStream::connect(host_port).await?;
-                Ok::<_, io::Error>(TokioIo::new(Connection::dialled(stream, cut, gone)))
-            }
+        let dial = self.dial.clone();
+        let connect = tower::service_fn(move |_| {
+            let (dial, host_port, cut, gone) = (dial.clone(), host_port.clone(), cut.clone(), gone.clone());
+            async move { dial.dial(host_port).await.map(|io| TokioIo::new(Connection::dialled(io, cut, gone))) }
         });
-        let channel = endpoint.connect_with_connector(dial).await.map_err(|error| unavailable(&error))?;
+        let channel = endpoint.connect_with_connector(connect).await.map_err(|error| unavailable(&error))?;
         Ok((channel, life))
     }
 
@@ -175,7 +180,7 @@ pub fn http_window_bytes(window_bytes: u64) -> u32 {
     window_bytes.saturating_add(FRAME_BYTES).clamp(HTTP_WINDOW_BYTES_MIN, HTTP_WINDOW_BYTES_MAX) as u32
 }
 
-impl Connect for Connector {
+impl<D: Dial> Connect for Connector<D> {
     fn connect<'a>(&'a self, address: &'a Address, subscribe: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
         self.open(address, subscribe).boxed()
     }

@@ -1,8 +1,10 @@
 //! Links over gRPC (tonic), and the same within one process.
 //!
-//! - [`Server`] offers a stage on a TCP port: the `Stage` service, health and reflection.
+//! - [`Server`] offers a stage on a port: the `Stage` service, health and reflection.
 //! - [`Connector`] opens a link to such a port: one connection for each link.
 //! - [`InProcess`] opens links to stages of the same process.
+//!
+//! What carries the bytes is TCP, unless [`Dial`] and [`Listen`] bring something else.
 //!
 //! Both ends of a link are the runtime's [`LinkHalf`](jaiminho_runtime::LinkHalf). What comes from a peer is checked here before a stage sees it, and a
 //! peer that breaks the protocol gets a status. In each direction one pump carries messages through a channel of a few
@@ -20,9 +22,11 @@ mod server;
 mod service;
 mod streams;
 mod tls;
+mod transport;
 
 pub use connector::{Connector, ConnectorConfig, http_window_bytes};
 pub use health::Health;
 pub use in_process::InProcess;
 pub use server::{HTTP_FRAME_BYTES, ServeError, Server, ServerConfig};
 pub use tls::{Tls, TlsError};
+pub use transport::{Dial, Io, Listen, Tcp};

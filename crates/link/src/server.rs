@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use jaiminho_runtime::Serve;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +19,7 @@ use crate::health::Health;
 use crate::service::{self, StageService};
 use crate::streams::Counted;
 use crate::tls::{Tls, TlsError};
+use crate::transport::Listen;
 
 /// HTTP/2 frames of up to this size from a producer: a usual frame of events goes as one.
 pub const HTTP_FRAME_BYTES: u32 = 256 * 1024;
@@ -118,7 +118,7 @@ impl Server {
 
     /// Serves until `stop`; then takes no new link, waits until the stage has ended its links (at most
     /// [`ServerConfig::stop_deadline`]), and returns when every connection and task is gone.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
+    pub async fn run(self, listener: impl Listen, stop: CancellationToken) -> Result<(), ServeError> {
         let incoming = accept(listener, self.config.clone(), self.cut.clone());
         let mut builder = builder(&self.config).layer(layer_fn(Counted));
         if let Some(tls) = self.tls {
@@ -167,17 +167,17 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 }
 
 /// Accepted connections, never more than `connections_max` at once.
-fn accept(
-    listener: TcpListener,
+fn accept<L: Listen>(
+    listener: L,
     config: ServerConfig,
     cut: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = io::Result<Connection<L::Io>>> {
     let places = Arc::new(Semaphore::new(config.connections_max));
-    stream::unfold((listener, places), move |(listener, places)| {
+    stream::unfold((listener, places), move |(mut listener, places)| {
         let cut = cut.clone();
         async move {
             loop {
-                let (stream, peer) = match listener.accept().await {
+                let accepted = match listener.accept().await {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -186,10 +186,10 @@ fn accept(
                     }
                 };
                 let Ok(place) = places.clone().try_acquire_owned() else {
-                    tracing::warn!(%peer, config.connections_max, "too many connections; this one is closed");
+                    tracing::warn!(peer = ?accepted.1, config.connections_max, "too many connections; this one is closed");
                     continue;
                 };
-                let connection = Connection::accepted(stream, cut.child_token(), config.subscribe_deadline, place);
+                let connection = Connection::accepted(accepted, cut.child_token(), config.subscribe_deadline, place);
                 return Some((Ok(connection), (listener, places)));
             }
         }

@@ -215,6 +215,7 @@ impl Pump {
     async fn run(mut self) {
         let sent = self.sent.clone();
         tokio::select! {
+            biased;
             () = self.carry() => {}
             () = deadline_after(&sent, CLOSE_DEADLINE) => {}
         }
@@ -232,6 +233,7 @@ impl Pump {
     async fn carry(&mut self) {
         loop {
             let item = tokio::select! {
+                biased;
                 item = incoming::to_consumer(&mut self.incoming) => item.transpose(),
                 () = self.to_stage.closed() => return,
             };

@@ -96,6 +96,7 @@ pub(crate) async fn to_stage(
         let end = match message {
             Ok(Some(message)) => {
                 tokio::select! {
+                    biased;
                     sent = to_stage.send(message) => if sent.is_err() { return },
                     () = cut.cancelled() => return,
                 }

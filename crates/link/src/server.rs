@@ -134,6 +134,7 @@ impl Server {
             result
         });
         let result = tokio::select! {
+            biased;
             result = &mut served => result,
             () = deadline_after(&stop, self.config.stop_deadline) => {
                 self.cut.cancel();

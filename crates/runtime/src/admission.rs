@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jaiminho_core::{GroupWaiting, Time};
-use rand::Rng as _;
+
+use crate::jitter::Jitter;
 
 /// How one group's waiting events have moved of late.
 #[derive(Debug, Default, Clone)]
@@ -15,16 +16,22 @@ struct Pace {
 }
 
 /// Predicted wait over a stage's required groups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Admission {
     groups: Vec<Pace>,
     wait: Duration,
+    jitter: Jitter,
 }
 
 /// Half of what was measured lies within so many milliseconds.
 const HALF_LIFE_MS: f64 = 2_000.0;
 
 impl Admission {
+    /// Nothing measured yet.
+    pub(crate) fn new(incarnation: u64) -> Self {
+        Self { groups: Vec::new(), wait: Duration::ZERO, jitter: Jitter::new(incarnation) }
+    }
+
     /// Measures; called at each tick.
     pub(crate) fn measure(&mut self, now: Time, groups: &[GroupWaiting]) {
         self.groups.resize_with(groups.len(), Pace::default);
@@ -61,9 +68,9 @@ impl Admission {
 
     /// What a refused client is told: 1-15 s, with jitter. Whole seconds, as clients are told them: less than one would be
     /// rounded away.
-    pub(crate) fn retry_after(&self) -> Duration {
+    pub(crate) fn retry_after(&mut self) -> Duration {
         let base = self.wait.as_secs_f64().clamp(1.0, 12.0);
-        let jitter = rand::rng().random_range(0.0..base / 4.0 + 1.75);
+        let jitter = self.jitter.next() * (base / 4.0 + 1.75);
         Duration::from_secs_f64((base + jitter).floor().clamp(1.0, 15.0))
     }
 }
@@ -79,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_backlog_is_predicted_to_wait_as_long_as_its_rate_says() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(1);
         admission.measure(Time(0), &[load(0, 0, 0)]);
         admission.measure(Time(1_000), &[load(500, 100, 1_000)]);
         assert_eq!(admission.predicted_wait(), Duration::from_secs(5));
@@ -87,7 +94,7 @@ mod tests {
 
     #[test]
     fn without_a_rate_nothing_is_refused() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(1);
         admission.measure(Time(0), &[load(500, 0, 0)]);
         admission.measure(Time(60_000), &[load(500, 0, 0)]);
         assert_eq!(admission.predicted_wait(), Duration::ZERO);
@@ -95,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_stall_counts_from_the_last_dispatch() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(1);
         admission.measure(Time(1_000), &[load(10, 1_000, 1_000)]);
         admission.measure(Time(21_000), &[load(10, 1_000, 1_000)]);
         assert!(admission.predicted_wait() >= Duration::from_secs(20));
@@ -103,10 +110,10 @@ mod tests {
 
     #[test]
     fn clients_come_back_within_one_to_fifteen_seconds_and_not_together() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(1);
         admission.measure(Time(1_000), &[load(1_000_000, 10, 1_000)]);
-        let idle = Admission::default();
-        for (admission, least, most) in [(&idle, 1, 2), (&admission, 12, 15)] {
+        let mut idle = Admission::new(1);
+        for (admission, least, most) in [(&mut idle, 1, 2), (&mut admission, 12, 15)] {
             let waits: std::collections::BTreeSet<_> = (0..1_000).map(|_| admission.retry_after().as_secs()).collect();
             assert!(waits.iter().eq(&(least..=most).collect::<Vec<u64>>()), "{waits:?}");
         }

@@ -1,8 +1,8 @@
 //! Exponential back-off with full jitter.
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
-use rand::Rng as _;
+use crate::jitter::Jitter;
 
 /// Waits grow from `first` to `max`; each is drawn from zero to the present bound.
 #[derive(Debug, Clone)]
@@ -10,16 +10,18 @@ pub(crate) struct Backoff {
     first: Duration,
     max: Duration,
     bound: Duration,
+    jitter: Jitter,
 }
 
 impl Backoff {
-    pub(crate) fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max, bound: first }
+    /// Of two back-offs those with different seeds wait differently.
+    pub(crate) fn new(first: Duration, max: Duration, seed: impl Hash) -> Self {
+        Self { first, max, bound: first, jitter: Jitter::new(seed) }
     }
 
     /// How long to wait now.
     pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.bound.mul_f64(rand::rng().random_range(0.0..=1.0));
+        let wait = self.bound.mul_f64(self.jitter.next());
         self.bound = (self.bound * 2).min(self.max);
         wait
     }
@@ -36,7 +38,7 @@ mod tests {
 
     #[test]
     fn waits_stay_within_a_bound_that_doubles_up_to_its_maximum() {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1), 7);
         for bound in [100, 200, 400, 800, 1000, 1000] {
             assert!(backoff.next() <= Duration::from_millis(bound));
         }

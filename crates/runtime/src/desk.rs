@@ -35,7 +35,7 @@ pub(crate) struct Desk {
 impl Desk {
     /// Nothing taken yet.
     pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>) -> Self {
-        let (bodies, admission) = (Bodies::default(), Admission::default());
+        let (bodies, admission) = (Bodies::default(), Admission::new(incarnation));
         Self { bodies, admission, incarnation, taken: 0, unsettled: 0, ended: None, room }
     }
 
@@ -63,7 +63,7 @@ impl Desk {
     }
 
     /// Why an event that the source rejects is not taken.
-    pub(crate) fn refuses_rejected(&self, has_room: bool) -> Option<Refusal> {
+    pub(crate) fn refuses_rejected(&mut self, has_room: bool) -> Option<Refusal> {
         if matches!(self.ended, Some(Err(_))) {
             return Some(Refusal::Draining);
         }
@@ -71,7 +71,7 @@ impl Desk {
         (!has_room).then(|| Refusal::Overloaded { cause, retry_after: self.admission.retry_after() })
     }
 
-    fn refusal(&self, offer: &Offer, log: &Output) -> Option<Refusal> {
+    fn refusal(&mut self, offer: &Offer, log: &Output) -> Option<Refusal> {
         if matches!(self.ended, Some(Err(_))) {
             return Some(Refusal::Draining);
         }
@@ -94,17 +94,16 @@ impl Desk {
         if events > fill.capacity_events || bytes > fill.capacity_bytes {
             return Some(Refusal::NeverFits { events, bytes });
         }
-        let refuse = |cause: String| Some(Refusal::Overloaded { cause, retry_after: self.admission.retry_after() });
-        if log.is_full() {
-            return refuse("the log is full".into());
-        }
-        if let Some(wait) = self.too_slow(offer) {
-            return refuse(format!("predicted wait {} s", wait.as_secs()));
-        }
-        if any_hot {
-            return refuse("the key's partition has over a quarter of the log".into());
-        }
-        None
+        let cause = if log.is_full() {
+            "the log is full".into()
+        } else if let Some(wait) = self.too_slow(offer) {
+            format!("predicted wait {} s", wait.as_secs())
+        } else if any_hot {
+            "the key's partition has over a quarter of the log".into()
+        } else {
+            return None;
+        };
+        Some(Refusal::Overloaded { cause, retry_after: self.admission.retry_after() })
     }
 
     fn too_slow(&self, offer: &Offer) -> Option<std::time::Duration> {

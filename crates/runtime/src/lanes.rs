@@ -144,12 +144,14 @@ impl Worker {
     ) {
         loop {
             tokio::select! {
+                biased;
+                // First: what is finished makes room, and only a new chunk brings more.
+                Some((lane, finished)) = self.running.next() => self.finish(lane, finished),
                 chunk = chunks.recv(), if self.waiting.is_empty() && self.running.len() < self.concurrency => {
                     let Some(chunk) = chunk else { break };
                     progress.notify_one();
                     self.waiting.extend(chunk);
                 }
-                Some((lane, finished)) = self.running.next() => self.finish(lane, finished),
             }
             while self.running.len() < self.concurrency
                 && let Some(work) = self.waiting.pop_front()
@@ -195,7 +197,7 @@ impl Worker {
 /// Calls the transform until it has a verdict or has failed too often.
 async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work) -> Done {
     let Work { input, event } = work;
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2), (input, event.origin));
     let mut failures = 0;
     let verdict = loop {
         match call(&*transform, &event, limits.timeout).await {
@@ -223,6 +225,7 @@ async fn call(transform: &dyn Transform, event: &Event, timeout: Duration) -> Re
     let result = match first {
         Poll::Ready(result) => result,
         Poll::Pending => tokio::select! {
+            biased;
             result = &mut future => result,
             () = elapse(timeout) => return Err(Failure { text: format!("the handler took more than {timeout:?}") }),
         },

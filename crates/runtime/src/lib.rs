@@ -8,6 +8,7 @@ mod config;
 mod consumer;
 mod desk;
 mod handle;
+mod jitter;
 mod lanes;
 mod link;
 mod outlet;

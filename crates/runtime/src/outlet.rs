@@ -191,7 +191,7 @@ async fn run(
     panicked: watch::Sender<Panics>,
     drain: Duration,
 ) {
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), "sink");
     while let Some(Chunk { panics, mut events }) = chunks.recv().await {
         progress.notify_one();
         let last_panic = *panicked.borrow();

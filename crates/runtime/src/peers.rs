@@ -1,7 +1,7 @@
 //! The consumers of this stage's outputs: what goes to each, when its channel has room, and whether it still lives.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     task::{Context, Poll},
 };
 
@@ -60,7 +60,7 @@ pub(crate) enum Said {
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Peers {
-    peers: HashMap<PeerId, Peer>,
+    peers: BTreeMap<PeerId, Peer>,
     permits: FuturesUnordered<BoxFuture<'static, (PeerId, Option<OwnedPermit<Item>>)>>,
 }
 

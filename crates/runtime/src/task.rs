@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, atomic::AtomicU64},
+    task::Poll,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -298,18 +301,10 @@ impl Task {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Batch::default();
         loop {
-            let turn = self.receive(&mut inbox, &mut batch, &mut ticks).await;
+            self.receive(&mut inbox, &mut batch, &mut ticks).await;
             self.clock.now = Time(started.elapsed().as_millis() as u64);
-            match turn {
-                Turn::Tick => self.tick(),
-                Turn::Drain(deadline) => self.begin_drain(deadline, &inbox.closing),
-                Turn::SourceEnded(result) => self.source_ended(result, &inbox.closing),
-                Turn::SinkPanicked => self.sink_panicked(),
-                Turn::Room(peer) => {
-                    self.ready.insert(peer);
-                }
-                Turn::Settled(settled) => self.sink_settled(settled),
-                Turn::Batch => {}
+            for turn in batch.turns.drain(..) {
+                self.turn(turn, &inbox.closing);
             }
             self.take(&mut batch);
             self.advance();
@@ -329,32 +324,65 @@ impl Task {
         }
     }
 
-    async fn receive(&mut self, inbox: &mut Inbox, batch: &mut Batch, ticks: &mut tokio::time::Interval) -> Turn {
+    fn turn(&mut self, turn: Turn, closing: &CancellationToken) {
+        match turn {
+            Turn::Tick => self.tick(),
+            Turn::Drain(deadline) => self.begin_drain(deadline, closing),
+            Turn::SourceEnded(result) => self.source_ended(result, closing),
+            Turn::SinkPanicked => self.sink_panicked(),
+            Turn::Room(peer) => {
+                self.ready.insert(peer);
+            }
+            Turn::Settled(settled) => self.sink_settled(settled),
+        }
+    }
+
+    /// Takes what is ready from everywhere: whatever one side sends, none waits behind another.
+    async fn receive(&mut self, inbox: &mut Inbox, batch: &mut Batch, ticks: &mut tokio::time::Interval) {
+        let Self { doing, upstreams, peers, .. } = self;
+        let Batch { turns, commands, offers, upstream, from_consumers, from_upstreams, done } = batch;
         let settled = async {
-            match &mut self.doing {
+            match doing {
                 Doing::Sink(outlet) => tokio::select! {
-                    settled = outlet.settler.take() => Turn::Settled(settled),
-                    Ok(()) = outlet.panics.changed() => Turn::SinkPanicked,
+                    biased;
+                    settled = outlet.settler.take() => Some(Turn::Settled(settled)),
+                    Ok(()) = outlet.panics.changed() => Some(Turn::SinkPanicked),
                 },
                 Doing::Source(_) | Doing::Transform { .. } => std::future::pending().await,
             }
         };
-        tokio::select! {
-            _ = ticks.tick() => Turn::Tick,
-            _ = inbox.commands.recv_many(&mut batch.commands, COMMANDS) => Turn::Batch,
-            _ = inbox.upstream.recv_many(&mut batch.upstream, BATCH) => Turn::Batch,
-            () = self.upstreams.changed(&mut batch.from_upstreams) => Turn::Batch,
-            _ = inbox.done.recv_many(&mut batch.done, BATCH) => Turn::Batch,
-            _ = inbox.offers.recv_many(&mut batch.offers, BATCH) => Turn::Batch,
-            () = inbox.progress.notified() => Turn::Batch,
-            room = self.peers.changed(&mut batch.from_consumers) => room.map_or(Turn::Batch, Turn::Room),
-            turn = settled => turn,
-            Some(result) = inbox.source.recv() => Turn::SourceEnded(result),
-            Ok(()) = inbox.drain.changed() => match *inbox.drain.borrow_and_update() {
-                Some(deadline) => Turn::Drain(deadline),
-                None => Turn::Batch,
-            },
-        }
+        let drain = async {
+            match inbox.drain.changed().await {
+                Ok(()) => inbox.drain.borrow_and_update().map(Turn::Drain),
+                // The handles are gone: nobody will ask.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let room = async { peers.changed(from_consumers).await.map(Turn::Room) };
+        let (mut settled, mut drain, mut room) = (pin!(settled), pin!(drain), pin!(room));
+        let (mut from_upstreams, mut progress) =
+            (pin!(upstreams.changed(from_upstreams)), pin!(inbox.progress.notified()));
+        poll_fn(|cx| {
+            let mut any = ticks.poll_tick(cx).is_ready();
+            turns.extend(any.then_some(Turn::Tick));
+            for turn in [drain.as_mut().poll(cx), settled.as_mut().poll(cx), room.as_mut().poll(cx)] {
+                let Poll::Ready(turn) = turn else { continue };
+                turns.extend(turn);
+                any = true;
+            }
+            if let Poll::Ready(Some(result)) = inbox.source.poll_recv(cx) {
+                turns.push(Turn::SourceEnded(result));
+                any = true;
+            }
+            any |= inbox.commands.poll_recv_many(cx, commands, COMMANDS).is_ready();
+            any |= inbox.upstream.poll_recv_many(cx, upstream, BATCH).is_ready();
+            any |= from_upstreams.as_mut().poll(cx).is_ready();
+            any |= inbox.done.poll_recv_many(cx, done, BATCH).is_ready();
+            any |= inbox.offers.poll_recv_many(cx, offers, BATCH).is_ready();
+            any |= progress.as_mut().poll(cx).is_ready();
+            if any { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     fn take(&mut self, batch: &mut Batch) {
@@ -581,10 +609,9 @@ impl Task {
     }
 }
 
-/// Why the loop turned.
+/// What is not taken in batches.
 enum Turn {
     Tick,
-    Batch,
     Drain(tokio::time::Instant),
     SourceEnded(Result<(), SourceError>),
     SinkPanicked,
@@ -594,6 +621,7 @@ enum Turn {
 
 #[derive(Default)]
 struct Batch {
+    turns: Vec<Turn>,
     commands: Vec<Command>,
     offers: Vec<OfferSlot>,
     upstream: Vec<(UpstreamLink, UpstreamEvent)>,

@@ -1,7 +1,7 @@
 //! Links to the instances of an upstream stage: discovers them, connects, connects again.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -75,9 +75,10 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// Follows the set of instances; one task for each that is there.
     pub(crate) async fn run(self, mut discover: Box<dyn Discover>) {
-        let mut running: HashMap<Address, CancellationToken> = HashMap::new();
+        let mut running: BTreeMap<Address, CancellationToken> = BTreeMap::new();
         loop {
             let present = tokio::select! {
+                biased;
                 present = discover.changed() => present,
                 () = self.closing.cancelled() => return,
             };
@@ -101,7 +102,8 @@ impl Subscription {
 
     /// Connects to one instance as long as it is named; a link that is open outlives the name.
     async fn keep_linked(self, address: Address, stop: CancellationToken) {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let seed = (&self.template.instance, &address);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), seed);
         let mut told = None;
         while let Some(place) = self.place(&address, &stop).await {
             let ended = self.link(&address, &stop, &mut backoff, &mut told, place).await;
@@ -118,6 +120,7 @@ impl Subscription {
                 tokio::time::sleep(backoff.next()).await;
             };
             tokio::select! {
+                biased;
                 () = wait => {}
                 () = stop.cancelled() => return,
             }
@@ -132,6 +135,7 @@ impl Subscription {
         let Self { template: Subscribe { output, group, .. }, links_max, .. } = self;
         tracing::warn!(stage = group, output, address = address.0, links_max, "not linked: `limits.links` is reached");
         tokio::select! {
+            biased;
             place = self.places.clone().acquire_owned() => place.ok(),
             () = stop.cancelled() => None,
         }
@@ -150,6 +154,7 @@ impl Subscription {
         let link = UpstreamLink(self.links.fetch_add(1, Ordering::Relaxed));
         let subscribe = Subscribe { link_counter: link.0, ..self.template.clone() };
         let connected = tokio::select! {
+            biased;
             connected = self.connect.connect(address, subscribe) => connected,
             () = stop.cancelled() => return None,
         };

@@ -24,9 +24,11 @@ class Failure(Exception):
 
 
 def failure(error):
-    """What a status says. One without the trailer is a proxy's or the transport's: its kind is 0."""
+    """What a status says. One without the trailer is a proxy's or the transport's, and never means to stop."""
     told = (error.trailing_metadata() or {}).get(FAILURE)
-    return pb.LinkFailure.FromString(told) if told else pb.LinkFailure(text=error.details())
+    failure = pb.LinkFailure.FromString(told) if told else pb.LinkFailure(text=error.details())
+    is_known = failure.kind in pb.LinkFailure.Kind.values()
+    return failure if is_known else pb.LinkFailure(kind=pb.LinkFailure.KIND_UNAVAILABLE, text=failure.text)
 
 
 def instance(name):

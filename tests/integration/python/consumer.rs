@@ -165,25 +165,54 @@ fn count_of(statuses: &[u16], wanted: u16) -> usize {
     statuses.iter().filter(|status| **status == wanted).count()
 }
 
+/// A request of 400 events under way at a slow consumer, whose window is full behind what it has in work.
+struct Busy {
+    edge: Edge,
+    first: Child,
+    post: tokio::task::JoinHandle<Result<u16, String>>,
+}
+
+impl Busy {
+    async fn start(name: &str) -> Self {
+        let edge = Edge::start(name, 8_000).await;
+        let first = edge.consumer("a", &["--work_ms", "10"]);
+        edge.linked("a", 1).await;
+        let client = Client::new(edge.port);
+        let events: Vec<_> = (0..400).map(|key| Numbered { key: format!("k{key}"), number: 1 }).collect();
+        let post = tokio::spawn(async move { client.events(&events).await.map(|answer| answer.status) });
+        told(&first, "\"k0\"", 1).await;
+        Self { edge, first, post }
+    }
+
+    /// The answer is 200, and each event was processed once. How many were sent again?
+    async fn done(self) -> f64 {
+        assert_eq!(within("the answer", PATIENCE, self.post).await.expect("no panic"), Ok(200));
+        let keys: BTreeSet<_> = printed(&self.first).into_iter().map(|event| event.key).collect();
+        assert_eq!((printed(&self.first).len(), keys.len()), (400, 400));
+        self.edge.cluster.instance("ingest", 0).metric("jaiminho_redeliveries_total", "worker").await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_consumer_releases_what_is_revoked_and_the_new_owner_gets_it() {
     if skip_python() {
         return;
     }
-    let edge = Edge::start("python-revoke", 8_000).await;
-    let first = edge.consumer("a", &["--work_ms", "10"]);
-    edge.linked("a", 1).await;
-    let client = Client::new(edge.port);
-    let events: Vec<_> = (0..400).map(|key| Numbered { key: format!("k{key}"), number: 1 }).collect();
-    let post = tokio::spawn(async move { client.events(&events).await.map(|answer| answer.status) });
-    // A full window waits at the first, behind what it has in work.
-    told(&first, "\"k0\"", 1).await;
-    let second = edge.consumer("b", &["--work_ms", "10"]);
-    assert_eq!(within("the answer", PATIENCE, post).await.expect("no panic"), Ok(200));
-    let keys: BTreeSet<_> = printed(&second).into_iter().map(|event| event.key).collect();
-    assert_eq!((printed(&second).len(), keys.len()), (400, 400));
-    let again = edge.cluster.instance("ingest", 0).metric("jaiminho_redeliveries_total", "worker").await;
-    assert!(again > 0.0, "nothing was released");
+    let busy = Busy::start("python-revoke").await;
+    let _second = busy.edge.consumer("b", &["--work_ms", "10"]);
+    assert!(busy.done().await > 0.0, "nothing was released");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_python_consumer_that_drains_settles_all_that_it_has() {
+    if skip_python() {
+        return;
+    }
+    let busy = Busy::start("python-leaves").await;
+    busy.first.terminate();
+    assert_eq!(busy.first.exit(PATIENCE).await.code(), Some(0), "{}", busy.first.log_tail());
+    let _second = busy.edge.consumer("b", &[]);
+    assert_eq!(busy.done().await, 0.0, "events were sent again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,7 +95,7 @@ async fn a_filtered_event_is_done_and_one_with_many_results_is_done_with_the_las
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_sink_fills_the_log_and_then_the_edge_refuses() {
+async fn n15_a_stalled_sink_fills_the_log_and_then_the_edge_refuses() {
     let sink = Collect::new(|_| None);
     let (source, _rest, _) = pipeline(copy(), &sink);
     let mut pending = Vec::new();

@@ -30,6 +30,10 @@ pub enum Mode {
 pub(crate) struct Broker {
     pub(crate) mode: Mode,
     parts: BTreeSet<Part>,
+    /// Parts of which a copy came that said it was the first.
+    firsts: BTreeSet<Part>,
+    /// Copies that said so falsely.
+    pub(crate) undeclared: u64,
     /// Of each key, the last part of which a first copy came.
     newest: BTreeMap<u32, Part>,
     pub(crate) records: u64,
@@ -37,8 +41,9 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// An error: a first copy came after that of a later event of its key.
-    fn append(&mut self, part: Part) -> Result<(), String> {
+    fn append(&mut self, part: Part, attempt: u32) -> Result<(), String> {
         self.records += 1;
+        self.undeclared += u64::from(attempt == 1 && !self.firsts.insert(part));
         if !self.parts.insert(part) || !part.of.is_keyed() {
             return Ok(());
         }
@@ -107,7 +112,7 @@ impl Publisher {
                 &self.host,
                 format_args!("published {}-{}/{} attempt {}", part.of.key, part.of.number, part.part, event.attempt),
             );
-            let appended = self.world.lock().broker.append(part);
+            let appended = self.world.lock().broker.append(part, event.attempt);
             if let Err(wrong) = appended {
                 self.world.wrong(wrong);
             }

@@ -47,6 +47,13 @@ pub struct Scheduled {
     pub fault: Fault,
 }
 
+impl Scheduled {
+    /// `fault` so long after the start.
+    pub fn new(at_ms: u64, fault: Fault) -> Self {
+        Self { at: Duration::from_millis(at_ms), fault }
+    }
+}
+
 /// Each kind of trouble has a beginning and an end: what is drawn here comes in pairs.
 pub(crate) fn draw(rng: &mut StdRng, hosts: &[HostPlan], count: usize, load: Duration) -> Vec<Scheduled> {
     let mut faults = Vec::new();

@@ -30,5 +30,6 @@ mod world;
 pub use broker::Mode;
 pub use fault::{Fault, Scheduled};
 pub use history::History;
+pub use network::{Port, Simulated};
 pub use plan::{Link, Plan, TIERS, Tier};
 pub use run::{Report, SETTLE_WITHIN, run, run_plan};

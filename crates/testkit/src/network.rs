@@ -18,9 +18,9 @@ const PORT: u16 = 7400;
 /// How often the instances of a tier are asked for.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The simulated network.
+/// The simulated network: opens connections from the host that is running.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Simulated;
+pub struct Simulated;
 
 impl Dial for Simulated {
     type Io = TcpStream;
@@ -30,11 +30,15 @@ impl Dial for Simulated {
     }
 }
 
-/// A stage's port.
-pub(crate) struct Port(TcpListener);
+/// Port 7400 of a simulated host.
+pub struct Port(TcpListener);
 
 impl Port {
-    pub(crate) async fn bind() -> io::Result<Self> {
+    /// Of the host that is running.
+    ///
+    /// # Errors
+    /// The port is taken.
+    pub async fn bind() -> io::Result<Self> {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await.map(Self)
     }
 }

@@ -133,22 +133,24 @@ impl Plan {
         Self { seed, hosts, faults, load }
     }
 
-    /// Three tiers of `sizes` instances, without faults.
-    pub fn calm(seed: u64, sizes: [usize; 3]) -> Self {
-        let mut plan = Self::new(seed);
-        plan.faults.clear();
-        plan.hosts.retain(|host| host.is_initial);
+    /// Three tiers of `sizes` instances, one client each, for so long, with these faults and no others.
+    pub fn of(seed: u64, sizes: [usize; 3], load: Duration, faults: Vec<Scheduled>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        plan.hosts.clear();
+        let mut hosts = Vec::new();
         for (tier, size) in TIERS.into_iter().zip(sizes) {
-            for index in 0..size {
-                plan.hosts.push(host(&mut rng, tier, &format!("{}-{index}", tier.name()), true));
-            }
+            hosts.extend((0..size).map(|index| host(&mut rng, tier, &format!("{}-{index}", tier.name()), true)));
         }
-        for (client, host) in (1..).zip(plan.hosts.iter_mut().filter(|host| host.tier == Tier::Ingest)) {
+        for (client, host) in (1..).zip(hosts.iter_mut().filter(|host| host.tier == Tier::Ingest)) {
             host.clients.push(client_plan(&mut rng, client));
         }
-        plan
+        Self { seed, hosts, faults, load }
+    }
+
+    /// Clients wait for as long as it takes: only a crash makes them send anything again.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.hosts.iter_mut().flat_map(|host| &mut host.clients).for_each(|client| client.deadline = None);
+        self
     }
 }
 

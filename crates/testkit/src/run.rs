@@ -32,6 +32,8 @@ pub struct Report {
     pub records: u64,
     /// See `records`.
     pub duplicates: u64,
+    /// Duplicates that said they were first copies.
+    pub undeclared: u64,
     /// Faults that were drawn.
     pub faults: usize,
     /// How long the run took in its own time.
@@ -64,6 +66,7 @@ pub fn run_plan(plan: &Plan, is_traced: bool) -> Report {
         acknowledged: acknowledged.len() as u64,
         records: state.broker.records,
         duplicates: state.broker.duplicates(),
+        undeclared: state.broker.undeclared,
         faults: plan.faults.len() / 2,
         simulated,
         wrong: std::mem::take(&mut state.wrong),

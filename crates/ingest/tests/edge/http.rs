@@ -218,7 +218,7 @@ async fn outcomes_follow_the_table() {
 }
 
 #[tokio::test]
-async fn refusals_follow_the_table() {
+async fn n15_refusals_follow_the_table() {
     let mut running = start(json!({}));
     let retry_after = Duration::from_millis(2_500);
     let overloaded = Refusal::Overloaded { cause: "log full".to_owned(), retry_after };

@@ -21,6 +21,7 @@ impl Output {
             let check = self.check_places(group).and_then(|()| self.check_queues(group));
             check
                 .and_then(|()| self.check_partitions(group))
+                .and_then(|()| self.check_credit(group))
                 .map_err(|what| format!("group {}: {what}", group.name))?;
             if is_dispatched && self.demand == Demand::Forward {
                 self.check_causes(group).map_err(|what| format!("group {}: {what}", group.name))?;
@@ -153,6 +154,32 @@ impl Output {
             ready.map(|(_, partition)| partition).chain(keyed.parked.keys().copied()).collect();
         busy.extend(group.entries.iter().filter_map(|(offset, _)| group.partition(&self.shared.log, offset)));
         busy
+    }
+
+    /// What is kept of the members' credit.
+    fn check_credit(&self, group: &Group) -> Result<(), String> {
+        let members = || group.members.iter().map(|&link| (link, self.shared.links.at(link)));
+        ensure(group.unused == members().map(|(_, link)| link.unused()).sum(), || {
+            "unused credit is miscounted".into()
+        })?;
+        ensure(group.hungry == members().filter(|(_, link)| link.can_take()).count(), || {
+            "hungry are miscounted".into()
+        })?;
+        for (index, (key, link)) in members().enumerate() {
+            let (kept, share) = (group.shares.at(index), link.share());
+            ensure(usize::from(link.member) == index && link.counted == link.unused(), || {
+                format!("link {key} is not kept")
+            })?;
+            ensure(kept >= share && (kept > 0) == (share > 0), || {
+                format!("link {key}: share {share} is kept as {kept}")
+            })?;
+            let is_awake = group.keyed.as_ref().is_some_and(|keyed| keyed.awake.contains(&key));
+            ensure(is_awake == link.is_awake, || format!("link {key}: awake or not"))?;
+            ensure(is_awake || !link.can_take() || link.ready.first().is_none(), || format!("link {key} sleeps"))?;
+        }
+        let stray = |link: &&u16| !group.members.contains(link);
+        let stray = group.keyed.as_ref().and_then(|keyed| keyed.awake.iter().find(stray));
+        ensure(stray.is_none(), || format!("{stray:?} is awake, but no member"))
     }
 
     /// Lists ascend, and what was released comes before what is newer.

@@ -13,7 +13,7 @@ impl Group {
     /// Assigns what can be assigned: afterwards each member is without credit, or nothing waits that it may have. True: it
     /// stopped before that, behind an entry that is too large.
     pub(crate) fn dispatch(&mut self, now: Time, shared: &mut Shared) -> bool {
-        if self.undispatched == 0 || self.neediest(shared).is_none() {
+        if self.undispatched == 0 || self.hungry == 0 {
             return false;
         }
         if self.custom.is_some() {
@@ -47,8 +47,7 @@ impl Group {
 
     /// The waiting entries of each member's partitions, lowest offset first.
     fn dispatch_partitions(&mut self, now: Time, shared: &mut Shared) -> bool {
-        for index in 0..self.members.len() {
-            let link = self.members[index];
+        while let Some(&link) = self.keyed.as_ref().and_then(|keyed| keyed.awake.last()) {
             while shared.links.at(link).can_take() {
                 let Some((first, partition)) = shared.links.at(link).ready.first() else { break };
                 self.unqueue(&mut shared.links, Some(partition), first);
@@ -56,14 +55,15 @@ impl Group {
                     return true;
                 }
             }
+            shared.links.at_mut(link).is_awake = false;
+            self.keyed.as_mut().and_then(|keyed| keyed.awake.pop());
         }
         false
     }
 
     /// Moves the cursor on while any member has credit.
     fn dispatch_fresh(&mut self, now: Time, shared: &mut Shared) -> bool {
-        let mut hungry = self.members.iter().filter(|&&link| shared.links.at(link).can_take()).count();
-        while hungry > 0 {
+        while self.hungry > 0 {
             let offset = self.cursor.max(self.entries.base());
             if offset >= self.entries.end() {
                 return false;
@@ -77,9 +77,6 @@ impl Group {
                 Some(link) => {
                     if self.place(now, shared, link, offset, partition) {
                         return true;
-                    }
-                    if !shared.links.at(link).can_take() {
-                        hungry -= 1;
                     }
                 }
                 None => self.enqueue(shared, offset, partition),
@@ -124,20 +121,15 @@ impl Group {
     }
 
     /// Index of the member with credit and the largest unused share of its window; ties go round.
-    fn neediest(&self, shared: &Shared) -> Option<usize> {
-        let count = self.members.len();
-        let mut best = None;
-        for step in 0..count {
-            let index = if self.turn + step < count { self.turn + step } else { (self.turn + step) % count };
-            let link = shared.links.at(self.members[index]);
-            if link.can_take() {
-                let share = link.allowance.share();
-                if best.is_none_or(|(_, most)| share > most) {
-                    best = Some((index, share));
-                }
+    fn neediest(&mut self, shared: &Shared) -> Option<usize> {
+        loop {
+            let (index, most) = self.shares.most(self.turn)?;
+            let share = shared.links.at(self.members[index]).share();
+            if share == most {
+                return Some(index);
             }
+            self.shares.set(index, share);
         }
-        best.map(|(index, _)| index)
     }
 
     /// Assigns an entry that is in no list to a member with credit, or rejects it if it is too large for the group: then
@@ -174,6 +166,13 @@ impl Group {
         let to = shared.links.at_mut(link);
         to.allowance.take(size);
         to.assigned.push_back(offset);
+        let unused = to.unused();
+        self.unused = self.unused + unused - to.counted;
+        to.counted = unused;
+        if unused == 0 {
+            self.hungry -= 1;
+            self.shares.set(usize::from(to.member), 0);
+        }
         shared.links.flag(link);
         false
     }

@@ -9,6 +9,7 @@ use super::keyed::{Keyed, Move};
 use super::link::Links;
 use super::log::Log;
 use super::select::Selector;
+use super::shares::Shares;
 use crate::message::{GroupKind, Outcome, Rejection};
 use crate::time::Time;
 
@@ -45,6 +46,12 @@ pub(crate) struct Group {
     pub(crate) members: Vec<u16>,
     /// The member that is asked first the next time.
     pub(crate) turn: usize,
+    /// Their unused shares.
+    pub(crate) shares: Shares,
+    /// Deliveries that the members' credit still allows.
+    pub(crate) unused: u64,
+    /// Members with credit.
+    pub(crate) hungry: usize,
     /// The smallest of its members'; without members, no limit.
     pub(crate) event_bytes_max: u64,
     /// Entries that are on no link and not settled.
@@ -89,6 +96,9 @@ impl Group {
             keyless: BTreeSet::new(),
             members: Vec::new(),
             turn: 0,
+            shares: Shares::default(),
+            unused: 0,
+            hungry: 0,
             event_bytes_max: u64::MAX,
             undispatched: 0,
             passed: end,
@@ -221,6 +231,7 @@ impl Group {
                 }
             }
         }
+        self.recount(&mut shared.links, link);
     }
 
     /// Takes an entry that was never sent out of the group, unless the group has settled it. The caller has taken it back

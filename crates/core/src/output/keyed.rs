@@ -58,6 +58,8 @@ pub(crate) struct Keyed {
     pub(crate) positions: Positions,
     /// Entries released while the rest of their partition is still with the old owner.
     pub(crate) parked: BTreeMap<u16, Vec<u64>>,
+    /// Members that may have both credit and something that waits for it.
+    pub(crate) awake: Vec<u16>,
     /// Each member names its partition.
     pub(crate) is_fixed: bool,
 }
@@ -71,6 +73,7 @@ impl Keyed {
             owners: Owners::new(count),
             positions: Positions::new(count),
             parked: BTreeMap::new(),
+            awake: Vec::new(),
             is_fixed,
         }
     }
@@ -103,7 +106,20 @@ impl Keyed {
         let at = &self.partitions[usize::from(partition)];
         if at.owner != NONE {
             let first = if at.moving == Move::No { at.waiting.first() } else { None };
-            links.at_mut(at.owner).ready.set(&mut self.positions, partition, first);
+            let owner = at.owner;
+            links.at_mut(owner).ready.set(&mut self.positions, partition, first);
+            if first.is_some() {
+                self.wake(links, owner);
+            }
+        }
+    }
+
+    /// A member has more credit, or more that waits for it.
+    pub(crate) fn wake(&mut self, links: &mut Links, link: u16) {
+        let member = links.at_mut(link);
+        if !member.is_awake {
+            member.is_awake = true;
+            self.awake.push(link);
         }
     }
 

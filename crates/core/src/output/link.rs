@@ -98,6 +98,12 @@ pub(crate) struct Link {
     /// The one that it has named, where partitions are fixed.
     pub(crate) partition: Option<u16>,
     pub(crate) allowance: Allowance,
+    /// Its index among its group's members.
+    pub(crate) member: u16,
+    /// What its group counts of it as unused.
+    pub(crate) counted: u64,
+    /// In its group's list of those that may be sent what waits.
+    pub(crate) is_awake: bool,
     /// Its partitions with something to dispatch.
     pub(crate) ready: Ready,
     /// Offsets that it will be sent, in this order.
@@ -124,6 +130,11 @@ impl Link {
     /// Deliveries that may still be assigned.
     pub(crate) fn unused(&self) -> u64 {
         if self.can_take() { self.allowance.unused() } else { 0 }
+    }
+
+    /// Its unused share of its window; 0 when it can take nothing.
+    pub(crate) fn share(&self) -> u64 {
+        if self.can_take() { self.allowance.share() } else { 0 }
     }
 
     /// Whether a frame could be taken now.
@@ -182,6 +193,9 @@ impl Links {
             event_bytes_max: subscribe.event_bytes_max,
             partition: subscribe.partition,
             allowance: Allowance::new(window),
+            member: 0,
+            counted: 0,
+            is_awake: false,
             ready: Ready::default(),
             assigned: VecDeque::new(),
             tapped: VecDeque::new(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::entries::NONE;
 use super::group::{Group, Shared};
 use super::keyed::Move;
-use super::link::LinkState;
+use super::link::{LinkState, Links};
 use crate::time::Time;
 
 impl Group {
@@ -13,6 +13,7 @@ impl Group {
     pub(crate) fn join(&mut self, now: Time, shared: &mut Shared, link: u16, handover_ms: u64) {
         self.expires = None;
         self.members.push(link);
+        self.count_members(&mut shared.links);
         self.limit_events(shared);
         if let Some(custom) = self.custom.as_mut() {
             custom.join(&shared.links, link);
@@ -34,6 +35,8 @@ impl Group {
         if index < self.turn {
             self.turn -= 1;
         }
+        self.unused -= std::mem::take(&mut shared.links.at_mut(link).counted);
+        self.count_members(&mut shared.links);
         self.limit_events(shared);
         self.take_back(shared, link, |_, _, _| false);
         if let Some(custom) = self.custom.as_mut() {
@@ -46,6 +49,35 @@ impl Group {
                 others.iter().map(|&member| (shared.links.at(member).name.as_str(), member)).collect();
             let lost = keyed.owners.leave(link, &others);
             self.move_partitions(now.after(handover_ms), shared, &lost);
+        }
+        if let Some(keyed) = self.keyed.as_mut() {
+            shared.links.at_mut(link).is_awake = false;
+            keyed.awake.retain(|&awake| awake != link);
+        }
+    }
+
+    /// Members have come or gone.
+    fn count_members(&mut self, links: &mut Links) {
+        for (index, &link) in (0..).zip(&self.members) {
+            links.at_mut(link).member = index;
+        }
+        self.shares.reset(self.members.iter().map(|&link| links.at(link).share()));
+        self.hungry = self.members.iter().filter(|&&link| links.at(link).can_take()).count();
+    }
+
+    /// A member may have more or less credit than before.
+    pub(crate) fn recount(&mut self, links: &mut Links, link: u16) {
+        let member = links.at_mut(link);
+        if member.state != LinkState::Open {
+            return;
+        }
+        let (before, now) = (member.counted, member.unused());
+        member.counted = now;
+        self.shares.set(usize::from(member.member), member.share());
+        self.unused = self.unused + now - before;
+        self.hungry = self.hungry + usize::from(now > 0) - usize::from(before > 0);
+        if let Some(keyed) = self.keyed.as_mut().filter(|_| now > 0) {
+            keyed.wake(links, link);
         }
     }
 
@@ -135,6 +167,7 @@ impl Group {
                     self.release(shared, offset, NONE);
                 }
             }
+            self.recount(&mut shared.links, link);
             shared.links.drained(link);
         }
     }

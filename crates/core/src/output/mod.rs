@@ -29,6 +29,7 @@ mod owners;
 mod ready;
 mod select;
 mod settle;
+mod shares;
 mod subscribe;
 
 use slab::Slab;
@@ -145,7 +146,7 @@ impl Output {
         Offset(offset)
     }
 
-    /// Ends attached groups whose oldest unsettled entry is more than half the capacity behind the end.
+    /// Outside a broadcast. Ends attached groups whose oldest unsettled entry is more than half the capacity behind the end.
     ///
     /// Counted in offsets and bytes from that entry on, so that attached groups together never fill the log.
     fn end_lagging(&mut self) {
@@ -155,8 +156,7 @@ impl Output {
             let oldest = group.entries.base();
             log.end() - oldest > events_max || log.bytes_since(oldest) > bytes_max
         };
-        let lagging =
-            self.groups.iter().filter(|(_, group)| group.kind == GroupKind::Attached && !group.gates && lags(group));
+        let lagging = self.groups.iter().filter(|(_, group)| group.kind == GroupKind::Attached && lags(group));
         for key in lagging.map(|(key, _)| key).collect::<Vec<_>>() {
             for link in self.shared.links.of_group(key) {
                 self.shared.links.end(link, LinkError::Lagged(events_max));
@@ -184,7 +184,7 @@ impl Output {
     /// It is what may be pushed now, not a request: whoever asks twice is told the same twice.
     pub fn demand(&self) -> u64 {
         let gating = self.groups.iter().map(|(_, group)| group).filter(|group| group.gates && !group.has_left);
-        let least = gating.map(|group| group.demand(&self.shared.links)).min();
+        let least = gating.map(|group| group.demand()).min();
         least.filter(|_| self.demand == Demand::Forward).unwrap_or(0)
     }
 
@@ -201,7 +201,9 @@ impl Output {
             return None;
         }
         let group = self.groups.get_mut(self.shared.links.at(link).group)?;
-        Some(group.hand_out(&mut self.shared, link, bytes_max as u64))
+        let frame = group.hand_out(&mut self.shared, link, bytes_max as u64);
+        group.recount(&mut self.shared.links, link);
+        Some(frame)
     }
 
     /// Links that got something to send or were revoked something since the last call, each once. A frame left untaken is
@@ -243,7 +245,7 @@ impl Output {
     /// Backlog and demand of the required groups.
     pub fn waiting(&self) -> Waiting {
         let required = self.groups.iter().filter(|(_, group)| group.kind == GroupKind::Required);
-        let groups = required.map(|(_, group)| group.waiting(&self.shared.links)).collect();
+        let groups = required.map(|(_, group)| group.waiting()).collect();
         Waiting { groups }
     }
 

@@ -45,6 +45,7 @@ impl Output {
                 }
             }
         }
+        group.recount(&mut self.shared.links, key);
         self.shared.links.drained(key);
         Ok(())
     }
@@ -141,27 +142,22 @@ impl Group {
         });
         let Some(link) = takers.max_by_key(|&link| links.at(link).allowance.share()) else { return false };
         links.tap(link, event);
+        self.recount(links, link);
         true
     }
 
-    /// Deliveries that the members' credit still allows.
-    pub(crate) fn unused(&self, links: &Links) -> u64 {
-        self.members.iter().map(|&link| links.at(link).unused()).sum()
-    }
-
     /// Events that the group asks for, and that nobody has brought yet.
-    pub(crate) fn demand(&self, links: &Links) -> u64 {
-        let unused = self.unused(links);
-        let asked = self.custom.as_ref().map_or(unused, |custom| custom.demand(unused));
+    pub(crate) fn demand(&self) -> u64 {
+        let asked = self.custom.as_ref().map_or(self.unused, |custom| custom.demand(self.unused));
         asked.saturating_sub(self.undispatched)
     }
 
     /// Backlog and demand.
-    pub(crate) fn waiting(&self, links: &Links) -> GroupWaiting {
+    pub(crate) fn waiting(&self) -> GroupWaiting {
         GroupWaiting {
             name: self.name.clone(),
             undispatched: self.undispatched,
-            unused_credit: self.unused(links),
+            unused_credit: self.unused,
             dispatched: self.dispatched,
             redispatched: self.redispatched,
             last_dispatch: self.last_dispatch,

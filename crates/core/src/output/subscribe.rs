@@ -139,7 +139,9 @@ impl Output {
         let to = self.shared.links.at_mut(key);
         to.allowance.grant(credit).map_err(|excess| LinkError::Violation(excess.to_string()))?;
         let (group, unused) = (to.group, to.unused());
-        if let Some(custom) = self.groups[group].custom.as_mut() {
+        let group = &mut self.groups[group];
+        group.recount(&mut self.shared.links, key);
+        if let Some(custom) = group.custom.as_mut() {
             custom.ask(link, unused);
         }
         Ok(())

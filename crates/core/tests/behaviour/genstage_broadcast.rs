@@ -303,7 +303,9 @@ fn a_required_groups_selector_is_its_first_members_and_holds_for_what_waits() {
     assert_eq!(bench.offsets(old).len(), 4);
     bench.push_sized(Some(2), 10);
     let link = bench.subscribe(&member(Some("large"), 2)).unwrap();
-    assert_eq!(bench.settled_offsets(), [0, 2, 4]);
+    let settled = bench.settled();
+    assert_eq!(settled.iter().map(|one| one.offset.0).collect::<Vec<_>>(), [0, 2, 4]);
+    assert!(settled.iter().all(|one| one.outcome == Outcome::Accepted && one.refused.is_none()));
     bench.push_sized(None, 5);
     bench.grant(link, 10, 1_000);
     assert_eq!(bench.take(link), [(1, 1, 2), (2, 3, 2)]);

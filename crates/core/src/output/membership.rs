@@ -65,6 +65,14 @@ impl Group {
         self.hungry = self.members.iter().filter(|&&link| links.at(link).can_take()).count();
     }
 
+    /// A member's ring of deliveries has grown or shrunk: at its limit it can take nothing.
+    pub(crate) fn recount_if_changed(&mut self, links: &mut Links, link: u16) {
+        let member = links.at(link);
+        if member.unused() != member.counted {
+            self.recount(links, link);
+        }
+    }
+
     /// A member may have more or less credit than before.
     pub(crate) fn recount(&mut self, links: &mut Links, link: u16) {
         let member = links.at_mut(link);

@@ -202,7 +202,7 @@ impl Output {
         }
         let group = self.groups.get_mut(self.shared.links.at(link).group)?;
         let frame = group.hand_out(&mut self.shared, link, bytes_max as u64);
-        group.recount(&mut self.shared.links, link);
+        group.recount_if_changed(&mut self.shared.links, link);
         Some(frame)
     }
 

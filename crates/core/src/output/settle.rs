@@ -45,7 +45,7 @@ impl Output {
                 }
             }
         }
-        group.recount(&mut self.shared.links, key);
+        group.recount_if_changed(&mut self.shared.links, key);
         self.shared.links.drained(key);
         Ok(())
     }

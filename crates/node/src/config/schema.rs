@@ -202,17 +202,24 @@ impl Explainer<'_> {
             use ValidationErrorKind::{Constant, Enum, Required};
             matches!(inner.kind(), Required { .. } | Constant { .. } | Enum { .. })
         };
+        let known = alternative_names(self.schema, error.schema_path().as_str());
+        // It has a key that another alternative is told by.
+        let is_anothers = |inner: &ValidationError<'static>| {
+            let ValidationErrorKind::AdditionalProperties { unexpected } = inner.kind() else { return false };
+            unexpected.iter().any(|key| known.contains(key))
+        };
         let score = |errors: &Vec<ValidationError<'static>>| {
             let wrong_type = has_wrong_type(errors, here, 0);
             let missing = errors.iter().any(|inner| at_root(inner) && is_required(inner));
-            (wrong_type, missing, errors.len())
+            let anothers = errors.iter().any(|inner| at_root(inner) && is_anothers(inner));
+            (wrong_type, missing, anothers, errors.len())
         };
         let Some(best) = branches.iter().min_by_key(|errors| score(errors)) else { return };
         let groups = self.groups(error);
         if groups.len() > 1 {
             return self.exclusive(&segments(here), &groups);
         }
-        let (wrong_type, missing, _) = score(best);
+        let (wrong_type, missing, ..) = score(best);
         if !wrong_type && !missing {
             best.iter().for_each(|inner| self.explain(inner, depth + 1));
             return;
@@ -220,7 +227,6 @@ impl Explainer<'_> {
         let path = segments(here);
         let place = self.place(&path);
         let dotted = path.join(".");
-        let known = alternative_names(self.schema, error.schema_path().as_str());
         if let (false, Json::Object(map)) = (wrong_type, &**error.instance()) {
             // A map without the key that tells the alternatives apart: its own keys are the mistake.
             let unknown: Vec<&String> = map.keys().filter(|key| !known.contains(key)).collect();

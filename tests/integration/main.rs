@@ -7,6 +7,7 @@ mod commands;
 mod cut_links;
 mod drain;
 mod filter_walk;
+mod kafka_source;
 mod nothing_lost;
 mod pipelines;
 mod python;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jaiminho_event::units::ByteSize;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::cluster::Cluster;
 use crate::event_hubs::EventHubs;
 use crate::secret::Secret;
 
@@ -141,7 +142,7 @@ pub enum SaslMechanism {
 }
 
 impl SaslMechanism {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
             Self::ScramSha256 => "SCRAM-SHA-256",
@@ -280,8 +281,6 @@ fn default_queue_bytes() -> ByteSize {
 
 /// Properties that belong to the sink: a name or its beginning, and what holds instead.
 const OWNED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "it is the field bootstrap_servers"),
-    ("metadata.broker.list", "it is the field bootstrap_servers"),
     ("enable.idempotence", "it is always true: retries must neither duplicate nor reorder"),
     ("enable.gapless.guarantee", "it is always true: a key's order must outlive a failed batch"),
     ("acks", "it is always all: an event is acknowledged only when it is safe"),
@@ -298,13 +297,6 @@ const OWNED: &[(&str, &str)] = &[
     ("transactional.id", "the sink makes no transactions"),
     ("delivery.report.only.error", "events are settled by delivery reports"),
     ("dr_", "events are settled by delivery reports"),
-    ("security.protocol", "it follows from the fields sasl and tls"),
-    ("sasl.mechanism", "it is the field sasl.mechanism"),
-    ("sasl.username", "it is the field sasl.username"),
-    ("sasl.password", "it is the field sasl.password, where it is kept out of logs"),
-    ("sasl.oauthbearer.client", "it is a field of sasl, where it is kept out of logs"),
-    ("ssl.key.password", "it is the field tls.key_password, where it is kept out of logs"),
-    ("test.mock", "the broker for trials is bootstrap_servers: embedded"),
 ];
 
 /// Properties whose values come from fields.
@@ -312,6 +304,13 @@ const OF_FIELDS: &[(&str, &str)] = &[
     ("bootstrap.servers", "bootstrap_servers"),
     ("queue.buffering.max.messages", "queue_events"),
     ("queue.buffering.max.kbytes", "queue_bytes"),
+    ("queued.min.messages", "queue_events"),
+    ("queued.max.messages.kbytes", "queue_bytes"),
+    ("fetch.max.bytes", "fetch_bytes"),
+    ("fetch.message.max.bytes", "fetch_bytes"),
+    ("message.max.bytes", "fetch_bytes"),
+    ("receive.message.max.bytes", "fetch_bytes"),
+    ("group.id", "group"),
 ];
 
 /// Most mistakes that are looked for among the properties.
@@ -353,11 +352,15 @@ impl SinkConfig {
         let mut errors = Vec::new();
         let client = client(self, &mut errors);
         errors.extend(crate::record::Shape::check(self));
-        // One by one: librdkafka stops at the first that it doesn't take.
-        let wrong = client.into_iter().filter_map(|property| crate::producer::check(&[property].into()).err());
-        errors.extend(wrong.take(PROPERTY_ERRORS_MAX));
+        errors.extend(wrong_properties(client));
         errors
     }
+}
+
+/// One by one: librdkafka stops at the first that it doesn't take.
+pub(crate) fn wrong_properties(client: BTreeMap<String, String>) -> impl Iterator<Item = ConfigError> {
+    let wrong = client.into_iter().filter_map(|property| crate::producer::check(&[property].into()).err());
+    wrong.take(PROPERTY_ERRORS_MAX)
 }
 
 /// The properties that librdkafka is given. Has secrets in it: not for showing.
@@ -378,35 +381,10 @@ fn client(config: &SinkConfig, errors: &mut Vec<ConfigError>) -> BTreeMap<String
         client.insert(name.to_owned(), value);
     };
     set("partitioner", "murmur2_random".into());
-    set("socket.keepalive.enable", "true".into());
     // The client's own 5 ms would be most of a single event's way; under load five requests under way make the batches.
     set("linger.ms", "1".into());
-    // A broker that is back is found soon, before [`crate::watch`] takes the client for one that can't find any.
-    set("reconnect.backoff.max.ms", "1000".into());
-    match (&config.event_hubs, &config.bootstrap_servers) {
-        (Some(hubs), None) => {
-            if config.sasl.is_some() || config.tls.is_some() {
-                errors.push(ConfigError::fields("event_hubs", "event_hubs sets sasl and tls itself"));
-            }
-            hubs.client_config(&config.properties, &mut set, errors);
-        }
-        (None, Some(servers)) => {
-            set("bootstrap.servers", servers.clone());
-            set("security.protocol", security_protocol(config).into());
-            errors.extend(config.sasl.as_ref().and_then(|sasl| sasl.client_config(&mut set).err()));
-            errors.extend(config.tls.as_ref().and_then(|tls| tls.client_config(&mut set).err()));
-        }
-        (Some(_), Some(_)) => {
-            errors.push(ConfigError::Exclusive { one: "bootstrap_servers", other: "event_hubs" });
-        }
-        (None, None) => errors.push(ConfigError::fields("", "bootstrap_servers or event_hubs is missing")),
-    }
-    for (name, value) in &config.properties {
-        match OWNED.iter().find(|(owned, _)| name.starts_with(owned)) {
-            Some((_, reason)) => errors.push(ConfigError::Owned { name: name.clone(), reason }),
-            None => set(name, value.to_string()),
-        }
-    }
+    let SinkConfig { bootstrap_servers, event_hubs, sasl, tls, properties, .. } = config;
+    Cluster { bootstrap_servers, event_hubs, sasl, tls }.client_config(properties, OWNED, &mut set, errors);
     set("enable.idempotence", "true".into());
     set("enable.gapless.guarantee", "true".into());
     set("acks", "all".into());
@@ -414,67 +392,4 @@ fn client(config: &SinkConfig, errors: &mut Vec<ConfigError>) -> BTreeMap<String
     set("queue.buffering.max.messages", config.queue_events.to_string());
     set("queue.buffering.max.kbytes", config.queue_bytes.0.div_ceil(1024).to_string());
     client
-}
-
-fn security_protocol(config: &SinkConfig) -> &'static str {
-    match (config.sasl.is_some(), config.tls.is_some()) {
-        (false, false) => "plaintext",
-        (false, true) => "ssl",
-        (true, false) => "sasl_plaintext",
-        (true, true) => "sasl_ssl",
-    }
-}
-
-impl Sasl {
-    fn client_config(&self, set: &mut impl FnMut(&str, String)) -> Result<(), ConfigError> {
-        set("sasl.mechanism", self.mechanism.name().into());
-        match self.mechanism {
-            SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
-                let (Some(username), Some(password)) = (&self.username, &self.password) else {
-                    return Err(self.needs("username and password"));
-                };
-                set("sasl.username", username.clone());
-                set("sasl.password", password.read("sasl.password")?);
-            }
-            SaslMechanism::OauthBearer => {
-                let (Some(id), Some(secret), Some(url)) =
-                    (&self.client_id, &self.client_secret, &self.token_endpoint_url)
-                else {
-                    return Err(self.needs("client_id, client_secret and token_endpoint_url"));
-                };
-                set("sasl.oauthbearer.method", "oidc".into());
-                set("sasl.oauthbearer.client.id", id.clone());
-                set("sasl.oauthbearer.client.secret", secret.read("sasl.client_secret")?);
-                set("sasl.oauthbearer.token.endpoint.url", url.clone());
-                if let Some(scope) = &self.scope {
-                    set("sasl.oauthbearer.scope", scope.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn needs(&self, fields: &str) -> ConfigError {
-        ConfigError::fields("sasl", format!("sasl.mechanism {} needs {fields}", self.mechanism.name()))
-    }
-}
-
-impl Tls {
-    fn client_config(&self, set: &mut impl FnMut(&str, String)) -> Result<(), ConfigError> {
-        if self.cert.is_some() != self.key.is_some() {
-            return Err(ConfigError::fields("tls", "tls needs cert and key together"));
-        }
-        let mut set_path = |name: &str, path: &Option<PathBuf>| {
-            if let Some(path) = path.as_deref().map(Path::to_string_lossy) {
-                set(name, path.into_owned());
-            }
-        };
-        set_path("ssl.ca.location", &self.ca);
-        set_path("ssl.certificate.location", &self.cert);
-        set_path("ssl.key.location", &self.key);
-        if let Some(password) = &self.key_password {
-            set("ssl.key.password", password.read("tls.key_password")?);
-        }
-        Ok(())
-    }
 }

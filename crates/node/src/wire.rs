@@ -9,7 +9,7 @@ use jaiminho_discovery::Fixed;
 use jaiminho_event::Template;
 use jaiminho_event::units::HumanDuration;
 use jaiminho_ingest::{BindError, HttpSource};
-use jaiminho_kafka::KafkaSink;
+use jaiminho_kafka::{KafkaSink, KafkaSource, SourceStage};
 use jaiminho_link::{Connector, ConnectorConfig, InProcess};
 use jaiminho_runtime::{
     Connect, DeadLetterSpec, Discover, OutputSpec, Role, Settler, Sink as RuntimeSink, StageConfig, StageLimits,
@@ -195,6 +195,23 @@ impl Wiring<'_> {
                 })?;
                 let (http, websocket) = (ingest.http.is_some().then(|| source.local_addr()), source.websocket_addr());
                 Ok((Role::Source(Box::new(source)), http, websocket))
+            }
+            Source::Kafka(read) => {
+                let mut kafka = (*read.kafka).clone();
+                if kafka.is_embedded() {
+                    kafka.bootstrap_servers = self.embedded.clone();
+                }
+                let of = SourceStage {
+                    pipeline: pipeline.clone(),
+                    stage: name.to_owned(),
+                    key,
+                    event_bytes_max: stage.limits.event_bytes.0,
+                    log_events: stage.log.events,
+                    log_bytes: stage.log.bytes.0,
+                };
+                let source = KafkaSource::new(&kafka, of);
+                let source = source.map_err(|error| Failure::config(format!("stage `{name}`: {error}")))?;
+                Ok((Role::Source(Box::new(source)), None, None))
             }
             Source::Generate(made) => {
                 let source = components::generate(&made.generate, key, pipeline, name);

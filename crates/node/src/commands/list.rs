@@ -63,7 +63,10 @@ fn components(schema: &Value) -> BTreeMap<String, Component<'_>> {
         for branch in alternatives(schema) {
             for (name, schema) in properties(branch) {
                 // Of a source's own keys, only the endpoints are components.
-                if properties(schema).next().is_none() && role == "source" && name != "generate" {
+                if properties(schema).next().is_none()
+                    && role == "source"
+                    && !["generate", "kafka"].contains(&name.as_str())
+                {
                     continue;
                 }
                 let own = Some(description(schema)).filter(|_| properties(branch).count() > 1);
@@ -177,6 +180,7 @@ mod tests {
             "source.http",
             "source.websocket",
             "source.generate",
+            "source.kafka",
             "transform.vrl",
             "transform.filter",
             "sink.kafka",

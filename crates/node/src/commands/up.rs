@@ -15,7 +15,8 @@ use super::stage::{describe, ended, millis};
 use super::{block_on, instance, load_logged};
 use crate::admin::{self, Readiness};
 use crate::cli::{DRAIN_DEFAULT, Global, Up};
-use crate::config::component::Sink;
+use crate::config::component::{Sink, Source};
+use crate::config::model::Stage;
 use crate::config::{Config, Setting};
 use crate::exit::Failure;
 use crate::output;
@@ -92,13 +93,13 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     result.and(drained)
 }
 
-/// The embedded broker, where a sink wants it.
+/// The embedded broker, where a source or a sink wants it.
 fn embedded(config: &Config) -> Result<Option<EmbeddedBroker>, Failure> {
-    let wants = |sink: &Sink| match sink {
-        Sink::Kafka(kafka) => kafka.is_embedded(),
-        Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_) => false,
+    let wants = |stage: &Stage| {
+        let source = matches!(&stage.source, Some(Source::Kafka(source)) if source.kafka.is_embedded());
+        source || matches!(&stage.sink, Some(Sink::Kafka(kafka)) if kafka.is_embedded())
     };
-    if !config.pipeline.stages.values().any(|stage| stage.sink.as_ref().is_some_and(wants)) {
+    if !config.pipeline.stages.values().any(wants) {
         return Ok(None);
     }
     EmbeddedBroker::start(&[]).map(Some).map_err(|error| Failure::unavailable(format!("embedded broker: {error}")))
@@ -113,7 +114,7 @@ fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edg
     for (name, stage) in config.in_order() {
         let made = wiring.stage(name, stage, instance(name.to_owned()))?;
         let path = |default: &str, path: Option<&str>| path.unwrap_or(default).to_owned();
-        if let Some(crate::config::component::Source::Ingest(ingest)) = &stage.source {
+        if let Some(Source::Ingest(ingest)) = &stage.source {
             let http = ingest.http.as_ref().map(|http| http.path.as_str());
             let socket = ingest.websocket.as_ref().map(|socket| socket.path.as_str());
             edges.http = edges.http.or_else(|| made.http.map(|at| format!("http://{}{}", local(at), path("/", http))));

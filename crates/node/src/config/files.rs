@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use jaiminho_kafka::Secret;
+use jaiminho_kafka::{EventHubs, Sasl, Secret, Tls};
 
-use super::component::{KafkaConfig, Sink, Source};
+use super::component::{KafkaSource, Sink, Source};
 use super::model::{Pipeline, Stage};
 
 /// Which files are looked into beside the pipeline file: VRL programs, secrets, certificates.
@@ -48,26 +48,35 @@ pub(super) fn resolve(pipeline: &mut Pipeline, base_dir: &Path) {
             ingest.tokens_file.iter_mut().for_each(join);
         }
         if let Some(Sink::Kafka(kafka)) = &mut stage.sink {
-            if let Some(tls) = &mut kafka.tls {
-                [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten().for_each(join);
-            }
-            for secret in secrets(kafka) {
-                if let Secret::File(file) = secret {
-                    join(&mut file.file);
-                }
-            }
+            of_client(&mut kafka.tls, &mut kafka.sasl, &mut kafka.event_hubs).for_each(join);
+        }
+        if let Some(Source::Kafka(KafkaSource { kafka })) = &mut stage.source {
+            of_client(&mut kafka.tls, &mut kafka.sasl, &mut kafka.event_hubs).for_each(join);
         }
     }
 }
 
-fn secrets(kafka: &mut KafkaConfig) -> impl Iterator<Item = &mut Secret> {
-    let tls = kafka.tls.as_mut().and_then(|tls| tls.key_password.as_mut());
-    let sasl = kafka.sasl.as_mut().map(|sasl| [&mut sasl.password, &mut sasl.client_secret]);
-    let hubs = kafka.event_hubs.as_mut().map(|hubs| {
+/// The files that a client of Kafka reads.
+fn of_client<'a>(
+    tls: &'a mut Option<Tls>,
+    sasl: &'a mut Option<Sasl>,
+    hubs: &'a mut Option<EventHubs>,
+) -> impl Iterator<Item = &'a mut PathBuf> {
+    let (paths, password) = match tls {
+        Some(tls) => ([tls.ca.as_mut(), tls.cert.as_mut(), tls.key.as_mut()], tls.key_password.as_mut()),
+        None => ([const { None }; 3], None),
+    };
+    let sasl = sasl.as_mut().map(|sasl| [&mut sasl.password, &mut sasl.client_secret]);
+    let hubs = hubs.as_mut().map(|hubs| {
         let entra = hubs.entra.as_mut().map(|entra| &mut entra.client_secret);
         [hubs.connection_string.as_mut(), entra]
     });
-    tls.into_iter().chain(sasl.into_iter().flatten().flatten()).chain(hubs.into_iter().flatten().flatten())
+    let secrets = password.into_iter().chain(sasl.into_iter().flatten().flatten());
+    let files = secrets.chain(hubs.into_iter().flatten().flatten()).filter_map(|secret| match secret {
+        Secret::File(file) => Some(&mut file.file),
+        Secret::Inline(_) => None,
+    });
+    paths.into_iter().flatten().chain(files)
 }
 
 /// Certificates, keys and token files of a stage that can't be read: the way to each, and why. (Secrets are read by their
@@ -82,11 +91,14 @@ pub(super) fn unreadable(stage: &Stage) -> Vec<(Vec<&'static str>, String)> {
     if let Some(Source::Ingest(ingest)) = &stage.source {
         named.extend(ingest.tokens_file.iter().map(|path| (vec!["source", "tokens_file"], path)));
     }
-    if let Some(Sink::Kafka(kafka)) = &stage.sink
-        && let Some(tls) = &kafka.tls
-    {
+    let client = match (&stage.source, &stage.sink) {
+        (Some(Source::Kafka(source)), _) => Some(("source", &source.kafka.tls)),
+        (_, Some(Sink::Kafka(kafka))) => Some(("sink", &kafka.tls)),
+        (_, _) => None,
+    };
+    if let Some((role, Some(tls))) = client {
         let paths = TLS.into_iter().zip([&tls.ca, &tls.cert, &tls.key]);
-        named.extend(paths.filter_map(|(key, path)| Some((vec!["sink", "kafka", "tls", key], path.as_ref()?))));
+        named.extend(paths.filter_map(|(key, path)| Some((vec![role, "kafka", "tls", key], path.as_ref()?))));
     }
     let why = |path: &PathBuf| File::open(path).err();
     named

@@ -67,7 +67,7 @@ pub(super) fn check(read: &Read, tree: &Node, scope: Scope<'_>) -> Vec<Problem> 
 pub(super) fn has_dead_letters(stage: &Stage) -> bool {
     let dead = |subscription: &Subscription| subscription.output.ends_with(".dead_letter");
     let only_dead = !stage.subscribe_to.is_empty() && stage.subscribe_to.iter().all(dead);
-    stage.source.is_none() && !only_dead
+    stage.source.as_ref().is_none_or(Source::has_dead_letters) && !only_dead
 }
 
 struct Check<'a> {
@@ -256,11 +256,12 @@ impl Check<'_> {
     }
 
     fn embedded(&mut self, name: &str, stage: &Stage) {
-        let Some(Sink::Kafka(kafka)) = &stage.sink else { return };
-        if !kafka.is_embedded() {
-            return;
-        }
-        let path = ["stages", name, "sink", "kafka", "bootstrap_servers"];
+        let role = match (&stage.source, &stage.sink) {
+            (Some(Source::Kafka(source)), _) if source.kafka.is_embedded() => "source",
+            (_, Some(Sink::Kafka(kafka))) if kafka.is_embedded() => "sink",
+            (_, _) => return,
+        };
+        let path = ["stages", name, role, "kafka", "bootstrap_servers"];
         let what = "`embedded` is the broker inside `jaiminho up`; a stage on its own needs a real one's HOST:PORT";
         match self.scope.setting {
             Setting::Together => {}
@@ -286,9 +287,14 @@ impl Check<'_> {
             }
         }
         let has_files = self.scope.files.has_all(name);
-        if let Some(Sink::Kafka(kafka)) = &stage.sink {
-            let path = ["stages", name, "sink", "kafka"];
-            for error in kafka.check() {
+        let client = match (&stage.source, &stage.sink) {
+            (Some(Source::Kafka(source)), _) => Some(("source", source.kafka.check())),
+            (_, Some(Sink::Kafka(kafka))) => Some(("sink", kafka.check())),
+            (_, _) => None,
+        };
+        if let Some((role, errors)) = client {
+            let path = ["stages", name, role, "kafka"];
+            for error in errors {
                 if let ConfigError::Exclusive { one, other } = error {
                     self.exclusive(&path, &[one, other], error.to_string());
                 } else if has_files || !matches!(error, ConfigError::SecretFile { .. }) {
@@ -362,7 +368,14 @@ impl Check<'_> {
                         self.error(&["stages", name, "source", "generate", "size"], what);
                     }
                 }
-                None => {}
+                Some(Source::Kafka(_)) if stage.limits.event_bytes.0 > most => {
+                    let path = ["stages", name, "limits", "event_bytes"];
+                    let what = format!(
+                        "source `{name}` reads events above {most}: {whose}; larger ones are rejected only after they were taken"
+                    );
+                    self.warn(&path, what);
+                }
+                Some(Source::Kafka(_)) | None => {}
             }
         }
     }
@@ -400,7 +413,8 @@ impl Check<'_> {
                     format!("nothing subscribes to `{name}` with a required group: its events would wait for ever"),
                 );
             }
-            let can_reject = stage.transform.is_some() || stage.sink.as_ref().is_some_and(Sink::can_reject);
+            let source = stage.source.as_ref().is_some_and(Source::has_dead_letters);
+            let can_reject = source || stage.transform.is_some() || stage.sink.as_ref().is_some_and(Sink::can_reject);
             if !can_reject || !has_dead_letters(stage) || required.contains(&format!("{name}.dead_letter").as_str()) {
                 continue;
             }
@@ -411,6 +425,7 @@ impl Check<'_> {
                     );
                     self.error(&path, what);
                 }
+                None if source => self.warn(&path, format!("nothing subscribes to `{name}.dead_letter`: records that can't be read are counted and logged, and gone")),
                 None => self.warn(&path, format!("nothing subscribes to `{name}.dead_letter`: rejected events are answered, counted and logged, and gone")),
             }
         }

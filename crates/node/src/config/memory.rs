@@ -3,6 +3,7 @@
 use jaiminho_convert::TREE_BYTES_PER_TEXT_BYTE;
 use jaiminho_core::{EVENT_OVERHEAD_BYTES, FRAME_BYTES};
 use jaiminho_event::Template;
+use jaiminho_kafka::KafkaSource;
 use jaiminho_link::memory::{
     CONSUMER_MESSAGE_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
 };
@@ -35,7 +36,7 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
             let key = stage.key.as_deref().and_then(|key| Template::parse(key).ok());
             Some(generated_bytes_max(&source.generate, key, &config.pipeline.pipeline, name))
         }
-        Source::Ingest(_) => None,
+        Source::Ingest(_) | Source::Kafka(_) => None,
     });
     let event = match (&stage.source, made) {
         (Some(Source::Ingest(ingest)), _) => ingest.limits.event_bytes.0,
@@ -45,6 +46,7 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
     if config.has_main_output(name) {
         let (over, what) = match (&stage.source, made) {
             (Some(Source::Ingest(ingest)), _) => (ingest.limits.expanded_bytes.0, "one body"),
+            (Some(Source::Kafka(_)), _) => (KafkaSource::batch_bytes_max(event), "one batch"),
             (_, Some((_, body))) => (body, "events made at once"),
             (_, None) => (stage.limits.outputs_bytes.0, "one input's outputs"),
         };
@@ -76,6 +78,10 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
     }
     if let Some(Source::Ingest(ingest)) = &stage.source {
         terms.extend(ingest.memory(threads).into_iter().map(|(name, bytes, from)| Term { name, bytes, from }));
+    }
+    if let Some(Source::Kafka(source)) = &stage.source {
+        let read = source.kafka.memory(stage.log.events).into_iter();
+        terms.extend(read.map(|(name, bytes, from)| Term { name, bytes, from }));
     }
     if let Some(Sink::Kafka(kafka)) = &stage.sink {
         let from = "queue_bytes + queue_events x 256".into();

@@ -81,7 +81,7 @@ impl Config {
         self.pipeline.stages.get(name).is_some_and(|stage| stage.sink.is_none())
     }
 
-    /// Whether a stage has a dead-letter output: all but sources, and stages that themselves consume only dead letters.
+    /// Whether a stage has a dead-letter output: all but sources that answer, and stages that consume only dead letters.
     pub(crate) fn has_dead_letters(&self, name: &str) -> bool {
         self.pipeline.stages.get(name).is_some_and(meaning::has_dead_letters)
     }

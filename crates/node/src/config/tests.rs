@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod kafka_source;
 mod layers;
 mod programs;
 mod wrong;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use jaiminho_runtime::StageEnd;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
 use turmoil::Sim;
 
 use crate::fault::Fault;
 use crate::instance;
-use crate::plan::{Link, Plan, Tier};
+use crate::plan::{HostPlan, Link, Plan, Tier};
 use crate::world::{Host, World};
 
 /// How finely time and network move.
@@ -118,13 +119,13 @@ impl<'a> Cluster<'a> {
         (host.wanted, host.leave) = (false, None);
     }
 
-    /// What still drains is killed.
+    /// What still drains, or has ended and not yet gone, is killed.
     fn start(&mut self, host: &str) {
         let is_leaving = {
             let mut state = self.world.lock();
             let host = state.host(host);
             (host.wanted, host.named) = (true, true);
-            host.leave.take().is_some()
+            host.leave.take().is_some() | host.end.take().is_some()
         };
         if is_leaving || !self.is_running(host) {
             self.sim.bounce(host);
@@ -146,6 +147,13 @@ impl<'a> Cluster<'a> {
         for host in plan.hosts.iter().filter(|host| host.is_initial) {
             self.start(&host.host);
         }
+    }
+
+    /// Who claimed the name of one of these is gone.
+    pub(crate) fn restart_fenced(&mut self, plan: &Plan) {
+        let is_fenced = |host: &&HostPlan| matches!(self.world.lock().host(&host.host).end, Some(StageEnd::Fenced(_)));
+        let fenced: Vec<_> = plan.hosts.iter().filter(|host| host.is_initial).filter(is_fenced).collect();
+        fenced.into_iter().for_each(|host| self.start(&host.host));
     }
 
     /// Tells all of a tier to drain.

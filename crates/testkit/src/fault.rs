@@ -71,7 +71,7 @@ pub(crate) fn draw(rng: &mut StdRng, hosts: &[HostPlan], count: usize, load: Dur
 fn trouble(rng: &mut StdRng, hosts: &[HostPlan]) -> [Fault; 2] {
     let host = any(rng, hosts, |plan| plan.is_initial).host.clone();
     let link = any_link(rng, hosts);
-    match rng.random_range(0..12) {
+    match rng.random_range(0..14) {
         0 | 1 => [Fault::Crash { host: host.clone(), power: rng.random() }, Fault::Start { host }],
         2 => {
             let within = Duration::from_millis(rng.random_range(500..10_000));

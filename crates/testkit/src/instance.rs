@@ -11,7 +11,7 @@ use jaiminho_runtime::{
     spawn,
 };
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,14 +58,17 @@ pub(crate) async fn run(world: World, plan: Arc<HostPlan>) -> turmoil::Result {
 
     let end = watch(&world, &plan, &stage).await;
     world.record(&host, format_args!("ends: {end:?}"));
+    world.lock().host(&host).end = Some(end.clone());
     clients.shutdown().await;
     drop(stage);
     stop.cancel();
     if timeout(GONE_WITHIN, serving).await.is_err() {
         world.wrong(format!("{host}: its port outlives its stage"));
     }
-    nothing_left(&world, &host).await;
-    world.lock().host(&host).end = Some(end);
+    // A sink that waits for its broker is in nobody's way: the process ends.
+    if end == (StageEnd::Drained { unsettled: 0 }) {
+        nothing_left(&world, &host).await;
+    }
     Ok(())
 }
 
@@ -131,16 +134,24 @@ fn stage(world: &World, plan: &HostPlan, instance: Instance, tasks: &TaskTracker
 /// Until the stage ends: its limits hold, and it drains when it is told to.
 async fn watch(world: &World, plan: &HostPlan, stage: &StageHandle) -> StageEnd {
     let mut draining = JoinSet::new();
+    let mut time_is_up = None;
     let mut last = StageStatus::default();
     loop {
         tokio::select! {
             biased;
-            end = stage.ended() => return end,
+            end = stage.ended() => {
+                let gives_up = matches!(end, StageEnd::Drained { unsettled: 1.. });
+                if gives_up && time_is_up.is_some_and(|time_is_up| Instant::now() < time_is_up) {
+                    world.wrong(format!("{}: {end:?} before its time is up", plan.host));
+                }
+                return end;
+            }
             () = sleep(LOOK) => {}
         }
         let leave = world.lock().host(&plan.host).leave;
         if let Some(within) = leave.filter(|_| draining.is_empty()) {
             let stage = stage.clone();
+            time_is_up = Some(Instant::now() + within);
             draining.spawn(async move { stage.drain(within).await });
         }
         match timeout(ANSWER_WITHIN, stage.status()).await {

@@ -119,16 +119,19 @@ impl Plan {
                 ..spare
             });
         }
+        // As few as suffice for all that can be there at once.
+        let links_max = sizes.into_iter().max().unwrap_or_default() + 3;
+        hosts.iter_mut().for_each(|host| host.links_max = links_max);
         let mut client = 0;
         for host in hosts.iter_mut().filter(|host| host.tier == Tier::Ingest && host.is_initial) {
-            for _ in 0..rng.random_range(1..=3) {
+            for _ in 0..rng.random_range(1..=4) {
                 client += 1;
                 host.clients.push(client_plan(&mut rng, client));
             }
         }
-        let load = Duration::from_millis(rng.random_range(4_000..16_000));
+        let load = Duration::from_millis(rng.random_range(4_000..20_000));
         // One seed in eight shows how it is without any.
-        let count = rng.random_range(1..=7) * usize::from(!seed.is_multiple_of(8));
+        let count = rng.random_range(1..=9) * usize::from(!seed.is_multiple_of(8));
         let faults = fault::draw(&mut rng, &hosts, count, load);
         Self { seed, hosts, faults, load }
     }
@@ -144,6 +147,11 @@ impl Plan {
             host.clients.push(client_plan(&mut rng, client));
         }
         Self { seed, hosts, faults, load }
+    }
+
+    /// Whether another host claims this one's name.
+    pub(crate) fn is_claimed(&self, host: &HostPlan) -> bool {
+        self.hosts.iter().any(|other| other.name == host.name && other.host != host.host)
     }
 
     /// Clients wait for as long as it takes: only a crash makes them send anything again.
@@ -180,7 +188,7 @@ fn client_plan(rng: &mut StdRng, id: u32) -> ClientPlan {
         id,
         keys: rng.random_range(1..20),
         body: rng.random_range(1..24),
-        pause: Duration::from_millis(rng.random_range(20..400)),
+        pause: Duration::from_millis(rng.random_range(20..300)),
         padding: rng.random_range(0..PADDING_MAX),
         deadline: rng.random_bool(0.7).then(|| Duration::from_millis(rng.random_range(2_000..20_000))),
     }

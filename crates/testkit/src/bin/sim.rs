@@ -23,6 +23,9 @@ struct Arguments {
     /// Processes at once; as many as there are cores, unless told.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Begin no more once a seed has failed.
+    #[arg(long)]
+    first: bool,
     /// Only this one, with everything that can be seen of it.
     #[arg(long)]
     seed: Option<u64>,
@@ -174,7 +177,7 @@ fn replay(seed: u64) -> ExitCode {
 }
 
 fn many(arguments: &Arguments) -> ExitCode {
-    let Arguments { seeds, from, jobs, .. } = *arguments;
+    let Arguments { seeds, from, jobs, first, .. } = *arguments;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (next, started) = (AtomicU64::new(from), Instant::now());
     let (results, received) = mpsc::channel();
@@ -200,6 +203,9 @@ fn many(arguments: &Arguments) -> ExitCode {
             if let Some(failed) = outcome.failed {
                 failures += 1;
                 println!("seed {seed} FAILED: {failed}\n    replay it with: cargo sim --seed {seed}");
+                if first {
+                    next.store(from + seeds, Ordering::Relaxed);
+                }
             }
             if told.elapsed() > PROGRESS_EVERY {
                 told = Instant::now();

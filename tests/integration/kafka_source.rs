@@ -55,7 +55,10 @@ struct Run {
 
 impl Run {
     async fn new(name: &str) -> Self {
-        let kafka = Kafka::shared().await;
+        Self::on(name, Kafka::shared().await)
+    }
+
+    fn on(name: &str, kafka: Arc<Kafka>) -> Self {
         let writer = Writer::new(&kafka.bootstrap());
         Self { writer, kafka, name: name.to_owned(), ledger: Ledger::default(), next: 0 }
     }
@@ -223,6 +226,29 @@ async fn a_pipeline_that_is_killed_goes_on_where_all_was_settled() {
     eprintln!("{} events, {} duplicates", verdict.distinct, verdict.duplicates);
     assert_eq!((verdict.missing, verdict.disordered, verdict.foreign_ids), (vec![], vec![], vec![]));
     assert!(verdict.duplicates <= DUPLICATES_MAX, "{} duplicates", verdict.duplicates);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_away_is_waited_for() {
+    if skip_kafka() {
+        return;
+    }
+    let mut run = Run::on("source-away", Arc::new(Kafka::start().await));
+    let (directory, group) = (Directory::new("source-away"), run.group("source-away"));
+    run.write(1_000).await;
+    let up = run.up(&directory, "source-away-out", "group: source-away");
+    up.ready().await;
+    run.all_committed(&group, &up).await;
+    run.kafka.kill();
+    // Longer than it takes until a client is asked whether it has brokers at all.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    run.kafka.restart().await;
+    run.write(1_000).await;
+    run.all_committed(&group, &up).await;
+    let verdict = run.verdict("source-away-out").await;
+    assert_eq!(verdict, Verdict { distinct: 2_000, duplicates: verdict.duplicates, ..Verdict::default() });
+    assert!(verdict.duplicates <= 1_000, "{} duplicates", verdict.duplicates);
+    assert!(up.child.exited().is_none(), "{}", up.child.log_tail());
 }
 
 /// Offsets that the group commits never go back.

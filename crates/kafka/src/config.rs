@@ -178,10 +178,10 @@ pub struct Tls {
     pub key_password: Option<Secret>,
 }
 
-/// Why a sink can't be made from its configuration. Never shows a secret.
+/// Why a sink or a source can't be made from its configuration. Never shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A property that this sink sets itself.
+    /// A property that the component sets itself.
     #[error("property {name} can't be set: {reason}")]
     Owned {
         /// The property.
@@ -203,7 +203,7 @@ pub enum ConfigError {
     /// A field is missing, or excludes another.
     #[error("{text}")]
     Fields {
-        /// The dotted path of the map that they are in; empty: the sink itself.
+        /// The dotted path of the map that they are in; empty: the component itself.
         path: &'static str,
         /// What is wrong.
         text: String,
@@ -247,7 +247,7 @@ impl ConfigError {
         Self::Fields { path, text: text.into() }
     }
 
-    /// The way to the setting concerned, key by key, inside of the sink; empty: the sink itself.
+    /// The way to the setting concerned, key by key, inside of the component; empty: the component itself.
     pub fn path(&self) -> Vec<&str> {
         match self {
             Self::Owned { name, .. } => vec!["properties", name],

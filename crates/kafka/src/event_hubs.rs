@@ -29,7 +29,7 @@ pub struct EventHubs {
     pub managed_identity: Option<ManagedIdentity>,
 }
 
-/// An application in Microsoft Entra ID; its role is *Azure Event Hubs Data Sender*.
+/// An application in Microsoft Entra ID; its role is *Azure Event Hubs Data Sender*, for a source *Data Receiver*.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entra {

@@ -1,9 +1,12 @@
-//! What `transform:` says: one step, or a list of steps, each `vrl` or `filter`.
+//! What `transform:` says: one step, or a list of steps, each `vrl`, `filter` or, as the last one, `route`.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use schemars::JsonSchema;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor, value},
+};
 
 /// The steps of a transform, in order: what one emits, the next takes. One step need not be a list.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -24,7 +27,28 @@ pub enum Step {
     Vrl(Source),
     /// A VRL expression of type boolean; events for which it is `true` are kept, unchanged.
     Filter(String),
+    /// Named outputs by condition; other stages subscribe to `STAGE.OUTPUT`. Only the last step can be one, and the stage has
+    /// no output of its own name then.
+    Route(Route),
 }
+
+/// Where an event goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// A VRL expression of type boolean for each output. An event goes, unchanged, to every output whose expression is `true`.
+    #[serde(deserialize_with = "in_order")]
+    #[schemars(with = "BTreeMap<String, String>", extend("minProperties" = 1, "maxProperties" = OUTPUTS_MAX))]
+    pub outputs: Vec<(String, String)>,
+    /// Where an event goes for which none is. Without it such an event is done, as if it were filtered.
+    pub r#else: Option<String>,
+    /// An event goes only to the first output, in the order of the file, whose expression is `true`.
+    #[serde(default)]
+    pub exclusive: bool,
+}
+
+/// Most outputs of a [`Route`].
+pub const OUTPUTS_MAX: usize = 64;
 
 /// Where a VRL program is. Short form: the program itself, as a string (the same as `inline`).
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -54,6 +78,46 @@ impl TransformConfig {
             Self::Steps(steps) => steps,
         }
     }
+
+    /// The names of its outputs, each once, where it has a [`Route`]: what the indices of emitted events mean.
+    pub fn outputs(&self) -> Option<Vec<&str>> {
+        self.steps().iter().find_map(|step| match step {
+            Step::Route(route) => Some(route.names()),
+            Step::Vrl(_) | Step::Filter(_) => None,
+        })
+    }
+}
+
+impl Route {
+    /// Its outputs, each once.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.outputs.iter().map(|(name, _)| name.as_str()).collect();
+        names.extend(self.r#else.as_deref().filter(|name| !self.outputs.iter().any(|(known, _)| known == name)));
+        names
+    }
+}
+
+fn in_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    struct Entries;
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of outputs and their expressions")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                entries.push(entry);
+                if entries.len() > OUTPUTS_MAX {
+                    return Err(de::Error::invalid_length(entries.len(), &self));
+                }
+            }
+            if entries.is_empty() { Err(de::Error::invalid_length(0, &"at least one output")) } else { Ok(entries) }
+        }
+    }
+    deserializer.deserialize_map(Entries)
 }
 
 // By hand: derived ones would answer most mistakes with "did not match any variant".
@@ -64,7 +128,7 @@ impl<'de> Deserialize<'de> for TransformConfig {
             type Value = TransformConfig;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a step (`vrl:` or `filter:`) or a list of steps")
+                write!(f, "a step ({STEP_WORDS}) or a list of steps")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
@@ -76,6 +140,10 @@ impl<'de> Deserialize<'de> for TransformConfig {
                 if steps.is_empty() {
                     return Err(de::Error::invalid_length(0, &"at least one step"));
                 }
+                let before = steps.split_last().map(|(_, before)| before).unwrap_or_default();
+                if before.iter().any(|step| matches!(step, Step::Route(_))) {
+                    return Err(de::Error::custom("`route` must be the last step"));
+                }
                 Ok(TransformConfig::Steps(steps))
             }
         }
@@ -83,22 +151,25 @@ impl<'de> Deserialize<'de> for TransformConfig {
     }
 }
 
+const STEP_WORDS: &str = "`vrl:`, `filter:` or `route:`";
+
 struct StepVisitor;
 
 impl<'de> Visitor<'de> for StepVisitor {
     type Value = Step;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a step: `vrl:` or `filter:`")
+        write!(f, "a step: {STEP_WORDS}")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        const KEYS: &[&str] = &["vrl", "filter"];
+        const KEYS: &[&str] = &["vrl", "filter", "route"];
         let step = match map.next_key::<String>()?.as_deref() {
             Some("vrl") => Step::Vrl(map.next_value()?),
             Some("filter") => Step::Filter(map.next_value()?),
+            Some("route") => Step::Route(map.next_value()?),
             Some(other) => return Err(de::Error::unknown_field(other, KEYS)),
-            None => return Err(de::Error::custom("a step is empty; expected `vrl` or `filter`")),
+            None => return Err(de::Error::custom("a step is empty; expected `vrl`, `filter` or `route`")),
         };
         no_more(map, KEYS, "a step has one key; for two steps write a list")?;
         Ok(step)
@@ -178,6 +249,11 @@ mod tests {
             (r#"{"vrl": {"file": "x", "inline": "y"}}"#, false),
             (r#"{"vrl": "x", "filter": "y"}"#, false),
             (r#"{"vrl": 7}"#, false),
+            (r#"{"route": {"outputs": {"hot": "true", "odd": "false"}, "else": "rest", "exclusive": true}}"#, true),
+            (r#"[{"vrl": ".x = 1"}, {"route": {"outputs": {"hot": "true"}}}]"#, true),
+            (r#"{"route": {"outputs": {}}}"#, false),
+            (r#"{"route": {"outputs": {"hot": 1}}}"#, false),
+            (r#"{"route": {"else": "rest"}}"#, false),
             ("[]", false),
             ("{}", false),
         ] {
@@ -189,15 +265,17 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            (r#"{"lua": "x"}"#, "unknown field `lua`, expected `vrl` or `filter`"),
+            (r#"{"lua": "x"}"#, "unknown field `lua`, expected one of `vrl`, `filter`, `route`"),
             (r#"{"vrl": {"path": "x"}}"#, "unknown field `path`, expected `file` or `inline`"),
             (r#"{"vrl": {"file": "x", "inline": "y"}}"#, "`vrl` has either `file` or `inline`"),
             (r#"{"vrl": "x", "filter": "y"}"#, "a step has one key; for two steps write a list"),
-            (r#"[{"vrl": "x", "fitler": "y"}]"#, "unknown field `fitler`, expected `vrl` or `filter`"),
+            (r#"[{"vrl": "x", "fitler": "y"}]"#, "unknown field `fitler`, expected one of `vrl`, `filter`, `route`"),
             ("{}", "a step is empty"),
             (r#"{"vrl": 7}"#, "expected a VRL program, `{file: PATH}` or `{inline: PROGRAM}`"),
-            (r#""x""#, "expected a step (`vrl:` or `filter:`) or a list of steps"),
+            (r#""x""#, "expected a step (`vrl:`, `filter:` or `route:`) or a list of steps"),
             ("[]", "expected at least one step"),
+            (r#"[{"route": {"outputs": {"a": "true"}}}, {"vrl": "x"}]"#, "`route` must be the last step"),
+            (r#"{"route": {"outputs": {}}}"#, "expected at least one output"),
         ];
         for (text, expected) in cases {
             let error = parse(text).unwrap_err();

@@ -1,4 +1,4 @@
-//! Transforms that a pipeline file can name: programs in VRL, and filters.
+//! Transforms that a pipeline file can name: programs in VRL, filters, and routes.
 //!
 //! A [`TransformConfig`] compiles to a [`Program`], which is the stage's [`jaiminho_runtime::Transform`].
 //! [`mapping_tests`] runs the tests that lie beside a mapping.
@@ -10,7 +10,7 @@ mod memory;
 mod program;
 mod source;
 
-pub use config::{Source, SourceLong, Step, TransformConfig};
+pub use config::{OUTPUTS_MAX, Route, Source, SourceLong, Step, TransformConfig};
 pub use memory::{ParseMemory, TREE_BYTES_PER_TEXT_BYTE};
 pub use program::{Limits, Program};
 pub use source::CompileError;

@@ -16,7 +16,7 @@ use vrl::{
 };
 
 use crate::{
-    config::{Source, SourceLong, Step, TransformConfig},
+    config::{Route, Source, SourceLong, Step, TransformConfig},
     event_value,
     memory::ParseMemory,
     source::{CompileError, Text, position},
@@ -69,22 +69,33 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Program {
     steps: Vec<CompiledStep>,
+    route: Option<CompiledRoute>,
     warnings: Vec<CompileError>,
     limits: Limits,
 }
 
 #[derive(Clone, Debug)]
-struct CompiledStep {
-    kind: Kind,
+enum CompiledStep {
+    Vrl(Code),
+    Filter(Code),
+}
+
+#[derive(Clone, Debug)]
+struct CompiledRoute {
+    /// By the output's index.
+    conditions: Vec<Code>,
+    otherwise: Option<usize>,
+    exclusive: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Code {
     compiled: Compiled,
     text: Text,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Vrl,
-    Filter,
-}
+/// An event, and the outputs that it goes to.
+type Routed = (ObjectMap, SmallVec<[usize; 1]>);
 
 /// A rejection on its way out.
 #[derive(Debug)]
@@ -106,18 +117,36 @@ impl Program {
     ///
     /// All mistakes of all steps.
     pub fn compile(config: &TransformConfig, base_dir: &Path) -> Result<Self, Vec<CompileError>> {
-        let mut program = Self { steps: Vec::new(), warnings: Vec::new(), limits: Limits::default() };
+        let mut program = Self { steps: Vec::new(), route: None, warnings: Vec::new(), limits: Limits::default() };
         let mut errors = Vec::new();
         for (index, step) in config.steps().iter().enumerate() {
-            match compile_step(index, step, base_dir) {
-                Ok((step, warnings)) => {
-                    program.steps.push(step);
-                    program.warnings.extend(warnings);
-                }
-                Err(found) => errors.extend(found),
+            if let Err(found) = program.add(index, step, base_dir) {
+                errors.extend(found);
             }
         }
         if errors.is_empty() { Ok(program) } else { Err(errors) }
+    }
+
+    fn add(&mut self, index: usize, step: &Step, base_dir: &Path) -> Result<(), Vec<CompileError>> {
+        let warnings = &mut self.warnings;
+        let step = match step {
+            Step::Vrl(Source::Short(text) | Source::Long(SourceLong::Inline(text))) => {
+                CompiledStep::Vrl(Code::program(Text::inline(index, text), warnings)?)
+            }
+            Step::Vrl(Source::Long(SourceLong::File(path))) => {
+                let text = Text::file(index, base_dir, path).map_err(|e| vec![e])?;
+                CompiledStep::Vrl(Code::program(text, warnings)?)
+            }
+            Step::Filter(text) => {
+                CompiledStep::Filter(Code::condition("a filter", Text::inline(index, text), warnings)?)
+            }
+            Step::Route(route) => {
+                self.route = Some(CompiledRoute::compile(index, route, warnings)?);
+                return Ok(());
+            }
+        };
+        self.steps.push(step);
+        Ok(())
     }
 
     /// With other limits than the default ones.
@@ -156,32 +185,43 @@ impl Program {
             }
             values = next;
         }
-        if !self.changes() {
-            return Ok(values.iter().map(|_| Emitted { payload: event.payload.clone() }).collect());
+        let mut routed = Vec::with_capacity(values.len());
+        for value in values {
+            routed.push(match &self.route {
+                None => (value, [0].into_iter().collect()),
+                Some(route) => route.apply(value, &mut budget_left).map_err(|e| exhausted(e, budget))?,
+            });
         }
-        self.encode(values, key.as_deref())
+        if routed.iter().map(|(_, outputs)| outputs.len()).sum::<usize>() > self.limits.outputs_max {
+            return Err(self.too_many());
+        }
+        if !self.changes() {
+            let outputs = routed.iter().flat_map(|(_, outputs)| outputs);
+            return Ok(outputs.map(|output| Emitted { payload: event.payload.clone(), output: *output }).collect());
+        }
+        self.encode(routed, key.as_deref())
     }
 
-    /// Filters alone leave an event as it is.
+    /// Filters and routes leave an event as it is.
     fn changes(&self) -> bool {
-        self.steps.iter().any(|step| step.kind == Kind::Vrl)
+        self.steps.iter().any(|step| matches!(step, CompiledStep::Vrl(_)))
     }
 
-    fn encode(&self, values: Vec<ObjectMap>, key: Option<&str>) -> Result<SmallVec<[Emitted; 1]>, Rejected> {
+    fn encode(&self, values: Vec<Routed>, key: Option<&str>) -> Result<SmallVec<[Emitted; 1]>, Rejected> {
         let mut outputs = SmallVec::with_capacity(values.len());
         let mut bytes = 0;
         let many = values.len() > 1;
-        for (index, value) in values.into_iter().enumerate() {
+        for (index, (value, to)) in values.into_iter().enumerate() {
             let payload =
                 event_value::into_event(value, key).map(|event: CloudEvent| Payload::from(event.encode())).map_err(
                     |e| Rejected::invalid(if many { format!("output {index}: {e}") } else { format!("output: {e}") }),
                 )?;
-            bytes += payload.len();
+            bytes += payload.len() * to.len();
             if bytes > self.limits.output_bytes_max {
                 let text = format!("its outputs are more than {} bytes", self.limits.output_bytes_max);
                 return Err(Rejected { reason: Reason::TooLarge, text });
             }
-            outputs.push(Emitted { payload });
+            outputs.extend(to.into_iter().map(|output| Emitted { payload: payload.clone(), output }));
         }
         Ok(outputs)
     }
@@ -201,54 +241,88 @@ impl Transform for Program {
     }
 }
 
-fn compile_step(
-    index: usize,
-    step: &Step,
-    base_dir: &Path,
-) -> Result<(CompiledStep, Vec<CompileError>), Vec<CompileError>> {
-    let (kind, text) = match step {
-        Step::Vrl(Source::Short(text) | Source::Long(SourceLong::Inline(text))) => {
-            (Kind::Vrl, Text::inline(index, text))
-        }
-        Step::Vrl(Source::Long(SourceLong::File(path))) => {
-            (Kind::Vrl, Text::file(index, base_dir, path).map_err(|e| vec![e])?)
-        }
-        Step::Filter(text) => (Kind::Filter, Text::inline(index, text)),
-    };
-    let CompilationResult { program, warnings, .. } = text.compile(kind == Kind::Filter)?;
-    if kind == Kind::Filter {
-        let result = program.final_type_info().result;
-        if !result.is_boolean() {
-            let kind = result.kind();
-            let message = format!("a filter must be a boolean, but this is of type {kind}; compare it, as `… == true`");
-            return Err(vec![text.error(message)]);
-        }
-    }
-    let mut warnings = text.errors(warnings);
-    // VRL doesn't look into `abort`, and so takes what only a reason uses for unused.
-    warnings.retain(|warning| !warning.message.starts_with("unused variable"));
-    Ok((CompiledStep { kind, compiled: program, text }, warnings))
-}
-
 impl CompiledStep {
     /// Runs the step on one event, and adds what comes of it to `outputs`.
     fn apply(&self, event: ObjectMap, budget: &mut u64, outputs: &mut Vec<ObjectMap>) -> Result<(), Stop> {
-        match self.kind {
-            Kind::Filter => {
+        match self {
+            Self::Filter(code) => {
                 let mut value = Value::Object(event);
-                let kept = self.resolve(&mut value, budget)?;
-                if let (Value::Boolean(true), Value::Object(event)) = (kept, value) {
+                let kept = code.holds(&mut value, budget)?;
+                if let (true, Value::Object(event)) = (kept, value) {
                     outputs.push(event);
                 }
                 Ok(())
             }
-            Kind::Vrl => {
+            Self::Vrl(code) => {
                 let parent = Parent::of(&event);
                 let mut value = Value::Object(event);
-                self.resolve(&mut value, budget)?;
+                code.resolve(&mut value, budget)?;
                 parent.adopt(value, outputs).map_err(Stop::Rejected)
             }
         }
+    }
+}
+
+impl CompiledRoute {
+    fn compile(index: usize, route: &Route, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
+        let (mut conditions, mut errors) = (Vec::new(), Vec::new());
+        for (name, text) in &route.outputs {
+            match Code::condition("an output's condition", Text::of_output(index, name, text), warnings) {
+                Ok(code) => conditions.push(code),
+                Err(found) => errors.extend(found),
+            }
+        }
+        let names = route.names();
+        let otherwise = route.r#else.as_ref().and_then(|other| names.iter().position(|name| name == other));
+        if errors.is_empty() { Ok(Self { conditions, otherwise, exclusive: route.exclusive }) } else { Err(errors) }
+    }
+
+    fn apply(&self, event: ObjectMap, budget: &mut u64) -> Result<Routed, Stop> {
+        let mut value = Value::Object(event);
+        let mut outputs = SmallVec::new();
+        for (index, condition) in self.conditions.iter().enumerate() {
+            if condition.holds(&mut value, budget)? {
+                outputs.push(index);
+                if self.exclusive {
+                    break;
+                }
+            }
+        }
+        if outputs.is_empty() {
+            outputs.extend(self.otherwise);
+        }
+        let Value::Object(event) = value else { unreachable!("a condition changes nothing") };
+        Ok((event, outputs))
+    }
+}
+
+impl Code {
+    fn program(text: Text, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
+        Self::compile(text, false, warnings)
+    }
+
+    /// An expression that is true or false, and changes nothing.
+    fn condition(what: &str, text: Text, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
+        let code = Self::compile(text, true, warnings)?;
+        let result = code.compiled.final_type_info().result;
+        if !result.is_boolean() {
+            let kind = result.kind();
+            let message = format!("{what} must be a boolean, but this is of type {kind}; compare it, as `… == true`");
+            return Err(vec![code.text.error(message)]);
+        }
+        Ok(code)
+    }
+
+    fn compile(text: Text, read_only: bool, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
+        let CompilationResult { program, warnings: found, .. } = text.compile(read_only)?;
+        // VRL doesn't look into `abort`, and so takes what only a reason uses for unused.
+        let found = text.errors(found).into_iter();
+        warnings.extend(found.filter(|warning| !warning.message.starts_with("unused variable")));
+        Ok(Self { compiled: program, text })
+    }
+
+    fn holds(&self, value: &mut Value, budget: &mut u64) -> Result<bool, Stop> {
+        Ok(self.resolve(value, budget)? == Value::Boolean(true))
     }
 
     fn resolve(&self, value: &mut Value, budget: &mut u64) -> Result<Value, Stop> {
@@ -520,6 +594,51 @@ mod tests {
         assert!(errors[1].message.starts_with("a filter must be a boolean, but this is of type any"), "{}", errors[1]);
         assert!(errors[2].message.contains("mutation of read-only value"), "{}", errors[2]);
         assert!(errors[3].to_string().starts_with("/base/no/such.vrl: can't be read"), "{}", errors[3]);
+    }
+
+    fn routed(config: &str, data: &str) -> Vec<usize> {
+        let input = format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","data":{data}}}"#);
+        let Verdict::Emit(outputs) = program(config).run(&event(&input)) else { panic!("rejected") };
+        outputs.iter().map(|emitted| emitted.output).collect()
+    }
+
+    #[test]
+    fn a_route_sends_an_event_to_every_output_whose_condition_holds_and_else_to_the_rest_or_nowhere() {
+        let route = |more: &str| {
+            let outputs = r#"{"hot": ".data.t > 30 ?? false", "warm": ".data.t > 20 ?? false"}"#;
+            format!(r#"{{"route": {{"outputs": {outputs}{more}}}}}"#)
+        };
+        assert_eq!(routed(&route(""), r#"{"t": 40}"#), [0, 1]);
+        assert_eq!(routed(&route(""), r#"{"t": 25}"#), [1]);
+        assert_eq!(routed(&route(""), r#"{"t": 1}"#), [0; 0]);
+        assert_eq!(routed(&route(r#", "else": "cold""#), r#"{"t": 1}"#), [2]);
+        assert_eq!(routed(&route(r#", "else": "warm""#), r#"{"t": 1}"#), [1]);
+        assert_eq!(
+            routed(&route(r#", "exclusive": true"#), r#"{"t": 40}"#),
+            [0],
+            "the first, in the order of the file"
+        );
+    }
+
+    #[test]
+    fn a_route_takes_what_the_steps_before_it_made_and_counts_each_output() {
+        let steps = r#"[{"vrl": ". = [., .]\n.[1].data.t = 50"}, {"route": {"outputs": {"hot": ".data.t == 50", "all": "true"}}}]"#;
+        assert_eq!(routed(steps, r#"{"t": 1}"#), [1, 0, 1]);
+        let limits = Limits { outputs_max: 2, ..Limits::default() };
+        let error = run(&program(steps).with_limits(limits), INPUT).unwrap_err();
+        assert_eq!(error, "TooLarge: it makes more than 2 events");
+    }
+
+    #[test]
+    fn mistakes_in_conditions_name_their_output() {
+        let config = serde_json::from_str(r#"{"route": {"outputs": {"a": ".data", "b": "(", "c": "true"}}}"#);
+        let errors = Program::compile(&config.unwrap(), Path::new(".")).unwrap_err();
+        assert!(
+            errors[0].to_string().starts_with("step 1, output a:1:1: an output's condition must be a boolean"),
+            "{}",
+            errors[0]
+        );
+        assert!(errors[1].to_string().starts_with("step 1, output b:1:"), "{}", errors[1]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Wiring<'_> {
     pub(crate) fn stage(&self, name: &str, stage: &Stage, instance: Instance) -> Result<Wired, Failure> {
         let (role, http, websocket) = self.role(name, stage)?;
         let pipeline = self.config.pipeline.pipeline.clone();
-        let outputs = self.config.has_main_output(name).then(|| self.output(name.to_owned(), stage, &stage.log, false));
+        let outputs = stage.outputs(name).into_iter().map(|output| self.output(output, stage, &stage.log, false));
         let letters = self.config.has_dead_letters(name).then(|| {
             let output = self.output(format!("{name}.dead_letter"), stage, &stage.dead_letter_log, true);
             let (bytes_max, _) = self.config.pipeline.event_bytes_max(&output.name, |_| true);
@@ -78,7 +78,7 @@ impl Wiring<'_> {
             pipeline,
             stage: name.to_owned(),
             instance,
-            outputs: outputs.into_iter().collect(),
+            outputs: outputs.collect(),
             dead_letter: letters,
             upstreams: upstreams.collect::<Result<_, _>>()?,
             role,

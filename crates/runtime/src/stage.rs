@@ -23,6 +23,15 @@ pub enum Verdict {
 pub struct Emitted {
     /// A CloudEvent in its protobuf format, its own allocation.
     pub payload: Payload,
+    /// Index among the stage's outputs. One that it does not have rejects the input.
+    pub output: usize,
+}
+
+impl Emitted {
+    /// Into the stage's first output.
+    pub fn main(payload: Payload) -> Self {
+        Self { payload, output: 0 }
+    }
 }
 
 /// A handler's failure that may pass: retried with back-off, while its key's lane waits.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use jaiminho_core::{
-    Event, GroupKind, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Payload, Reason, Rejection,
-    Settled, Settlement, Subscribe, Time, ToConsumer,
+    Event, GroupKind, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Settled,
+    Settlement, Subscribe, Time, ToConsumer,
 };
 use jaiminho_telemetry::names;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -27,7 +27,7 @@ use crate::{
     outlet::{Held, Outlet},
     peers::{PeerId, Peers, Said, TICK_MS},
     source::SourceHandle,
-    stage::{Receipt, Refusal, Source, SourceError, Verdict},
+    stage::{Emitted, Receipt, Refusal, Source, SourceError, Verdict},
     upstream::{Subscription, UpstreamEvent, UpstreamLink},
 };
 
@@ -460,19 +460,30 @@ impl Task {
             }
             self.processed(done.input, done.event.size());
             match done.verdict {
-                Verdict::Emit(emitted) => {
-                    for one in emitted {
-                        self.push(done.input, &done.event, one.payload);
+                Verdict::Emit(emitted) => match emitted.iter().find(|one| !self.has_output(one.output)) {
+                    Some(Emitted { output, .. }) => {
+                        let text = format!("the stage has no output {output}");
+                        self.reject(done.input, &done.event, Reason::Invalid, text);
                     }
-                    self.seal(done.input);
-                }
+                    None => {
+                        for one in emitted {
+                            self.push(done.input, &done.event, one);
+                        }
+                        self.seal(done.input);
+                    }
+                },
                 Verdict::Reject { reason, text } => self.reject(done.input, &done.event, reason, text),
             }
         }
     }
 
-    fn push(&mut self, input: InputId, parent: &Event, payload: Payload) {
-        let Some(log) = self.logs.first_mut() else { return };
+    /// The dead letters' log, the last one, is none that a handler can name.
+    fn has_output(&self, index: usize) -> bool {
+        index < self.dead_letter_log().unwrap_or(self.logs.len())
+    }
+
+    fn push(&mut self, input: InputId, parent: &Event, Emitted { payload, output }: Emitted) {
+        let Some(log) = self.logs.get_mut(output) else { return };
         self.inputs.output_added(input);
         log.output.push(self.clock.now, input, Event { payload, attempt: 1, ..parent.clone() });
     }

@@ -386,7 +386,7 @@ impl Transform for Gate {
             if *payload == *b"1" {
                 return Ok(Verdict::Reject { reason: Reason::Invalid, text: "no".into() });
             }
-            Ok(Verdict::Emit(smallvec![Emitted { payload }]))
+            Ok(Verdict::Emit(smallvec![Emitted::main(payload)]))
         })
     }
 }

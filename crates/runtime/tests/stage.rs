@@ -50,7 +50,7 @@ async fn a_rejection_is_stored_as_a_dead_letter_and_reaches_the_client() {
         if *event.payload == *b"1" {
             return Ok(Verdict::Reject { reason: Reason::Invalid, text: "odd".into() });
         }
-        Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }]))
+        Ok(Verdict::Emit(smallvec![Emitted::main(event.payload.clone())]))
     });
     let sink = Collect::new(|_| accepted());
     let (source, _rest, dead) = pipeline(convert, &sink);
@@ -69,7 +69,7 @@ async fn a_handler_that_panics_or_fails_is_tried_again_then_rejected_as_exhauste
             return Err(Failure { text: "not yet".into() });
         }
         assert_ne!(&*event.payload, b"1", "poison");
-        Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }]))
+        Ok(Verdict::Emit(smallvec![Emitted::main(event.payload.clone())]))
     });
     let sink = Collect::new(|_| accepted());
     let (source, _rest, dead) = pipeline(convert, &sink);
@@ -85,7 +85,7 @@ async fn a_handler_that_panics_or_fails_is_tried_again_then_rejected_as_exhauste
 async fn a_filtered_event_is_done_and_one_with_many_results_is_done_with_the_last() {
     let convert: Box<Convert> = Box::new(|event| match &event.payload[..] {
         b"0" => Ok(Verdict::Emit(smallvec![])),
-        _ => Ok(Verdict::Emit(smallvec![Emitted { payload: b"a"[..].into() }, Emitted { payload: b"b"[..].into() }])),
+        _ => Ok(Verdict::Emit(smallvec![Emitted::main(b"a"[..].into()), Emitted::main(b"b"[..].into())])),
     });
     let sink = Collect::new(|_| accepted());
     let (source, _rest, _) = pipeline(convert, &sink);
@@ -343,7 +343,7 @@ impl Transform for Busy {
             self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(1)).await;
             self.now.fetch_sub(1, Ordering::SeqCst);
-            Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }]))
+            Ok(Verdict::Emit(smallvec![Emitted::main(event.payload.clone())]))
         })
     }
 }

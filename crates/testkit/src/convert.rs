@@ -38,7 +38,7 @@ impl Transform for Converter {
                 self.world.wrong(format!("{}: an event that nobody sent: {:?}", self.host, event.payload));
                 return Ok(Verdict::Emit([].into_iter().collect()));
             };
-            let emit = |part| Emitted { payload: Part { of, part }.payload(&event.payload).into() };
+            let emit = |part| Emitted::main(Part { of, part }.payload(&event.payload).into());
             Ok(Verdict::Emit((0..of.parts()).map(emit).collect()))
         }
         .boxed()

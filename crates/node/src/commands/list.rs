@@ -183,6 +183,7 @@ mod tests {
             "source.kafka",
             "transform.vrl",
             "transform.filter",
+            "transform.route",
             "sink.kafka",
             "sink.stdout",
             "sink.file",
@@ -223,7 +224,7 @@ It has no options.
         let stage = listed("stage");
         let logs: Vec<&str> = stage.lines().filter(|line| line.contains("log")).collect();
         insta::assert_snapshot!(logs.join("\n"), @r##"
-log                     map                                 What the main output holds until all its groups have settled it.
+log                     map                                 What the main output, or each output of a `route`, holds until all its groups have settled it.
 log.events              number            default 8000      Unsettled events. The span of offsets is 16 times as long.
 log.bytes               number or string  default "32MiB"   Their bytes.
 dead_letter_log         map                                 What the dead-letter output holds.

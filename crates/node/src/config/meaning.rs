@@ -9,7 +9,7 @@ use jaiminho_kafka::ConfigError;
 use jaiminho_link::memory::EVENT_BYTES_MAX;
 
 use super::Setting;
-use super::component::{IngestConfig, Sink, Source};
+use super::component::{IngestConfig, Sink, Source, Steps};
 use super::files::{self, Files};
 use super::listeners;
 use super::model::{Group, Pipeline, Stage, Subscription};
@@ -46,6 +46,7 @@ pub(super) fn check(read: &Read, tree: &Node, scope: Scope<'_>) -> Vec<Problem> 
     for (name, stage) in &pipeline.stages {
         check.name(&["stages", name], name, "a stage's name");
         check.role(name, stage);
+        check.routes(name, stage);
         check.subscriptions(name, stage);
         check.limits(name, stage);
         check.at(name, stage);
@@ -151,6 +152,18 @@ impl Check<'_> {
         }
     }
 
+    /// A route's outputs share their names with nothing.
+    fn routes(&mut self, name: &str, stage: &Stage) {
+        let outputs = stage.transform.as_ref().and_then(Steps::outputs).unwrap_or_default();
+        for output in outputs {
+            let path = ["stages", name, "transform"];
+            self.name(&path, output, "an output's name");
+            if output == "dead_letter" {
+                self.error(&path, "an output can't be called `dead_letter`: that is where rejected events go");
+            }
+        }
+    }
+
     fn subscriptions(&mut self, name: &str, stage: &Stage) {
         let count = stage.subscribe_to.len();
         if count > SUBSCRIPTIONS_MAX {
@@ -183,8 +196,12 @@ impl Check<'_> {
             let problem = Problem::error(self.place(path), format!("there is no stage `{producer}`"));
             return Some(problem.nearest(producer, known));
         };
+        let outputs = stage.outputs(producer);
         let what = match part {
-            None if stage.sink.is_none() => return None,
+            _ if outputs.iter().any(|known| known == output) => return None,
+            None if stage.sink.is_none() => {
+                format!("stage `{producer}` has a `route`, and only the outputs that it names")
+            }
             None => format!("stage `{producer}` is a sink: it has no output but `{producer}.dead_letter`"),
             Some("dead_letter") if has_dead_letters(stage) => return None,
             Some("dead_letter") if stage.source.is_some() => {
@@ -193,10 +210,7 @@ impl Check<'_> {
             Some("dead_letter") => format!("stage `{producer}` consumes dead letters; one that it refuses is final"),
             Some(part) => format!("stage `{producer}` has no output `{part}`"),
         };
-        let mut known = Vec::new();
-        if stage.sink.is_none() {
-            known.push(producer.to_owned());
-        }
+        let mut known = outputs;
         if has_dead_letters(stage) {
             known.push(format!("{producer}.dead_letter"));
         }
@@ -406,12 +420,13 @@ impl Check<'_> {
             .collect();
         for (name, stage) in &pipeline.stages {
             let path = ["stages", name.as_str()];
-            let has_output = stage.source.is_some() || stage.transform.is_some();
-            if has_output && stage.sink.is_none() && !required.contains(&name.as_str()) {
-                self.error(
-                    &path,
-                    format!("nothing subscribes to `{name}` with a required group: its events would wait for ever"),
-                );
+            for output in stage.outputs(name) {
+                if !required.contains(&output.as_str()) {
+                    let what = format!(
+                        "nothing subscribes to `{output}` with a required group: its events would wait for ever"
+                    );
+                    self.error(&path, what);
+                }
             }
             let source = stage.source.as_ref().is_some_and(Source::has_dead_letters);
             let can_reject = source || stage.transform.is_some() || stage.sink.as_ref().is_some_and(Sink::can_reject);

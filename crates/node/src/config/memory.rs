@@ -43,14 +43,23 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         (_, Some((event, _))) => event,
         (_, None) => stage.limits.event_bytes.0,
     };
-    if config.has_main_output(name) {
+    let outputs = stage.outputs(name).len() as u64;
+    if outputs > 0 {
         let (over, what) = match (&stage.source, made) {
             (Some(Source::Ingest(ingest)), _) => (ingest.limits.expanded_bytes.0, "one body"),
             (Some(Source::Kafka(_)), _) => (KafkaSource::batch_bytes_max(event), "one batch"),
             (_, Some((_, body))) => (body, "events made at once"),
             (_, None) => (stage.limits.outputs_bytes.0, "one input's outputs"),
         };
-        terms.push(log_term("log", &stage.log, over, what));
+        let one = log_term("log", &stage.log, over, what);
+        terms.push(match outputs {
+            1 => one,
+            _ => Term {
+                name: "logs",
+                bytes: mul(outputs, one.bytes),
+                from: format!("{outputs} outputs x ({})", one.from),
+            },
+        });
     }
     if let Some((event, body)) = made {
         let waiting = mul(BODIES_MAX as u64 * (body / event.max(1)), EVENT_OVERHEAD_BYTES);
@@ -114,10 +123,16 @@ fn links(config: &Config, name: &str, stage: &Stage, event: u64, threads: u64) -
     }
     if config.has_subscribers(name) {
         let unsent = unsent_bytes_max(event).saturating_add(FRAMES_PER_LINK as u64 * FRAME_BYTES);
+        // Each output has so many links, as long as the port has connections for them.
+        let outputs = (stage.outputs(name).len() as u64).clamp(1, CONNECTIONS_PER_LINK);
         terms.push(each(
             "links out, unsent",
-            unsent,
-            format!("{} (HTTP/2's buffer, 2 frames of {} + event, 2 that wait)", human(unsent), human(FRAME_BYTES)),
+            mul(outputs, unsent),
+            format!(
+                "{outputs} x {} (HTTP/2's buffer, 2 frames of {} + event, 2 that wait)",
+                human(unsent),
+                human(FRAME_BYTES)
+            ),
         ));
         let messages = consumer_messages_max(links);
         terms.push(Term {

@@ -76,11 +76,6 @@ impl Config {
         self.subscriptions().any(|(_, subscription)| subscription.stage() == name)
     }
 
-    /// Whether a stage has a main output: all but sinks do.
-    pub(crate) fn has_main_output(&self, name: &str) -> bool {
-        self.pipeline.stages.get(name).is_some_and(|stage| stage.sink.is_none())
-    }
-
     /// Whether a stage has a dead-letter output: all but sources that answer, and stages that consume only dead letters.
     pub(crate) fn has_dead_letters(&self, name: &str) -> bool {
         self.pipeline.stages.get(name).is_some_and(meaning::has_dead_letters)

@@ -48,7 +48,7 @@ impl Pipeline {
 pub(crate) struct Stage {
     /// Where this stage's instances are found. Not needed by `jaiminho up`.
     pub(crate) at: Option<At>,
-    /// The outputs that this stage consumes: `STAGE` or `STAGE.dead_letter`.
+    /// The outputs that this stage consumes: `STAGE`, `STAGE.dead_letter`, or `STAGE.OUTPUT` of a `route`.
     #[serde(default)]
     pub(crate) subscribe_to: Vec<Subscription>,
     /// Puts this stage in front of another one: it takes over all that the other subscribes to, and the other subscribes
@@ -59,14 +59,14 @@ pub(crate) struct Stage {
     pub(crate) key: Option<String>,
     /// Takes events in from outside.
     pub(crate) source: Option<Source>,
-    /// Converts each event into none, one or many: one step, or a list of them.
+    /// Converts each event into none, one or many, or routes it: one step, or a list of them.
     pub(crate) transform: Option<Steps>,
     /// Takes events out of the pipeline.
     pub(crate) sink: Option<Sink>,
     /// The most in flight, unprocessed, on each link to an upstream instance.
     #[serde(default)]
     pub(crate) window: Window,
-    /// What the main output holds until all its groups have settled it.
+    /// What the main output, or each output of a `route`, holds until all its groups have settled it.
     #[serde(default)]
     pub(crate) log: Log,
     /// What the dead-letter output holds.
@@ -95,6 +95,18 @@ pub(crate) struct Stage {
     pub(crate) drain: HumanDuration,
     /// Encryption of the links: of this stage's port, and of its own connections.
     pub(crate) tls: Option<Tls>,
+}
+
+impl Stage {
+    /// The names of its outputs beside that for dead letters, as others subscribe to them.
+    pub(crate) fn outputs(&self, name: &str) -> Vec<String> {
+        let routed = self.transform.as_ref().and_then(Steps::outputs);
+        match routed {
+            _ if self.sink.is_some() => Vec::new(),
+            Some(outputs) => outputs.iter().map(|output| format!("{name}.{output}")).collect(),
+            None => vec![name.to_owned()],
+        }
+    }
 }
 
 /// What is consumed, and how.
@@ -156,7 +168,7 @@ enum SubscriptionForm {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongSubscription {
-    /// `STAGE` or `STAGE.dead_letter`
+    /// `STAGE`, `STAGE.dead_letter`, or `STAGE.OUTPUT` of a `route`.
     stage: String,
     /// `required` (default), `attached` or `tap`.
     #[serde(default)]

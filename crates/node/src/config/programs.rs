@@ -46,7 +46,7 @@ pub(super) fn compile(
 
 impl Origin<'_> {
     fn problem(&self, severity: Severity, stage: &str, found: &CompileError) -> Problem {
-        let (begins, text) = self.written(stage, found.step);
+        let (begins, text) = self.written(stage, found);
         let message = &found.message;
         let (line, column) = (found.line, found.column);
         let what = format!("stage `{stage}`: {message}");
@@ -68,13 +68,16 @@ impl Origin<'_> {
     }
 
     /// Where a step's program, or the name of its file, stands, and its text.
-    fn written(&self, stage: &str, step: usize) -> (Place, &str) {
+    fn written(&self, stage: &str, found: &CompileError) -> (Place, &str) {
         let transform = self.tree.find_node(["stages", stage, "transform"]);
         let step = transform.and_then(|transform| match &transform.value {
-            Value::List(steps) => steps.get(step),
+            Value::List(steps) => steps.get(found.step),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::Map(_) => Some(transform),
         });
         let mut node = step.unwrap_or(self.tree);
+        if let Some(output) = &found.output {
+            node = node.find_node(["route", "outputs", output]).unwrap_or(node);
+        }
         // Checked: each map has one key, `vrl` or `filter`, and then `file` or `inline`.
         while let Value::Map(entries) = &node.value
             && let Some(entry) = entries.first()

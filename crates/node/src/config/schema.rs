@@ -123,8 +123,11 @@ impl Explainer<'_> {
             ValidationErrorKind::MinProperties { .. } => {
                 let known =
                     parent_schema(self.schema, error.schema_path().as_str()).map(property_names).unwrap_or_default();
-                let problem = Problem::error(place, format!("{} needs one of its keys", named(&here)));
-                self.problems.push(problem.hint(format!("valid here: {}", known.join(", "))));
+                self.problems.push(match known.as_slice() {
+                    [] => Problem::error(place, format!("{} is empty", named(&here))),
+                    known => Problem::error(place, format!("{} needs one of its keys", named(&here)))
+                        .hint(format!("valid here: {}", known.join(", "))),
+                });
             }
             ValidationErrorKind::MaxProperties { limit: 1 } => {
                 let given: Vec<&str> =

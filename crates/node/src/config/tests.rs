@@ -10,6 +10,7 @@ use super::*;
 mod kafka_source;
 mod layers;
 mod programs;
+mod routes;
 mod wrong;
 
 const EUGENIO: &str = r#"version: 1

@@ -146,7 +146,7 @@ pub(crate) fn accepted() -> Option<Outcome> {
 }
 
 pub(crate) fn copy() -> Box<Convert> {
-    Box::new(|event| Ok(Verdict::Emit(smallvec![Emitted { payload: event.payload.clone() }])))
+    Box::new(|event| Ok(Verdict::Emit(smallvec![Emitted::main(event.payload.clone())])))
 }
 
 /// in -> mid -> out, with a dead letter of mid's to `dead`.

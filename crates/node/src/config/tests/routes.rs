@@ -1,0 +1,63 @@
+//! Stages with a `route`.
+
+use super::*;
+
+/// The Eugenio pipeline with a route behind `convert`; `publish` takes `hot`, `rest` takes the rest.
+fn with_route(route: &str) -> String {
+    let stages = format!(
+        "  split:\n    at: {{ dns: \"split:7400\" }}\n    subscribe_to: [convert]\n    transform: {{ route: {route} }}\n  \
+         rest:\n    subscribe_to: [split.cold, split.odd]\n    sink: {{ stdout: {{}} }}\n  dead:\n"
+    );
+    let yaml = EUGENIO.replace("subscribe_to: [convert]\n", "subscribe_to: [split.hot]\n");
+    yaml.replace("  dead:\n", &stages).replace("[convert.dead_letter,", "[convert.dead_letter, split.dead_letter,")
+}
+
+const ROUTE: &str = "{ outputs: { hot: .data.t == 1, odd: .data.t == 2 }, else: cold }";
+
+#[test]
+fn a_route_has_the_outputs_that_it_names_and_each_has_its_log() {
+    let config = load_text(&with_route(ROUTE), &Overrides::default(), Setting::Apart).unwrap();
+    assert_eq!(config.warnings.to_string(), "");
+    let split = &config.pipeline.stages["split"];
+    assert_eq!(split.outputs("split"), ["split.hot", "split.odd", "split.cold"]);
+    let one = load_text(EUGENIO, &Overrides::default(), Setting::Apart).unwrap();
+    let bytes = |config: &Config, name: &str, term: &str| {
+        let terms = memory::terms(config, name, &config.pipeline.stages[name], 3);
+        terms.iter().find(|found| found.name == term).unwrap().bytes
+    };
+    assert_eq!(bytes(&config, "split", "logs"), 3 * bytes(&one, "convert", "log"));
+    let unsent = "links out, unsent";
+    assert_eq!(bytes(&config, "split", unsent), 2 * bytes(&one, "convert", unsent), "as many as the port takes");
+}
+
+#[test]
+fn what_is_wrong_with_a_route_and_with_subscriptions_to_it_is_told() {
+    let mut all = String::new();
+    for (from, to) in [
+        ("", ""),
+        ("split.odd", "split"),
+        ("split.odd", "split.od"),
+        (", split.odd", ""),
+        ("else: cold", "else: dead_letter"),
+        ("hot: ", "Hot: "),
+        ("hot: .data.t == 1, odd: .data.t == 2", ""),
+        ("else: cold", "els: cold"),
+    ] {
+        let yaml = with_route(ROUTE);
+        assert!(yaml.contains(from), "{from}");
+        let problems = wrong(&yaml.replace(from, to));
+        all.push_str(&format!("# {from} -> {to}\n{problems}\n"));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_mistake_in_a_condition_has_its_place() {
+    let written =
+        "\n      route:\n        outputs:\n          hot: .data.t == 1\n          odd: .data.t\n        else: cold\n";
+    let yaml = with_route(ROUTE).replace(&format!("{{ route: {ROUTE} }}\n"), written);
+    let yaml = yaml.replace("vrl: { file: mappings/eugenio.vrl }", "vrl: .a = 1");
+    let document = Document::parse(&"p.yaml".into(), yaml, PathBuf::new(), &Overrides::default()).unwrap();
+    let problems = document.check_with(Setting::Together, Files::Programs, &env).unwrap_err().to_string();
+    insta::assert_snapshot!(problems, @"p.yaml:26:16: error: stage `split`: an output's condition must be a boolean, but this is of type any; compare it, as `… == true`");
+}

@@ -16,7 +16,8 @@ pub struct Instance {
 pub enum GroupKind {
     /// Named when the log was made; the log waits for it.
     Required,
-    /// Ad-hoc, from the tail, no part in settlement, ends when it lags too far.
+    /// Ad-hoc, from the tail, no part in settlement, ends when it lags too far. In a broadcast it takes part, and leaves with its
+    /// last member.
     Attached,
     /// Best effort: gets what it has credit for on arrival.
     Tap,

@@ -92,13 +92,10 @@ impl Log {
     pub(crate) fn push(&mut self, now: Time, input: InputId, event: Event, gating: u32, others: u32) -> u64 {
         let offset = self.end();
         if gating == 0 {
-            let (outcome, refused) = (Outcome::Accepted, None);
-            self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });
-        }
-        if gating + others == 0 {
-            self.slots.push_back(FREED);
-            self.move_base();
-            return offset;
+            self.push_settled(input, offset, others > 0);
+            if others == 0 {
+                return offset;
+            }
         }
         let size = event.size();
         self.bytes += size;
@@ -121,6 +118,16 @@ impl Log {
         self.slots.push_back(key as u32);
         self.pushed_bytes += size;
         offset
+    }
+
+    #[cold]
+    fn push_settled(&mut self, input: InputId, offset: u64, is_held: bool) {
+        let (outcome, refused) = (Outcome::Accepted, None);
+        self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });
+        if !is_held {
+            self.slots.push_back(FREED);
+            self.move_base();
+        }
     }
 
     /// Settles an event that takes no offset of the log. What is returned is no place in it.

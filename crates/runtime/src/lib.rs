@@ -33,4 +33,4 @@ pub use source::{TestAnswers, TestDesk, TestOffer};
 pub use stage::{
     Acknowledge, Answer, Emitted, Failure, NewEvent, Receipt, Refusal, Sink, Source, SourceError, Transform, Verdict,
 };
-pub use task::spawn;
+pub use task::{spawn, spawn_at};

@@ -62,8 +62,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn start() -> Self {
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    fn start(unix_ms: u64) -> Self {
         Self { now: Time(0), unix_ms_at_zero: unix_ms }
     }
 
@@ -148,8 +147,14 @@ type Open = (
 );
 
 /// Starts a stage. Must be called within a tokio runtime.
-#[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
 pub fn spawn(config: StageConfig) -> StageHandle {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    spawn_at(config, unix_ms)
+}
+
+/// Starts a stage in a world where it is `unix_ms`. Must be called within a tokio runtime.
+#[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
+pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
     let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits } = config;
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let (offers, offer_inbox) = mpsc::channel(1024);
@@ -193,7 +198,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
         pipeline,
         stage,
         instance,
-        clock: Clock::start(),
+        clock: Clock::start(unix_ms),
         logs,
         dead_letter,
         dying: HashMap::new(),

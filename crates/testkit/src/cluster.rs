@@ -27,7 +27,7 @@ impl<'a> Cluster<'a> {
     pub(crate) fn new(plan: &Plan, world: World) -> Self {
         let mut sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
-            .epoch(UNIX_EPOCH)
+            .epoch(UNIX_EPOCH + Duration::from_secs(1_800_000_000))
             .simulation_duration(Duration::from_secs(3_600))
             .tick_duration(TICK)
             .tcp_capacity(1_024)

@@ -8,7 +8,7 @@ use jaiminho_core::{Instance, OutputConfig, RequiredGroup};
 use jaiminho_link::{Connector, ConnectorConfig, Server, ServerConfig};
 use jaiminho_runtime::{
     OutputSpec, Outside, Role, Settler, StageConfig, StageEnd, StageHandle, StageLimits, StageStatus, UpstreamSpec,
-    spawn,
+    spawn_at,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -47,7 +47,8 @@ pub(crate) async fn run(world: World, plan: Arc<HostPlan>) -> turmoil::Result {
     world.record(&host, format_args!("starts as {} {incarnation:#x}", plan.name));
     let tasks = TaskTracker::new();
     let instance = Instance { name: plan.name.clone(), incarnation };
-    let stage = spawn(stage(&world, &plan, instance, &tasks));
+    let unix_ms = turmoil::since_epoch().unwrap_or_default().as_millis() as u64;
+    let stage = spawn_at(stage(&world, &plan, instance, &tasks), unix_ms);
     let server = Server::new(Arc::new(stage.clone()), ServerConfig::default()).await?;
     let stop = CancellationToken::new();
     let serving = tokio::spawn(server.run(Port::bind().await?, stop.clone()));

@@ -1,5 +1,7 @@
 //! A stage with several outputs.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
+
 mod support;
 
 use std::{sync::Arc, time::Duration};

@@ -7,8 +7,8 @@ use crate::BenchError;
 use jaiminho_core::{Dispatch, GroupKind, Instance, Outcome, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::Fixed;
 use jaiminho_runtime::{
-    Acknowledge, Address, Answer, Connect, NewEvent, Offer, OutputSpec, Outside, Pending, Role, SourceHandle,
-    StageConfig, StageLimits, UpstreamSpec,
+    Acknowledge, Address, Answer, Asking, Cancel, Connect, NewEvent, Offer, OutputSpec, Outside, Pending, Role,
+    SourceHandle, StageConfig, StageLimits, UpstreamSpec,
 };
 
 /// Names of pipeline and stages.
@@ -90,6 +90,8 @@ pub(crate) fn consumer(
         kind: GroupKind::Required,
         window,
         min_demand: window.events / 2,
+        asking: Asking::Automatic,
+        cancel: Cancel::Temporary,
         discover: Box::new(Fixed::new([address])),
         connect,
     };

@@ -25,6 +25,8 @@ pub struct Intake {
     /// `processed` at the last grant.
     at_grant: Credit,
     is_granted: bool,
+    /// What was asked for by hand, cumulative; none: credit comes back by itself.
+    asked: Option<u64>,
     /// Whether each delivery is settled, from the oldest unsettled one on.
     settled: VecDeque<bool>,
     /// Number before that of the first in `settled`.
@@ -64,10 +66,23 @@ impl Intake {
             processed: Credit::default(),
             at_grant: Credit::default(),
             is_granted: false,
+            asked: None,
             settled: VecDeque::new(),
             settled_to: 0,
             unsettled: 0,
             dispositions: Vec::new(),
+        }
+    }
+
+    /// A new link on which events are asked for by hand: see [`Self::ask`].
+    pub fn manual(window: Window) -> Self {
+        Self { asked: Some(0), ..Self::new(window, 0) }
+    }
+
+    /// Asks for more events by hand. At most the window is granted at once, the rest as events are processed.
+    pub fn ask(&mut self, events: u64) {
+        if let Some(asked) = &mut self.asked {
+            *asked = asked.saturating_add(events);
         }
     }
 
@@ -100,15 +115,18 @@ impl Intake {
     pub fn next_credit(&mut self) -> Option<Credit> {
         let events = self.processed.events - self.at_grant.events;
         let bytes = self.processed.bytes - self.at_grant.bytes;
-        if self.is_granted && events < self.due.events && bytes < self.due.bytes {
+        let most = self.processed.events.saturating_add(self.window.events);
+        let (is_due, up_to) = match self.asked {
+            None => (!self.is_granted || events >= self.due.events, most),
+            Some(asked) => (asked.min(most) > self.granted.events, asked.min(most)),
+        };
+        if !is_due && bytes < self.due.bytes {
             return None;
         }
         self.is_granted = true;
         self.at_grant = self.processed;
-        self.granted = Credit {
-            events: self.processed.events.saturating_add(self.window.events),
-            bytes: self.processed.bytes.saturating_add(self.window.bytes),
-        };
+        let bytes = self.processed.bytes.saturating_add(self.window.bytes);
+        self.granted = Credit { events: up_to.max(self.granted.events), bytes };
         Some(self.granted)
     }
 

@@ -12,8 +12,8 @@ use jaiminho_ingest::{BindError, HttpSource};
 use jaiminho_kafka::{KafkaSink, KafkaSource, SourceStage};
 use jaiminho_link::{Connector, ConnectorConfig, InProcess};
 use jaiminho_runtime::{
-    Connect, DeadLetterSpec, Discover, OutputSpec, Role, Settler, Sink as RuntimeSink, StageConfig, StageLimits,
-    UpstreamSpec,
+    Asking, Cancel, Connect, DeadLetterSpec, Discover, OutputSpec, Role, Settler, Sink as RuntimeSink, StageConfig,
+    StageLimits, UpstreamSpec,
 };
 use tokio_util::task::TaskTracker;
 
@@ -129,6 +129,8 @@ impl Wiring<'_> {
             },
             window: Window { events: stage.window.max_demand, bytes: stage.window.bytes.0 },
             min_demand: stage.window.min_demand(),
+            asking: Asking::Automatic,
+            cancel: Cancel::Temporary,
             discover,
             connect,
         })

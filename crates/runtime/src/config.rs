@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Payload, Rejection, Window};
 
 use crate::{
+    handler::{Handler, Kind},
     link::{Connect, Discover},
     sink::Settler,
     stage::{Sink, Source, Transform},
@@ -67,10 +68,36 @@ pub struct UpstreamSpec {
     pub window: Window,
     /// Credit is granted again when `window.events - min_demand` events are processed.
     pub min_demand: u64,
+    /// Who asks for events.
+    pub asking: Asking,
+    /// What the end of a link means for the stage.
+    pub cancel: Cancel,
     /// Who the instances are.
     pub discover: Box<dyn Discover>,
     /// How to reach them.
     pub connect: Arc<dyn Connect>,
+}
+
+/// Who asks for the events of a subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asking {
+    /// The runtime, as events are handled.
+    #[default]
+    Automatic,
+    /// The handler: [`Turn::ask`](crate::Turn::ask).
+    Manual,
+}
+
+/// What the end of a link means for the stage that consumes. A stage that ends finishes what it has before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cancel {
+    /// It ends, whatever the reason.
+    Permanent,
+    /// It ends when the link was lost, and goes on when that ended in order.
+    Transient,
+    /// It goes on, and connects again.
+    #[default]
+    Temporary,
 }
 
 /// What a stage does.
@@ -81,6 +108,8 @@ pub enum Role {
     Transform(Arc<dyn Transform>),
     /// Takes events out; settles through the settler that it was made with.
     Sink(Box<dyn Sink>, Settler),
+    /// Owns its state, and is called for one thing at a time.
+    Handler(Box<dyn Handler>, Kind),
 }
 
 /// Limits that hold at run time; terms of the memory sum that `validate` prints.

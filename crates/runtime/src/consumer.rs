@@ -2,24 +2,37 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     task::Poll,
 };
 
-use jaiminho_core::{Delivery, Intake, KeyHash, LinkError, Outcome, Settled, ToConsumer, ToProducer};
+use jaiminho_core::{
+    Delivery, EndReason, Instance, Intake, KeyHash, LinkError, Outcome, Settled, ToConsumer, ToProducer,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::{
+    config::{Asking, Cancel},
+    handler::Left,
     link::{Address, LinkHalf},
     peers::{IDLE_TICKS, SILENT_TICKS, TICK_MS},
+    subscriptions::Terms,
     upstream::{Opened, Over, UpstreamLink},
 };
 
 /// Messages of one upstream taken at once.
 const MESSAGES: usize = 16;
+/// What a link that is cancelled alone may take to settle.
+const UNWANTED_MS: u64 = 25_000;
 
 #[derive(Debug)]
 struct Upstream {
     address: Address,
+    subscription: usize,
+    terms: Terms,
+    producer: Instance,
+    /// Most events of a list that a handler gets at once.
+    batch_max: usize,
     intake: Intake,
     to_producer: mpsc::Sender<ToProducer>,
     from_producer: mpsc::Receiver<Result<ToConsumer, LinkError>>,
@@ -28,8 +41,10 @@ struct Upstream {
     lived: bool,
     pressure: bool,
     /// `Ended` came: nothing more will.
-    ended: bool,
+    ended: Option<EndReason>,
     cancelled: bool,
+    /// This stage wants the link no more, but goes on.
+    unwanted: bool,
     silent: u32,
     /// So long a silence ends it.
     silent_ticks: u32,
@@ -54,16 +69,37 @@ pub(crate) struct Upstreams {
     /// The link that is read first the next time: none is starved by those before it.
     turn: UpstreamLink,
     dead: BTreeMap<UpstreamLink, Dead>,
+    /// Links that have ended, until their subscription has a say.
+    over: BTreeMap<UpstreamLink, (Cancel, Arc<str>)>,
+}
+
+/// How a link ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub(crate) address: Address,
+    pub(crate) error: LinkError,
+    pub(crate) left: Left,
 }
 
 impl Upstreams {
-    pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Opened, min_demand: u64) {
-        let Opened { address, half, place, over, .. } = opened;
+    pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Opened, terms: Terms) {
+        let Opened { address, half, place, over, subscription } = opened;
         let silent_ticks = silent_ticks(half.subscribed.heartbeat_ms);
         let LinkHalf { subscribed, to_producer, from_producer } = half;
-        let intake = Intake::new(subscribed.window, min_demand.min(subscribed.window.events.saturating_sub(1)));
+        let min_demand = terms.min_demand.min(subscribed.window.events.saturating_sub(1));
+        let (intake, batch_max) = match terms.asking {
+            Asking::Automatic => {
+                let batch_max = usize::try_from(subscribed.window.events - min_demand).unwrap_or(usize::MAX);
+                (Intake::new(subscribed.window, min_demand), batch_max)
+            }
+            Asking::Manual => (Intake::manual(subscribed.window), usize::MAX),
+        };
         let upstream = Upstream {
             address,
+            subscription,
+            terms,
+            producer: subscribed.instance,
+            batch_max,
             intake,
             to_producer,
             from_producer,
@@ -71,8 +107,9 @@ impl Upstreams {
             silent_ticks,
             lived: false,
             pressure: false,
-            ended: false,
+            ended: None,
             cancelled: false,
+            unwanted: false,
             silent: 0,
             idle: 0,
             place,
@@ -114,7 +151,7 @@ impl Upstreams {
         upstream.silent = 0;
         upstream.lived = true;
         upstream.pressure = pressure;
-        if upstream.ended && !deliveries.is_empty() {
+        if upstream.ended.is_some() && !deliveries.is_empty() {
             return Err(LinkError::Violation("events after Ended".into()));
         }
         upstream.intake.received(deliveries)
@@ -125,28 +162,75 @@ impl Upstreams {
     }
 
     /// `Ended` came; it names the last delivery.
-    pub(crate) fn ended(&mut self, link: UpstreamLink, last: u64) -> Result<(), LinkError> {
+    pub(crate) fn ended(&mut self, link: UpstreamLink, last: u64, reason: EndReason) -> Result<(), LinkError> {
         let Some(upstream) = self.open.get_mut(&link) else { return Ok(()) };
         let received = upstream.intake.received_max();
         if last != received {
             return Err(LinkError::Violation(format!("ended after delivery {last}, but {received} came")));
         }
-        upstream.ended = true;
+        upstream.ended = Some(reason);
         Ok(())
     }
 
-    /// The link is over; where it led, and why. What it brought goes on, and keeps its place among the links.
-    pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<(Address, LinkError)> {
-        let Upstream { address, intake, place: _place, over, lived, ended, .. } = self.open.remove(&link)?;
-        let left_as_it_said = ended && matches!(error, LinkError::Unavailable(_));
+    /// The link is over; where it led, and how it ended. What it brought goes on, and keeps its place among the links.
+    pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<Closed> {
+        let upstream = self.open.remove(&link)?;
+        let Upstream { address, terms, intake, place: _place, over, lived, ended, unwanted, .. } = upstream;
+        let left_as_it_said = ended.is_some() && matches!(error, LinkError::Unavailable(_));
         let error = if left_as_it_said { LinkError::Draining } else { error };
+        let left = match (&error, ended) {
+            _ if unwanted => Left::Cancelled,
+            (LinkError::Draining, Some(EndReason::Finished)) => Left::Finished,
+            (LinkError::Draining, Some(EndReason::Draining) | None) => Left::Draining,
+            _ => Left::Down(error.clone()),
+        };
         // When the stage ends, nobody waits to connect again.
-        let _gone = over.send(Over { error: error.clone(), lived });
-        let left = intake.unsettled();
-        if left > 0 {
-            self.dead.insert(link, Dead { left, dropped: HashSet::new(), _place });
+        let _gone = over.send(Over { error: error.clone(), lived, is_wanted: !unwanted });
+        // A newer link of this stage took its place.
+        let cancel = if error == LinkError::Replaced { Cancel::Temporary } else { terms.cancel };
+        self.over.insert(link, (cancel, terms.output));
+        let count = intake.unsettled();
+        if count > 0 {
+            self.dead.insert(link, Dead { left: count, dropped: HashSet::new(), _place });
         }
-        Some((address, error))
+        Some(Closed { address, error, left })
+    }
+
+    /// A link that has ended needs no more words: its subscription's terms, once.
+    pub(crate) fn forget(&mut self, link: UpstreamLink) -> Option<(Cancel, Arc<str>)> {
+        self.over.remove(&link)
+    }
+
+    /// Most events of one list of this link that a handler gets at once.
+    pub(crate) fn batch_max(&self, link: UpstreamLink) -> usize {
+        self.open.get(&link).map_or(usize::MAX, |upstream| upstream.batch_max)
+    }
+
+    /// More is asked for by hand.
+    pub(crate) fn ask(&mut self, link: UpstreamLink, events: u64) {
+        if let Some(upstream) = self.open.get_mut(&link) {
+            upstream.intake.ask(events);
+        }
+    }
+
+    /// Ends a link: no more deliveries are wanted on it.
+    pub(crate) fn cancel(&mut self, link: UpstreamLink, time_left_ms: u64) {
+        if let Some(upstream) = self.open.get_mut(&link) {
+            upstream.unwanted = true;
+            upstream.cancel(time_left_ms);
+        }
+    }
+
+    /// Open links of one subscription.
+    pub(crate) fn of_subscription(&self, subscription: usize) -> Vec<UpstreamLink> {
+        let is_its = |(_, upstream): &(&UpstreamLink, &Upstream)| upstream.subscription == subscription;
+        self.open.iter().filter(is_its).map(|(link, _)| *link).collect()
+    }
+
+    /// Output and instance of each open link's producer.
+    pub(crate) fn producers(&self) -> Vec<(String, String)> {
+        let name = |upstream: &Upstream| (upstream.terms.output.to_string(), upstream.producer.name.clone());
+        self.open.values().map(name).collect()
     }
 
     /// From now on drops what came of this key, if the link is dead; whether it is.
@@ -205,9 +289,8 @@ impl Upstreams {
 
     /// No more deliveries are wanted.
     pub(crate) fn cancel_all(&mut self, time_left_ms: u64) {
-        for upstream in self.open.values_mut().filter(|upstream| !upstream.cancelled) {
-            let cancel = ToProducer::Cancel { drain: true, time_left_ms };
-            upstream.cancelled = upstream.to_producer.try_send(cancel).is_ok();
+        for upstream in self.open.values_mut() {
+            upstream.cancel(time_left_ms);
         }
     }
 
@@ -240,9 +323,12 @@ impl Upstreams {
         for (link, upstream) in &mut self.open {
             upstream.silent += 1;
             upstream.idle += 1;
+            if upstream.unwanted {
+                upstream.cancel(UNWANTED_MS);
+            }
             if upstream.silent >= upstream.silent_ticks {
                 over.push((*link, LinkError::Silent(u64::from(upstream.silent_ticks) * TICK_MS)));
-            } else if upstream.ended && upstream.intake.is_settled() {
+            } else if upstream.ended.is_some() && upstream.intake.is_settled() {
                 over.push((*link, LinkError::Draining));
             } else if upstream.idle >= IDLE_TICKS
                 && let Ok(permit) = upstream.to_producer.try_reserve()
@@ -259,6 +345,16 @@ impl Upstreams {
     }
 }
 
+impl Upstream {
+    /// Tried again at the next tick where the channel is full.
+    fn cancel(&mut self, time_left_ms: u64) {
+        if !self.cancelled {
+            let cancel = ToProducer::Cancel { drain: true, time_left_ms };
+            self.cancelled = self.to_producer.try_send(cancel).is_ok();
+        }
+    }
+}
+
 /// Five heartbeats of the producer's, but no less than of our own, and a minute at most.
 fn silent_ticks(heartbeat_ms: u32) -> u32 {
     (heartbeat_ms.saturating_mul(5) / TICK_MS as u32).clamp(SILENT_TICKS, 240)
@@ -266,10 +362,9 @@ fn silent_ticks(heartbeat_ms: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use jaiminho_core::{Instance, Subscribed, Window};
     use tokio::sync::Semaphore;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -288,13 +383,23 @@ mod tests {
         let half = LinkHalf { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 };
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let (address, over) = (Address("in".into()), oneshot::channel().0);
-        upstreams.opened(link, Opened { subscription: 0, address, half, place, over }, 2);
-        assert!(matches!(upstreams.ended(link, 1), Err(LinkError::Violation(_))), "delivery 1 never came");
-        assert_eq!(upstreams.ended(link, 0), Ok(()));
+        let terms = Terms {
+            output: "in".into(),
+            min_demand: 2,
+            asking: Asking::Automatic,
+            cancel: Cancel::Temporary,
+            stop: CancellationToken::new(),
+        };
+        upstreams.opened(link, Opened { subscription: 0, address, half, place, over }, terms);
+        assert!(
+            matches!(upstreams.ended(link, 1, EndReason::Draining), Err(LinkError::Violation(_))),
+            "delivery 1 never came"
+        );
+        assert_eq!(upstreams.ended(link, 0, EndReason::Draining), Ok(()));
         let gone = LinkError::Unavailable("the connection closed".into());
         assert_eq!(
             upstreams.closed(link, gone),
-            Some((Address("in".into()), LinkError::Draining)),
+            Some(Closed { address: Address("in".into()), error: LinkError::Draining, left: Left::Draining }),
             "it left as it said"
         );
     }

@@ -8,16 +8,20 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::UpstreamSpec,
+    handler::Info,
     link::{LinkHalf, Serve},
     source::{Offer, SourceHandle},
     stage::{Answer, Refusal},
 };
 
 /// What others ask of a stage's task.
-#[derive(Debug)]
 pub(crate) enum Command {
     Subscribe(Subscribe, oneshot::Sender<Result<LinkHalf, LinkError>>),
     Inspect(oneshot::Sender<StageStatus>),
+    SubscribeTo(Box<UpstreamSpec>, oneshot::Sender<usize>),
+    Unsubscribe(usize),
+    Info(Info, oneshot::Sender<bool>),
 }
 
 /// An offer, and where what becomes of it goes.
@@ -71,7 +75,20 @@ pub struct StageStatus {
     pub inputs: u64,
     /// Required groups without a member.
     pub absent_groups: Vec<String>,
+    /// What consumers want and nobody has brought yet.
+    pub demand: u64,
+    /// Events that wait for demand.
+    pub waiting: u64,
+    /// Output and instance of each producer.
+    pub producers: Vec<(String, String)>,
+    /// Group and instance of each consumer.
+    pub consumers: Vec<(String, String)>,
 }
+
+/// A message that a stage has not taken: it has ended, has no handler, or too many wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stage does not take the message")]
+pub struct NotTaken;
 
 /// Handle of a running stage. Cheap to clone; the stage ends by `drain`, not by dropping handles.
 #[derive(Clone, Debug)]
@@ -87,9 +104,42 @@ pub struct StageHandle {
 impl StageHandle {
     /// Takes nothing new, finishes what is in flight, leaves; by the deadline at the latest.
     pub async fn drain(&self, within: Duration) -> StageEnd {
+        self.begin_drain(within);
+        self.ended().await
+    }
+
+    /// Begins a drain, and does not wait for its end.
+    pub fn begin_drain(&self, within: Duration) {
         self.drain.send_replace(Some(tokio::time::Instant::now() + within));
         self.draining.cancel();
-        self.ended().await
+    }
+
+    /// Whether the stage's task has ended.
+    pub fn has_ended(&self) -> bool {
+        self.end.borrow().is_some() || self.end.has_changed().is_err()
+    }
+
+    /// Sends a message to the stage's handler: handled after all events that are there before it.
+    ///
+    /// # Errors
+    /// The stage has ended, has no handler, or too many messages wait.
+    pub async fn info(&self, info: Info) -> Result<(), NotTaken> {
+        let (reply, taken) = oneshot::channel();
+        self.commands.send(Command::Info(info, reply)).await.map_err(|_| NotTaken)?;
+        taken.await.ok().filter(|taken| *taken).map(drop).ok_or(NotTaken)
+    }
+
+    /// Subscribes to one more output; the subscription's number, after those that the stage was made with. None: it leaves.
+    pub async fn subscribe_to(&self, spec: UpstreamSpec) -> Option<usize> {
+        let (reply, index) = oneshot::channel();
+        self.commands.send(Command::SubscribeTo(Box::new(spec), reply)).await.ok()?;
+        index.await.ok()
+    }
+
+    /// Ends a subscription: what its links have brought is finished.
+    pub async fn unsubscribe(&self, subscription: usize) {
+        // A stage that has ended has no subscriptions.
+        let _gone = self.commands.send(Command::Unsubscribe(subscription)).await;
     }
 
     /// Resolves when the stage's task has ended.

@@ -230,10 +230,7 @@ async fn call(transform: &dyn Transform, event: &Event, timeout: Duration) -> Re
             () = elapse(timeout) => return Err(Failure { text: format!("the handler took more than {timeout:?}") }),
         },
     };
-    result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(Failure { text: format!("the handler panicked: {}", text.unwrap_or("no message")) })
-    })
+    result.unwrap_or_else(|panic| Err(Failure::of_panic(&*panic)))
 }
 
 /// Passes after `timeout` of time in which this process ran: a stop counts as one slice at most.

@@ -1,6 +1,8 @@
 //! A stage's task: one owner of its logs, links and lanes, around the pure core.
 
 mod absent;
+mod acting;
+mod actor;
 mod admission;
 mod backoff;
 mod bodies;
@@ -8,6 +10,7 @@ mod config;
 mod consumer;
 mod desk;
 mod handle;
+mod handler;
 mod jitter;
 mod lanes;
 mod link;
@@ -15,14 +18,20 @@ mod outlet;
 mod peers;
 mod rejections;
 mod serve;
+mod settlement;
 mod sink;
 mod source;
+mod spawn;
 mod stage;
+mod subscriptions;
 mod task;
 mod upstream;
 
-pub use config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec};
-pub use handle::{StageEnd, StageHandle, StageStatus};
+pub use config::{
+    Asking, Cancel, DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec,
+};
+pub use handle::{NotTaken, StageEnd, StageHandle, StageStatus};
+pub use handler::{Call, Handler, Info, Kind, Left, Peer, Turn};
 pub use lanes::results_max;
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
 pub use peers::{FRAMES_PER_LINK, consumer_messages_max};
@@ -30,7 +39,7 @@ pub use sink::Settler;
 pub use source::{Offer, Outside, Pending, SourceHandle};
 #[doc(hidden)]
 pub use source::{TestAnswers, TestDesk, TestOffer};
+pub use spawn::{spawn, spawn_at};
 pub use stage::{
     Acknowledge, Answer, Emitted, Failure, NewEvent, Receipt, Refusal, Sink, Source, SourceError, Transform, Verdict,
 };
-pub use task::{spawn, spawn_at};

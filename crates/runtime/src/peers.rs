@@ -37,6 +37,7 @@ type Item = Result<ToConsumer, LinkError>;
 
 #[derive(Debug)]
 struct Peer {
+    name: (String, String),
     channel: mpsc::Sender<Item>,
     /// Dropped with the peer: its transport then ends, even one that is never read from.
     said: mpsc::Receiver<ToProducer>,
@@ -47,6 +48,8 @@ struct Peer {
     ending: bool,
     silent: u32,
     idle: u32,
+    /// Cumulative, as it was granted last.
+    credit: u64,
 }
 
 /// What a consumer's transport has brought.
@@ -65,9 +68,16 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn add(&mut self, id: PeerId, channel: mpsc::Sender<Item>, said: mpsc::Receiver<ToProducer>) {
+    /// `name` is the consumer's group and instance.
+    pub(crate) fn add(
+        &mut self,
+        id: PeerId,
+        name: (String, String),
+        channel: mpsc::Sender<Item>,
+        said: mpsc::Receiver<ToProducer>,
+    ) {
         let signals = VecDeque::new();
-        let peer = Peer { channel, said, signals, blocked: false, ending: false, silent: 0, idle: 0 };
+        let peer = Peer { name, channel, said, signals, blocked: false, ending: false, silent: 0, idle: 0, credit: 0 };
         self.peers.insert(id, peer);
     }
 
@@ -80,6 +90,14 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
         peer.silent = 0;
         !peer.ending
+    }
+
+    /// A consumer has granted credit up to so many events; how many more than before.
+    pub(crate) fn asked(&mut self, id: PeerId, credit: u64) -> u64 {
+        let Some(peer) = self.peers.get_mut(&id) else { return 0 };
+        let more = credit.saturating_sub(peer.credit);
+        peer.credit += more;
+        more
     }
 
     /// Queues a signal; an error or `Ended` is the last that the peer gets.
@@ -188,6 +206,13 @@ impl Peers {
 
     pub(crate) fn ids(&self) -> Vec<PeerId> {
         self.peers.keys().copied().collect()
+    }
+
+    /// Group and instance of each.
+    pub(crate) fn names(&self) -> Vec<(String, String)> {
+        let mut names: Vec<_> = self.peers.values().map(|peer| peer.name.clone()).collect();
+        names.sort_unstable();
+        names
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,16 +1,16 @@
 //! The stage's two kinds of links, heartbeats, and the drain.
 
 use jaiminho_core::{
-    Delivery, EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Signal, Subscribe, Subscribed, ToConsumer,
-    ToProducer,
+    EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
 };
 use jaiminho_telemetry::names;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
+    consumer::Closed,
     desk::Desk,
     handle::{Command, StageEnd, StageStatus},
+    handler::{End, Left, Peer},
     lanes::Work,
     link::LinkHalf,
     outlet::Held,
@@ -25,6 +25,13 @@ impl Task {
             Command::Subscribe(subscribe, reply) => {
                 // A transport that left before its answer drops its half: the link ends as any other.
                 let _gone = reply.send(self.subscribe(&subscribe));
+            }
+            Command::SubscribeTo(spec, reply) => self.subscribe_to(*spec, reply),
+            Command::Unsubscribe(index) => self.unsubscribe(index),
+            Command::Info(info, reply) => {
+                let taken = self.inform(info);
+                // Whoever asked may have left.
+                let _gone = reply.send(taken);
             }
             Command::Inspect(reply) => {
                 // Whoever asked may have left.
@@ -45,7 +52,7 @@ impl Task {
         for message in messages {
             if let Err(error) = self.consumer_said(peer, message) {
                 tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link ends");
-                self.end_link(peer, error);
+                self.end_link(peer, error.clone(), Left::Down(error));
                 return;
             }
         }
@@ -56,6 +63,13 @@ impl Task {
         self.peers.remove(peer);
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
+        }
+        self.consumer_left(peer, Left::Down(LinkError::Unavailable("the consumer is gone".into())));
+    }
+
+    fn consumer_left(&mut self, peer: PeerId, left: Left) {
+        if let Some(actor) = self.actor() {
+            actor.left(End::Consumer(peer), left);
         }
     }
 
@@ -76,7 +90,12 @@ impl Task {
         let peer = PeerId { output: index, link };
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
         let (to_producer, said) = mpsc::channel(TO_PRODUCER);
-        self.peers.add(peer, to_consumer, said);
+        let name = (subscribe.group.clone(), subscribe.instance.name.clone());
+        self.peers.add(peer, name, to_consumer, said);
+        if let Doing::Handler(actor) = &mut self.doing {
+            let (name, instance) = (subscribe.group.clone(), subscribe.instance.clone());
+            actor.joined(Peer { name, instance, end: End::Consumer(peer) });
+        }
         tracing::info!(stage = self.stage, output, group = subscribe.group, member = subscribe.instance.name, "linked");
         let subscribed = Subscribed {
             version: VERSION,
@@ -94,18 +113,24 @@ impl Task {
         let now = self.clock.now;
         let Some(log) = self.logs.get_mut(peer.output) else { return Ok(()) };
         match message {
-            ToProducer::Credit(credit) => log.output.credit(peer.link, credit),
+            ToProducer::Credit(credit) => {
+                log.output.credit(peer.link, credit)?;
+                self.asked(peer, credit);
+                Ok(())
+            }
             ToProducer::Dispositions(dispositions) => {
                 dispositions.iter().try_for_each(|disposition| log.output.dispose(peer.link, disposition))
             }
             ToProducer::Cancel { drain, time_left_ms } => {
                 log.output.cancel(now, peer.link, drain.then(|| now.after(time_left_ms)));
+                self.consumer_left(peer, Left::Cancelled);
                 Ok(())
             }
         }
     }
 
-    fn end_link(&mut self, peer: PeerId, error: LinkError) {
+    pub(crate) fn end_link(&mut self, peer: PeerId, error: LinkError, left: Left) {
+        self.consumer_left(peer, left);
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
         }
@@ -120,7 +145,12 @@ impl Task {
                 let peer = PeerId { output, link };
                 match signal {
                     Signal::Revoke(partitions) => self.peers.signal(peer, Ok(ToConsumer::Revoke { partitions })),
-                    Signal::End(error) => self.peers.signal(peer, Err(error)),
+                    Signal::End(error) => {
+                        if let Doing::Handler(actor) = &mut self.doing {
+                            actor.left(End::Consumer(peer), Left::Down(error.clone()));
+                        }
+                        self.peers.signal(peer, Err(error));
+                    }
                     Signal::Drained => self.peers.end(peer),
                 }
                 self.ready.insert(peer);
@@ -147,10 +177,14 @@ impl Task {
     pub(crate) fn upstream_event(&mut self, link: UpstreamLink, event: UpstreamEvent) {
         match event {
             UpstreamEvent::Opened(opened) => {
-                if self.leave.is_none() {
-                    let min_demand = self.min_demand.get(opened.subscription).copied().unwrap_or(0);
+                let terms = self.subscriptions.terms(opened.subscription).filter(|terms| !terms.stop.is_cancelled());
+                if let Some(terms) = terms.cloned().filter(|_| self.leave.is_none()) {
                     tracing::info!(stage = self.stage, address = opened.address.0, "linked to upstream");
-                    self.upstreams.opened(link, *opened, min_demand);
+                    if let Doing::Handler(actor) = &mut self.doing {
+                        let (name, instance) = (terms.output.to_string(), opened.half.subscribed.instance.clone());
+                        actor.joined(Peer { name, instance, end: End::Producer(link) });
+                    }
+                    self.upstreams.opened(link, *opened, terms);
                 }
             }
             UpstreamEvent::Refused(error) => self.look_for_fence(&error),
@@ -170,16 +204,24 @@ impl Task {
             Ok(message) if self.upstreams.is_open(link) => {
                 if let Err(error) = self.producer_said(link, message) {
                     tracing::warn!(stage = self.stage, %error, "link to upstream ends");
-                    self.upstreams.closed(link, error);
+                    self.close_upstream(link, error);
                 }
             }
             Ok(_) => {}
             Err(error) => {
                 self.look_for_fence(&error);
-                if let Some((address, error)) = self.upstreams.closed(link, error) {
-                    tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ended");
-                }
+                self.close_upstream(link, error);
             }
+        }
+    }
+
+    fn close_upstream(&mut self, link: UpstreamLink, error: LinkError) {
+        let Some(Closed { address, error, left }) = self.upstreams.closed(link, error) else { return };
+        tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ended");
+        match &mut self.doing {
+            // What the link has brought is handled first.
+            Doing::Handler(actor) => actor.left(End::Producer(link), left),
+            Doing::Transform { .. } | Doing::Sink(_) | Doing::Source(_) => self.has_left(link, &left),
         }
     }
 
@@ -187,12 +229,10 @@ impl Task {
         match message {
             ToConsumer::Events { deliveries, pressure, backlog: _ } => {
                 self.upstreams.received(link, &deliveries, pressure)?;
-                for Delivery { number, event } in deliveries {
-                    self.start(link, number, event);
-                }
+                self.start(link, deliveries);
             }
             ToConsumer::Revoke { partitions } => self.release(link, &partitions),
-            ToConsumer::Ended { last, reason: _ } => self.upstreams.ended(link, last)?,
+            ToConsumer::Ended { last, reason } => self.upstreams.ended(link, last, reason)?,
         }
         Ok(())
     }
@@ -210,7 +250,7 @@ impl Task {
                 let inputs = &self.inputs;
                 let wanted = |work: &Work| match (inputs.value(work.input), work.event.key) {
                     (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
-                    (Some(Tag::Link { .. } | Tag::Sunk { .. } | Tag::Offered(_)) | None, _) => false,
+                    (Some(_) | None, _) => false,
                 };
                 for Work { input, event } in lanes.recall(wanted) {
                     if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
@@ -224,6 +264,7 @@ impl Task {
                     self.upstreams.released(link, number, event.size());
                 }
             }
+            Doing::Handler(_) => self.recall_letters(wanted),
             Doing::Source(_) => {}
         }
     }
@@ -237,7 +278,8 @@ impl Task {
         let [idle, silent, deaf] = self.peers.tick();
         let pressure = self.pressure();
         for peer in silent {
-            self.end_link(peer, LinkError::Silent(u64::from(SILENT_TICKS) * TICK_MS));
+            let silent = LinkError::Silent(u64::from(SILENT_TICKS) * TICK_MS);
+            self.end_link(peer, silent.clone(), Left::Down(silent));
         }
         for peer in deaf {
             self.forget(peer);
@@ -249,9 +291,7 @@ impl Task {
             self.ready.insert(peer);
         }
         for (link, error) in self.upstreams.tick() {
-            if let Some((address, error)) = self.upstreams.closed(link, error) {
-                tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ends");
-            }
+            self.close_upstream(link, error);
         }
         if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
             desk.tick(&mut log.output, now);
@@ -262,9 +302,9 @@ impl Task {
         self.count();
     }
 
-    pub(crate) fn begin_drain(&mut self, deadline: tokio::time::Instant, closing: &CancellationToken) {
+    pub(crate) fn begin_drain(&mut self, deadline: tokio::time::Instant) {
         tracing::info!(stage = self.stage, "draining");
-        closing.cancel();
+        self.closing.cancel();
         self.leave = Some(deadline);
         self.upstreams.cancel_all(millis_until(deadline));
     }
@@ -277,28 +317,38 @@ impl Task {
         let is_source_done = match &self.doing {
             Doing::Source(desk) => desk.ended.is_some() && desk.bodies.are_answered(),
             Doing::Transform { .. } | Doing::Sink(_) => self.leave.is_some() && self.upstreams.len() == 0,
+            Doing::Handler(actor) => {
+                let is_leaving = self.leave.is_some() || actor.ended.is_some();
+                is_leaving && actor.is_idle() && self.upstreams.len() == 0
+            }
         };
         let unsettled = self.inputs_in_work();
         let is_settled = || unsettled == 0 && self.logs.iter().all(|log| log.output.is_settled());
         let is_over = self.leave.is_some_and(|leave| tokio::time::Instant::now() >= leave);
-        (is_over || (is_source_done && is_settled())).then(|| match &self.doing {
-            Doing::Source(Desk { ended: Some(Err(error)), .. }) => {
+        (is_over || (is_source_done && is_settled())).then(|| match (&self.doing, &self.resigned) {
+            (Doing::Source(Desk { ended: Some(Err(error)), .. }), _) => {
                 StageEnd::Failed(format!("its source failed, with {unsettled} events unsettled: {error}"))
             }
-            Doing::Source(_) | Doing::Transform { .. } | Doing::Sink(_) => StageEnd::Drained { unsettled },
+            (Doing::Handler(actor), _) if let Some(Err(text)) = &actor.ended => StageEnd::Failed(text.clone()),
+            (_, Some(Err(text))) => StageEnd::Failed(text.clone()),
+            (_, Some(Ok(())) | None) => StageEnd::Drained { unsettled },
         })
     }
 
     /// The last word to every consumer.
     pub(crate) fn leave(&mut self, end: &StageEnd) {
         // Not told to leave: its source has come to its end.
-        let reason = if self.leave.is_some() { EndReason::Draining } else { EndReason::Finished };
+        let has_finished = self.resigned == Some(Ok(()))
+            || matches!(&self.doing, Doing::Handler(actor) if actor.ended == Some(Ok(())));
+        let reason = if self.leave.is_some() && !has_finished { EndReason::Draining } else { EndReason::Finished };
         for peer in self.peers.ids() {
             let last = self.logs.get(peer.output).map_or(0, |log| log.output.last_sent(peer.link));
             let item = match end {
                 StageEnd::Drained { .. } => Ok(ToConsumer::Ended { last, reason }),
                 // It has drained before.
-                StageEnd::Failed(_) if self.leave.is_some() => Ok(ToConsumer::Ended { last, reason }),
+                StageEnd::Failed(_) if self.leave.is_some() && matches!(self.doing, Doing::Source(_)) => {
+                    Ok(ToConsumer::Ended { last, reason })
+                }
                 StageEnd::Fenced(_) | StageEnd::Failed(_) => Err(LinkError::Unavailable("the stage has ended".into())),
             };
             self.peers.signal(peer, item);
@@ -310,7 +360,7 @@ impl Task {
     fn inputs_in_work(&self) -> u64 {
         match &self.doing {
             Doing::Source(desk) => desk.unsettled,
-            Doing::Transform { .. } => self.inputs.len() as u64,
+            Doing::Transform { .. } | Doing::Handler(_) => self.inputs.len() as u64,
             Doing::Sink(outlet) => outlet.unsettled() + self.inputs.len() as u64,
         }
     }
@@ -329,6 +379,10 @@ impl Task {
                 .map(|log| (log.name.clone(), log.output.fill().events, log.output.fill().bytes))
                 .collect(),
             inputs: self.inputs_in_work(),
+            demand: self.demand(),
+            waiting: self.logs.iter().map(waiting).sum(),
+            producers: self.upstreams.producers(),
+            consumers: self.peers.names(),
             absent_groups: self.logs.iter().flat_map(absent).collect(),
         }
     }
@@ -359,6 +413,11 @@ impl Task {
             metrics::counter!(names::SETTLED, "stage" => stage.clone(), "outcome" => outcome).absolute(count);
         }
     }
+}
+
+/// Events of an output that wait for demand.
+fn waiting(log: &crate::task::Log) -> u64 {
+    log.output.waiting().groups.iter().map(|group| group.undispatched).max().unwrap_or(0)
 }
 
 fn millis_until(deadline: tokio::time::Instant) -> u64 {

@@ -1,7 +1,7 @@
 //! What a stage's author implements: a [`Source`], a [`Transform`] or a [`Sink`]. The runtime does the rest:
 //! credit, order, retries, settlement and drain.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, KeyHash, Outcome, Payload, Reason};
@@ -40,6 +40,19 @@ impl Emitted {
 pub struct Failure {
     /// What went wrong, for logs and for the rejection when tries are exhausted.
     pub text: String,
+}
+
+impl Failure {
+    /// One of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
+    }
+
+    /// What a handler panicked with.
+    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Self { text: format!("the handler panicked: {}", text.unwrap_or("no message")) }
+    }
 }
 
 /// Turns one event into none, one or many.

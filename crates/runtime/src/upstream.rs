@@ -46,6 +46,8 @@ pub(crate) struct Over {
     pub(crate) error: LinkError,
     /// Whether it ever brought anything.
     pub(crate) lived: bool,
+    /// The stage would have it again.
+    pub(crate) is_wanted: bool,
 }
 
 /// How a link ended, and the newer one to the same producer, if there is one.
@@ -182,7 +184,10 @@ impl Subscription {
         let (over, ended) = oneshot::channel();
         let opened = Opened { subscription: self.index, address: address.clone(), half, place, over };
         self.events.send((link, UpstreamEvent::Opened(Box::new(opened)))).await.ok()?;
-        let Over { error, lived } = ended.await.ok()?;
+        let Over { error, lived, is_wanted } = ended.await.ok()?;
+        if !is_wanted {
+            return None;
+        }
         // One that breaks the protocol would do so again at once.
         if lived && !matches!(error, LinkError::Violation(_)) {
             backoff.reset();

@@ -13,8 +13,8 @@ use jaiminho_core::{
     Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window,
 };
 use jaiminho_runtime::{
-    Address, Connect, Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _, StageConfig,
-    StageHandle, Transform, UpstreamSpec, Verdict, spawn,
+    Address, Asking, Cancel, Connect, Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _,
+    StageConfig, StageHandle, Transform, UpstreamSpec, Verdict, spawn,
 };
 use smallvec::smallvec;
 use support::{Always, Collect, Local, accepted, event, log, offer, stage};
@@ -288,6 +288,8 @@ fn scripted(mut config: StageConfig, addresses: &[&str], window: Window) -> (Sta
         kind: GroupKind::Required,
         window: Window { events: 4, bytes: 100 },
         min_demand: 2,
+        asking: Asking::Automatic,
+        cancel: Cancel::Temporary,
         discover: Box::new(Always(addresses.iter().map(|name| Address((*name).into())).collect(), true)),
         connect: Arc::new(Scripts { opened, window }),
     }];

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jaiminho_core::{Instance, OutputConfig, RequiredGroup};
 use jaiminho_link::{Connector, ConnectorConfig, Server, ServerConfig};
 use jaiminho_runtime::{
-    OutputSpec, Outside, Role, Settler, StageConfig, StageEnd, StageHandle, StageLimits, StageStatus, UpstreamSpec,
-    spawn_at,
+    Asking, Cancel, OutputSpec, Outside, Role, Settler, StageConfig, StageEnd, StageHandle, StageLimits, StageStatus,
+    UpstreamSpec, spawn_at,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -93,6 +93,8 @@ fn stage(world: &World, plan: &HostPlan, instance: Instance, tasks: &TaskTracker
         kind: jaiminho_core::GroupKind::Required,
         window: *window,
         min_demand: *min_demand,
+        asking: Asking::Automatic,
+        cancel: Cancel::Temporary,
         discover: Box::new(Named::new(world.clone(), producer)),
         connect: Arc::new(Connecting {
             world: world.clone(),
@@ -158,7 +160,7 @@ async fn watch(world: &World, plan: &HostPlan, stage: &StageHandle) -> StageEnd 
         match timeout(ANSWER_WITHIN, stage.status()).await {
             Ok(Some(status)) if status != last => {
                 check(world, plan, &status);
-                let StageStatus { links_in, links_out, logs, inputs, absent_groups } = &status;
+                let StageStatus { links_in, links_out, logs, inputs, absent_groups, .. } = &status;
                 let log = logs.first().map(|(_, events, bytes)| (*events, *bytes)).unwrap_or_default();
                 world.record(
                     &plan.host,

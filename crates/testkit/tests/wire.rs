@@ -10,8 +10,8 @@ use jaiminho_core::{
 };
 use jaiminho_link::{Connector, ConnectorConfig, Server, ServerConfig};
 use jaiminho_runtime::{
-    Acknowledge, Address, Connect as _, Discover, LinkHalf, NewEvent, Offer, OutputSpec, Outside, Role, Serve, Settler,
-    Sink, StageConfig, StageLimits, UpstreamSpec, spawn,
+    Acknowledge, Address, Asking, Cancel, Connect as _, Discover, LinkHalf, NewEvent, Offer, OutputSpec, Outside, Role,
+    Serve, Settler, Sink, StageConfig, StageLimits, UpstreamSpec, spawn,
 };
 use jaiminho_testkit::{Port, Simulated};
 use tokio::sync::mpsc;
@@ -230,6 +230,8 @@ fn consumer(window: Window) -> StageConfig {
         kind: GroupKind::Required,
         window,
         min_demand: 0,
+        asking: Asking::Automatic,
+        cancel: Cancel::Temporary,
         discover: Box::new(Once(Some(Address(PRODUCER.into())))),
         connect: Arc::new(connector()),
     };

@@ -14,9 +14,9 @@ use jaiminho_core::{
     Dispatch, Event, GroupKind, Instance, KeyHash, LinkError, Outcome, OutputConfig, RequiredGroup, Subscribe, Window,
 };
 use jaiminho_runtime::{
-    Acknowledge, Address, Answer, Connect, DeadLetterSpec, Discover, Emitted, Failure, LinkHalf, NewEvent, Offer,
-    OutputSpec, Outside, Receipt, Role, Serve as _, Settler, Sink, StageConfig, StageHandle, StageLimits, Transform,
-    UpstreamSpec, Verdict, spawn,
+    Acknowledge, Address, Answer, Asking, Cancel, Connect, DeadLetterSpec, Discover, Emitted, Failure, LinkHalf,
+    NewEvent, Offer, OutputSpec, Outside, Receipt, Role, Serve as _, Settler, Sink, StageConfig, StageHandle,
+    StageLimits, Transform, UpstreamSpec, Verdict, spawn,
 };
 use smallvec::smallvec;
 
@@ -117,6 +117,8 @@ pub(crate) fn stage(name: &str, outputs: Vec<OutputSpec>, from: &[&str], local: 
         kind: GroupKind::Required,
         window: Window { events: 100, bytes: 1 << 20 },
         min_demand: 50,
+        asking: Asking::Automatic,
+        cancel: Cancel::Temporary,
         discover: Box::new(Always(vec![Address(output.split('.').next().unwrap_or_default().into())], true)),
         connect: Arc::new(local.clone()),
     };

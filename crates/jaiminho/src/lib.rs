@@ -1,0 +1,28 @@
+#![doc = include_str!("guide.md")]
+
+mod codec;
+mod failure;
+mod grpc;
+mod handlers;
+mod instance;
+mod local;
+mod running;
+mod stage;
+mod turn;
+mod upstream;
+
+pub use codec::{Cloud, Codec, Json, Keyed, NoCodec, Nothing, Raw};
+pub use failure::{Failure, Result};
+pub use grpc::{Grpc, StartError};
+pub use handlers::{Consumer, Producer, ProducerConsumer};
+pub use local::Local;
+pub use running::{Running, Subscribed};
+pub use stage::Stage;
+pub use turn::{Batch, Received, Turn};
+pub use upstream::Upstream;
+
+pub use jaiminho_core::{Dispatch, Event, KeyHash, LinkError, Outcome, Payload, Reason, Rejection};
+pub use jaiminho_discovery::At;
+pub use jaiminho_event::{CloudEvent, Data};
+pub use jaiminho_link::Tls;
+pub use jaiminho_runtime::{Asking, Cancel, Info, Left, NotTaken, Peer, Role, StageEnd, StageStatus};

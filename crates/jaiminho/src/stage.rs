@@ -1,0 +1,242 @@
+//! A stage before it runs: what it does, what it subscribes to, who consumes its output.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use jaiminho_core::{Dispatch, Event, Instance, OutputConfig, Payload, Rejection, RequiredGroup};
+use jaiminho_event::{CloudEvent, Data};
+use jaiminho_runtime::{
+    Connect, DeadLetterSpec, Discover, Kind, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec,
+};
+
+use crate::{
+    Codec, Consumer, Json, NoCodec, Producer, ProducerConsumer, Upstream,
+    handlers::{Adapter, Consuming, Converting, Producing},
+};
+
+/// How a stage's output is shared, unless said otherwise.
+const LOG_EVENTS: u64 = 10_000;
+const LOG_BYTES: u64 = 32 << 20;
+const DEAD_LETTER_EVENTS: u64 = 1_000;
+const DEAD_LETTER_BYTES: u64 = 4 << 20;
+/// Offsets of a log, in its capacity.
+const SPAN_FACTOR: u64 = 16;
+
+/// A stage, ready to be started by [`Local`](crate::Local) or [`Grpc`](crate::Grpc).
+pub struct Stage {
+    pub(crate) name: String,
+    pub(crate) pipeline: String,
+    pub(crate) instance: Option<String>,
+    pub(crate) upstreams: Vec<Upstream>,
+    role: Role,
+    groups: Vec<RequiredGroup>,
+    log: (u64, u64),
+    dead_letters: Vec<RequiredGroup>,
+    limits: StageLimits,
+}
+
+impl fmt::Debug for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, pipeline, instance, upstreams, groups, .. } = self;
+        let mut stage = f.debug_struct("Stage");
+        stage.field("name", name).field("pipeline", pipeline).field("instance", instance);
+        stage.field("upstreams", upstreams).field("groups", groups).finish_non_exhaustive()
+    }
+}
+
+impl Stage {
+    /// Brings events in as JSON.
+    pub fn producer<P: Producer>(name: impl Into<String>, producer: P) -> Self
+    where
+        Json: Codec<P::Out>,
+    {
+        Self::producer_with(name, producer, Json)
+    }
+
+    /// Brings events in.
+    pub fn producer_with<P: Producer>(name: impl Into<String>, producer: P, codec: impl Codec<P::Out>) -> Self {
+        let handler = Producing(Adapter { handler: producer, input: (), output: codec });
+        Self::new(name, Role::Handler(Box::new(handler), Kind::Producer))
+    }
+
+    /// Turns JSON into JSON.
+    pub fn producer_consumer<H: ProducerConsumer>(name: impl Into<String>, handler: H) -> Self
+    where
+        Json: Codec<H::In> + Codec<H::Out>,
+    {
+        Self::producer_consumer_with(name, handler, Json, Json)
+    }
+
+    /// Turns events into others.
+    pub fn producer_consumer_with<H: ProducerConsumer>(
+        name: impl Into<String>,
+        handler: H,
+        input: impl Codec<H::In>,
+        output: impl Codec<H::Out>,
+    ) -> Self {
+        let handler = Converting(Adapter { handler, input, output });
+        Self::new(name, Role::Handler(Box::new(handler), Kind::ProducerConsumer))
+    }
+
+    /// Takes JSON out.
+    pub fn consumer<C: Consumer>(name: impl Into<String>, consumer: C) -> Self
+    where
+        Json: Codec<C::In>,
+    {
+        Self::consumer_with(name, consumer, Json)
+    }
+
+    /// Takes events out.
+    pub fn consumer_with<C: Consumer>(name: impl Into<String>, consumer: C, codec: impl Codec<C::In>) -> Self {
+        let handler = Consuming(Adapter { handler: consumer, input: codec, output: NoCodec });
+        Self::new(name, Role::Handler(Box::new(handler), Kind::Consumer))
+    }
+
+    /// A stage of any role: the runtime's own traits, for what must be fastest or settles late.
+    pub fn new(name: impl Into<String>, role: Role) -> Self {
+        Self {
+            name: name.into(),
+            pipeline: "default".to_owned(),
+            instance: None,
+            upstreams: Vec::new(),
+            role,
+            groups: Vec::new(),
+            log: (LOG_EVENTS, LOG_BYTES),
+            dead_letters: Vec::new(),
+            limits: StageLimits::default(),
+        }
+    }
+
+    /// Stages of different pipelines refuse each other.
+    #[must_use]
+    pub fn pipeline(mut self, name: impl Into<String>) -> Self {
+        self.pipeline = name.into();
+        self
+    }
+
+    /// This instance's name, unique among those of the stage; otherwise one is made up.
+    #[must_use]
+    pub fn instance(mut self, name: impl Into<String>) -> Self {
+        self.instance = Some(name.into());
+        self
+    }
+
+    /// Consumes an output.
+    #[must_use]
+    pub fn subscribe_to(mut self, upstream: impl Into<Upstream>) -> Self {
+        self.upstreams.push(upstream.into());
+        self
+    }
+
+    /// A stage that consumes the output: its events wait for this one, also while none of its instances is there. Those of
+    /// one key go to one instance, in order; those without go to whoever has demand.
+    #[must_use]
+    pub fn group(self, name: impl Into<String>) -> Self {
+        self.group_with(name, Dispatch::Keyed)
+    }
+
+    /// The same, with its way to share the events.
+    #[must_use]
+    pub fn group_with(mut self, name: impl Into<String>, dispatch: Dispatch) -> Self {
+        self.groups.push(RequiredGroup { name: name.into(), dispatch });
+        self
+    }
+
+    /// What the output holds at most until all its groups are done (10,000 events, 32 MiB).
+    #[must_use]
+    pub fn log(mut self, events: u64, bytes: u64) -> Self {
+        self.log = (events.max(1), bytes.max(1));
+        self
+    }
+
+    /// A stage that consumes what this one rejects, from `NAME.dead_letter`.
+    #[must_use]
+    pub fn dead_letters(mut self, group: impl Into<String>) -> Self {
+        self.dead_letters.push(RequiredGroup { name: group.into(), dispatch: Dispatch::Keyed });
+        self
+    }
+
+    /// Tries of a handler at one event, or at one call without events (5).
+    #[must_use]
+    pub fn max_failures(mut self, tries: u32) -> Self {
+        self.limits.max_failures = tries.max(1);
+        self
+    }
+
+    /// Links to producers at once (64).
+    #[must_use]
+    pub fn links_max(mut self, links: usize) -> Self {
+        self.limits.links_max = links;
+        self
+    }
+
+    /// The largest event that is taken (1 MiB).
+    #[must_use]
+    pub fn event_bytes_max(mut self, bytes: u64) -> Self {
+        self.limits.event_bytes_max = bytes;
+        self
+    }
+
+    /// How long the stage may take to finish what it has, once it has ended by itself (25 s).
+    #[must_use]
+    pub fn drain(mut self, within: Duration) -> Self {
+        self.limits.drain = within;
+        self
+    }
+
+    /// With its links, as the runtime takes it.
+    pub(crate) fn config(
+        self,
+        instance: Instance,
+        mut reach: impl FnMut(&str) -> (Box<dyn Discover>, Arc<dyn Connect>),
+    ) -> StageConfig {
+        let Self { name, pipeline, instance: _, upstreams, role, groups, log, dead_letters, limits } = self;
+        let has_output = !matches!(&role, Role::Handler(_, Kind::Consumer) | Role::Sink(..));
+        let outputs =
+            has_output.then(|| OutputSpec { name: name.clone(), config: output(groups, log, &limits, false) });
+        let letters = format!("{name}.dead_letter");
+        let dead_letter = (!dead_letters.is_empty()).then(|| {
+            let config = output(dead_letters, (DEAD_LETTER_EVENTS, DEAD_LETTER_BYTES), &limits, true);
+            let source = format!("/{pipeline}/{name}");
+            DeadLetterSpec {
+                output: OutputSpec { name: letters, config },
+                make: Arc::new(move |event, rejection| dead_letter(&source, event, rejection)),
+            }
+        });
+        let upstreams = upstreams.into_iter().map(|upstream| spec(upstream, &mut reach)).collect();
+        let outputs = outputs.into_iter().collect();
+        StageConfig { pipeline, stage: name, instance, outputs, dead_letter, upstreams, role, limits }
+    }
+}
+
+pub(crate) fn spec(
+    upstream: Upstream,
+    reach: &mut impl FnMut(&str) -> (Box<dyn Discover>, Arc<dyn Connect>),
+) -> UpstreamSpec {
+    let (discover, connect) = reach(upstream.stage());
+    let min_demand = upstream.min_demand_or_half();
+    let Upstream { output, kind, window, asking, cancel, .. } = upstream;
+    UpstreamSpec { output, kind, window, min_demand, asking, cancel, discover, connect }
+}
+
+fn output(groups: Vec<RequiredGroup>, (events, bytes): (u64, u64), limits: &StageLimits, drops: bool) -> OutputConfig {
+    OutputConfig {
+        capacity_events: events,
+        capacity_bytes: bytes,
+        span: events.saturating_mul(SPAN_FACTOR),
+        links_max: limits.links_max,
+        drops_without_group: drops,
+        groups,
+        ..OutputConfig::default()
+    }
+}
+
+/// A CloudEvent with the rejected event's bytes, and why it was rejected.
+fn dead_letter(source: &str, event: &Event, rejection: &Rejection) -> Payload {
+    let id = format!("{}-{}-{}", event.origin.incarnation, event.origin.offset, event.attempt);
+    let mut letter = CloudEvent::new(id, source, "jaiminho.dead_letter.v1");
+    letter.attributes.insert("reason".to_owned(), rejection.reason.name().into());
+    let text: String = rejection.text.chars().filter(|next| !next.is_control()).collect();
+    letter.attributes.insert("reasontext".to_owned(), text.into());
+    letter.data = Data::Binary(event.payload.to_vec().into());
+    letter.encode().into()
+}

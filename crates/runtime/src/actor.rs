@@ -1,0 +1,299 @@
+//! A handler's queue: what it is called for, in order, one call at a time; and the task that calls it.
+//!
+//! ```text
+//!   lists of upstreams --cut--> batches --+
+//!   infos, links that come and go --------+--> one call --> turn, placed as a whole --> the next call
+//!   demand, when nothing waits -----------+
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use jaiminho_core::{InputId, KeyHash, Reason, Rejection};
+use slab::Slab;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    backoff::Backoff,
+    handler::{Call, End, Handler, Info, Judgement, Kind, Left, Peer, Turn},
+    lanes::Work,
+    stage::Failure,
+    upstream::UpstreamLink,
+};
+
+/// Messages to a stage's handler that wait for it.
+pub(crate) const INFOS_MAX: usize = 1_024;
+/// Asks that are remembered apart, so that each is one call; more are joined.
+const ASKS_MAX: usize = 64;
+
+/// Events of one list of one upstream, cut to what the handler gets at once.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) link: UpstreamLink,
+    pub(crate) from: Arc<Peer>,
+    /// The list's first: demand is looked at before a list, not within it.
+    pub(crate) is_first: bool,
+    pub(crate) work: Vec<Work>,
+}
+
+/// What waits for the handler.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    Batch(Batch),
+    Info(Info),
+    Subscribed(Arc<Peer>),
+    Cancelled(Arc<Peer>, Left),
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub(crate) struct Acted {
+    pub(crate) call: Call,
+    pub(crate) turn: Turn,
+    pub(crate) result: Result<(), Failure>,
+}
+
+/// The stage's side of a handler. Its queue is bounded by the windows of its links, and by [`INFOS_MAX`].
+#[derive(Debug)]
+pub(crate) struct Actor {
+    pub(crate) kind: Kind,
+    calls: mpsc::Sender<Call>,
+    pub(crate) letters: VecDeque<Letter>,
+    /// Consumers that came or left: told before anything else.
+    pub(crate) urgent: VecDeque<Letter>,
+    /// A call is under way.
+    pub(crate) is_busy: bool,
+    /// Inputs of the call under way, or of what it came to.
+    pub(crate) in_hand: Vec<InputId>,
+    /// Waits for room in the logs.
+    pub(crate) acted: Option<Acted>,
+    /// Links that the handler was told of.
+    pub(crate) links: HashMap<End, Arc<Peer>>,
+    /// Credit, ask by ask, of which the handler was not told.
+    pub(crate) asks: VecDeque<u64>,
+    /// What the handler was told to emit and has not.
+    pub(crate) owed: u64,
+    /// Inputs that wait for the results of their batch.
+    pub(crate) shared: Slab<Vec<InputId>>,
+    pub(crate) infos: usize,
+    pub(crate) wake: Option<tokio::time::Instant>,
+    /// How the handler has ended, once it has: it is not called again.
+    pub(crate) ended: Option<Result<(), String>>,
+    _gone: DropGuard,
+}
+
+impl Actor {
+    /// The actor, and the task that calls the handler.
+    pub(crate) fn new(
+        handler: Box<dyn Handler>,
+        kind: Kind,
+        acted: mpsc::Sender<Acted>,
+        max_failures: u32,
+        draining: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (calls, receiver) = mpsc::channel(1);
+        let gone = CancellationToken::new();
+        let caller = Caller { handler, max_failures, draining };
+        let run = {
+            let gone = gone.clone();
+            async move {
+                tokio::select! {
+                    () = caller.run(receiver, acted) => {}
+                    () = gone.cancelled() => {}
+                }
+            }
+        };
+        let actor = Self {
+            kind,
+            calls,
+            letters: VecDeque::new(),
+            urgent: VecDeque::new(),
+            is_busy: false,
+            in_hand: Vec::new(),
+            acted: None,
+            links: HashMap::new(),
+            asks: VecDeque::new(),
+            owed: 0,
+            shared: Slab::new(),
+            infos: 0,
+            wake: None,
+            ended: None,
+            _gone: gone.drop_guard(),
+        };
+        (actor, run)
+    }
+
+    /// Queues a list of one upstream, in batches of at most `batch_max`.
+    pub(crate) fn push_list(&mut self, link: UpstreamLink, work: Vec<Work>, batch_max: usize) {
+        let Some(from) = self.links.get(&End::Producer(link)).cloned() else { return };
+        let mut rest = work.into_iter().peekable();
+        let mut is_first = true;
+        while rest.peek().is_some() {
+            let work = rest.by_ref().take(batch_max.max(1)).collect();
+            self.letters.push_back(Letter::Batch(Batch { link, from: from.clone(), is_first, work }));
+            is_first = false;
+        }
+    }
+
+    /// Queues a message, unless too many wait. False: it was not.
+    pub(crate) fn push_info(&mut self, info: Info) -> bool {
+        if self.infos >= INFOS_MAX {
+            return false;
+        }
+        self.infos += 1;
+        self.letters.push_back(Letter::Info(info));
+        true
+    }
+
+    /// A link has opened.
+    pub(crate) fn joined(&mut self, peer: Peer) {
+        let peer = Arc::new(peer);
+        self.links.insert(peer.end, peer.clone());
+        let is_producer = peer.is_producer();
+        let letters = if is_producer { &mut self.letters } else { &mut self.urgent };
+        letters.push_back(Letter::Subscribed(peer));
+    }
+
+    /// A link has ended; only the first time counts.
+    pub(crate) fn left(&mut self, end: End, left: Left) {
+        let Some(peer) = self.links.remove(&end) else { return };
+        let is_producer = peer.is_producer();
+        let letters = if is_producer { &mut self.letters } else { &mut self.urgent };
+        letters.push_back(Letter::Cancelled(peer, left));
+    }
+
+    /// A consumer has raised its credit by so much.
+    pub(crate) fn asked(&mut self, events: u64) {
+        let is_full = self.asks.len() >= ASKS_MAX;
+        match self.asks.back_mut().filter(|_| is_full) {
+            Some(last) => *last = last.saturating_add(events),
+            None => self.asks.push_back(events),
+        }
+    }
+
+    /// What of the demand the handler is told at once.
+    pub(crate) fn next_demand(&mut self, demand: u64) -> Option<u64> {
+        let untold = demand.saturating_sub(self.owed);
+        if untold == 0 {
+            return None;
+        }
+        let told = self.asks.pop_front().unwrap_or(untold).min(untold).max(1);
+        self.owed += told;
+        Some(told)
+    }
+
+    /// Calls the handler. Only when no call is under way.
+    pub(crate) fn call(&mut self, call: Call) {
+        self.is_busy = self.calls.try_send(call).is_ok();
+    }
+
+    /// Whether nothing is to be handled, and nothing under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.is_busy && self.acted.is_none() && (self.ended.is_some() || self.letters.is_empty())
+    }
+
+    /// Takes back what is not in the handler's hands, where `wanted`.
+    pub(crate) fn recall(
+        &mut self,
+        mut wanted: impl FnMut(UpstreamLink, KeyHash) -> bool,
+    ) -> Vec<(UpstreamLink, Work)> {
+        let mut recalled = Vec::new();
+        for letter in &mut self.letters {
+            if let Letter::Batch(batch) = letter {
+                let link = batch.link;
+                let taken = batch.work.extract_if(.., |work| work.event.key.is_some_and(|key| wanted(link, key)));
+                recalled.extend(taken.map(|work| (link, work)));
+            }
+        }
+        self.letters.retain(|letter| !matches!(letter, Letter::Batch(batch) if batch.work.is_empty()));
+        recalled
+    }
+}
+
+/// Owns the handler.
+struct Caller {
+    handler: Box<dyn Handler>,
+    max_failures: u32,
+    draining: CancellationToken,
+}
+
+impl Caller {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>, acted: mpsc::Sender<Acted>) {
+        while let Some(call) = calls.recv().await {
+            let (result, turn) = self.act(&call).await;
+            if acted.send(Acted { call, turn, result }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A batch at which the handler fails comes again event by event: one of them is at fault.
+    async fn act(&mut self, call: &Call) -> (Result<(), Failure>, Turn) {
+        match call {
+            Call::Events { from, events } => {
+                let failure = match self.once(call).await {
+                    Ok(turn) => return (Ok(()), turn),
+                    Err(failure) => failure,
+                };
+                let mut turn = Turn::new(self.draining.clone());
+                let (count, mut last) = (events.len(), Some(failure));
+                for (index, event) in events.iter().enumerate() {
+                    let one = Call::Events { from: from.clone(), events: vec![event.clone()] };
+                    // Alone in its batch it has failed once.
+                    let before = last.take().filter(|_| count == 1);
+                    match self.often(&one, before).await {
+                        Ok(said) => turn.absorb(index, said),
+                        Err(failure) => {
+                            let rejection = Rejection::new(Reason::Exhausted, failure.text);
+                            turn.judged.push((index, Judgement::Reject(rejection)));
+                        }
+                    }
+                }
+                (Ok(()), turn)
+            }
+            Call::Demand(_) | Call::Info(_) | Call::Subscribed(_) | Call::Cancelled(..) | Call::Wake => {
+                match self.often(call, None).await {
+                    Ok(turn) => (Ok(()), turn),
+                    Err(failure) => (Err(failure), Turn::new(self.draining.clone())),
+                }
+            }
+        }
+    }
+
+    /// Tries until the handler succeeds, or has failed too often; `before` is how it failed already.
+    async fn often(&mut self, call: &Call, before: Option<Failure>) -> Result<Turn, Failure> {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2), "handler");
+        let mut failures = 0;
+        let mut failed = before;
+        loop {
+            if let Some(failure) = failed {
+                failures += 1;
+                tracing::debug!(failures, failure = failure.text, "the handler failed");
+                if failures >= self.max_failures {
+                    return Err(failure);
+                }
+                tokio::time::sleep(backoff.next()).await;
+            }
+            match self.once(call).await {
+                Ok(turn) => return Ok(turn),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+    }
+
+    async fn once(&mut self, call: &Call) -> Result<Turn, Failure> {
+        let mut turn = Turn::new(self.draining.clone());
+        // What the handler does before its first await may panic, too.
+        let calling = AssertUnwindSafe(async { self.handler.handle(call, &mut turn).await }).catch_unwind();
+        match calling.await {
+            Ok(result) => result.map(|()| turn),
+            Err(panic) => Err(Failure::of_panic(&*panic)),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! From what the logs and a sink have settled to what upstreams and clients are told.
+
+use jaiminho_core::{InputId, Outcome, Reason, Settled, Settlement};
+
+use crate::{
+    stage::{Receipt, SourceError},
+    task::{Doing, Tag, Task},
+};
+
+impl Task {
+    pub(crate) fn seal(&mut self, input: InputId) {
+        if let Some((tag, outcome)) = self.inputs.seal(input) {
+            self.answer(tag, outcome);
+        }
+    }
+
+    /// Passes on what the logs have settled; what they reject, as long as there is room for its dead letter. True when there
+    /// was anything.
+    pub(crate) fn settle(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.logs.len() {
+            let is_dead_letter = self.dead_letter_log() == Some(index);
+            loop {
+                let waits = self.logs[index].output.refuses_next() && self.has_no_room_for_dead_letters();
+                if waits && !is_dead_letter {
+                    break;
+                }
+                let Some(settlement) = self.logs[index].output.poll_settled() else { break };
+                any = true;
+                if is_dead_letter {
+                    let input = settlement.input;
+                    let outcome = self.buried(settlement);
+                    self.output_settled(input, outcome);
+                } else {
+                    self.settled(settlement);
+                }
+            }
+        }
+        any
+    }
+
+    /// What a log rejected, this stage did. A source's events are their own inputs.
+    fn settled(&mut self, Settlement { input, outcome, refused, .. }: Settlement) {
+        let input = match (&self.doing, &refused) {
+            (Doing::Source(_), None) => return self.answer(Tag::Offered(input), outcome),
+            (Doing::Source(_), Some(_)) => {
+                let offered = self.inputs.open(Tag::Offered(input));
+                self.inputs.output_added(offered);
+                // Its one output is unsettled yet: nothing comes back.
+                let _unsettled = self.inputs.seal(offered);
+                offered
+            }
+            (Doing::Transform { .. } | Doing::Sink(_) | Doing::Handler(_), _) => input,
+        };
+        if let Some(refused) = refused {
+            self.bury(input, &refused.event, refused.rejection);
+        }
+        self.output_settled(input, outcome);
+    }
+
+    pub(crate) fn output_settled(&mut self, input: InputId, outcome: Outcome) {
+        if let Some((tag, outcome)) = self.inputs.output_settled(input, outcome) {
+            self.answer(tag, outcome);
+        }
+    }
+
+    /// An input is settled: its upstream, or its client, is told.
+    fn answer(&mut self, tag: Tag, outcome: Outcome) {
+        if let Tag::Shared(slot) = tag {
+            return self.shared_settled(slot, &outcome);
+        }
+        match &outcome {
+            Outcome::Accepted => self.tally.accepted += 1,
+            Outcome::Rejected(_) => self.tally.rejected += 1,
+        }
+        match tag {
+            Tag::Made | Tag::Shared(_) => {}
+            Tag::Link { link, number } => self.upstreams.settle(link, number, Settled::Outcome(outcome)),
+            Tag::Sunk { link, number, bytes } => self.upstreams.done(link, number, bytes, Settled::Outcome(outcome)),
+            Tag::Offered(input) => {
+                if let Doing::Source(desk) = &mut self.doing {
+                    desk.settle(input, &outcome);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn sink_settled(&mut self, settled: Vec<(Receipt, Outcome)>) {
+        for (receipt, outcome) in settled {
+            let Doing::Sink(outlet) = &mut self.doing else { return };
+            let Some(held) = outlet.settled(receipt) else { continue };
+            match outcome {
+                Outcome::Accepted => {
+                    self.tally.accepted += 1;
+                    self.upstreams.accepted(held.link, held.number, held.event.size());
+                }
+                Outcome::Rejected(rejection) => self.reject_held(held, rejection.reason, rejection.text),
+            }
+        }
+    }
+
+    /// All that is unsettled goes to the sink again, but for an event at which it has panicked too often.
+    pub(crate) fn sink_panicked(&mut self) {
+        let Doing::Sink(outlet) = &mut self.doing else { return };
+        if let Some(held) = outlet.panicked() {
+            self.reject_held(held, Reason::Exhausted, "the sink panicked at it, again and again".into());
+        }
+    }
+
+    /// What a source had brought is finished, even when it failed.
+    pub(crate) fn source_ended(&mut self, result: Result<(), SourceError>) {
+        if let Err(error) = &result {
+            tracing::error!(stage = self.stage, %error, "the source ended");
+            if self.leave.is_none() {
+                self.begin_drain(tokio::time::Instant::now() + self.drain);
+            }
+        }
+        if let Doing::Source(desk) = &mut self.doing {
+            desk.ended = Some(result);
+        }
+    }
+}

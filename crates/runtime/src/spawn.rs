@@ -1,0 +1,147 @@
+//! A stage's start: its parts, its channels, its tasks.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use jaiminho_core::{Inputs, Output};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    absent::Absent,
+    actor::Actor,
+    config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig},
+    consumer::Upstreams,
+    desk::Desk,
+    handle::StageHandle,
+    lanes::Lanes,
+    outlet::Outlet,
+    peers::Peers,
+    source::SourceHandle,
+    stage::{Source, SourceError},
+    subscriptions::{Subscriptions, template},
+    task::{COMMANDS, Clock, Doing, Inbox, Log, Tally, Task},
+};
+
+/// What a sink has to flush itself when its stage has ended.
+const SINK_DRAIN: Duration = Duration::from_secs(5);
+
+/// Starts a stage. Must be called within a tokio runtime.
+pub fn spawn(config: StageConfig) -> StageHandle {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    spawn_at(config, unix_ms)
+}
+
+/// Starts a stage in a world where it is `unix_ms`. Must be called within a tokio runtime.
+#[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
+pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
+    let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits } = config;
+    let (commands, command_inbox) = mpsc::channel(COMMANDS);
+    let (offers, offer_inbox) = mpsc::channel(1024);
+    let (upstream, upstream_inbox) = mpsc::channel(64);
+    let (done, done_inbox) = mpsc::channel(64);
+    let (acted, acted_inbox) = mpsc::channel(1);
+    let (source_end, source_inbox) = mpsc::channel(1);
+    let (drain, drain_seen) = watch::channel(None);
+    let (room, room_seen) = watch::channel(true);
+    let (end, end_seen) = watch::channel(None);
+    let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+    let (tasks, progress) = (TaskTracker::new(), Arc::new(Notify::new()));
+
+    let (logs, dead_letter) = logs(outputs, dead_letter);
+    let handle = StageHandle {
+        commands: commands.clone(),
+        offers: offers.clone(),
+        room: room_seen,
+        drain: Arc::new(drain),
+        draining,
+        end: end_seen,
+    };
+    let doing = match role {
+        Role::Source(source) => {
+            tasks.spawn(run_source(source, handle.source(), source_end));
+            Doing::Source(Desk::new(instance.incarnation, room))
+        }
+        Role::Transform(transform) => {
+            let lanes = Lanes::spawn(&transform, &limits, &done, &progress, &tasks);
+            Doing::Transform { lanes, placing: VecDeque::new() }
+        }
+        Role::Sink(sink, settler) => {
+            let (outlet, run) = Outlet::new(sink, settler, progress.clone(), limits.max_failures, SINK_DRAIN);
+            tasks.spawn(run);
+            Doing::Sink(outlet)
+        }
+        Role::Handler(handler, kind) => {
+            let (actor, run) = Actor::new(handler, kind, acted.clone(), limits.max_failures, closing.clone());
+            tasks.spawn(run);
+            Doing::Handler(Box::new(actor))
+        }
+    };
+    let template = template(&pipeline, &stage, &instance, &limits);
+    let mut subscriptions =
+        Subscriptions::new(template, limits.links_max, upstream.clone(), tasks.clone(), closing.clone());
+    for spec in upstreams {
+        subscriptions.add(spec);
+    }
+    let task = Task {
+        pipeline,
+        stage,
+        instance,
+        clock: Clock::start(unix_ms),
+        logs,
+        dead_letter,
+        dying: HashMap::new(),
+        inputs: Inputs::new(),
+        peers: Peers::default(),
+        ready: BTreeSet::new(),
+        upstreams: Upstreams::default(),
+        subscriptions,
+        doing,
+        tasks,
+        tally: Tally::default(),
+        warned: None,
+        absent: Absent::default(),
+        made: 0,
+        drain: limits.drain,
+        closing,
+        leave: None,
+        resigned: None,
+        end: None,
+    };
+    let inbox = Inbox {
+        commands: command_inbox,
+        offers: offer_inbox,
+        upstream: upstream_inbox,
+        done: done_inbox,
+        acted: acted_inbox,
+        source: source_inbox,
+        drain: drain_seen,
+        progress,
+        _open: (commands, offers, upstream, done, acted),
+    };
+    tokio::spawn(async move {
+        let ended = task.run(inbox).await;
+        end.send_replace(Some(ended));
+    });
+    handle
+}
+
+fn logs(outputs: Vec<OutputSpec>, dead_letter: Option<DeadLetterSpec>) -> (Vec<Log>, Option<(usize, DeadLetter)>) {
+    let log = |spec: OutputSpec| Log { name: spec.name, output: Output::new(spec.config) };
+    let mut logs: Vec<Log> = outputs.into_iter().map(log).collect();
+    let dead_letter = dead_letter.map(|spec| {
+        logs.push(log(spec.output));
+        (logs.len() - 1, spec.make)
+    });
+    (logs, dead_letter)
+}
+
+async fn run_source(source: Box<dyn Source>, handle: SourceHandle, end: mpsc::Sender<Result<(), SourceError>>) {
+    let running = tokio::spawn(source.run(handle));
+    let result = running.await.unwrap_or_else(|panic| Err(SourceError(format!("the source panicked: {panic}"))));
+    // The stage may have left before its source.
+    let _gone = end.send(result).await;
+}

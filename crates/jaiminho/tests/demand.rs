@@ -106,8 +106,7 @@ async fn a_producer_consumer_stops_asking_when_its_consumer_does() {
 async fn events_are_stored_while_there_is_no_demand_and_served_before_new_demand_is_told() {
     let ((mouth, mut ear), local) = (ear(), Local::new());
     let counter = local.start(Stage::producer("counter", Counter::new(&mouth)).group("consumer"));
-    counter.info(support::Queue(vec![100, 101, 102])).await.unwrap();
-    counter.info(support::Queue(vec![103, 104])).await.unwrap();
+    counter.info(support::Queue(vec![100, 101, 102, 103, 104])).await.unwrap();
     let upstream = Upstream::new("counter").max_demand(4).min_demand(0);
     local.start(Stage::consumer("consumer", Forwarder("consumer", mouth)).subscribe_to(upstream));
     let expected = [vec![100, 101, 102, 103], vec![104], vec![0, 1, 2], vec![3, 4, 5, 6]];

@@ -31,8 +31,11 @@ impl Task {
 
     /// A consumer has raised its credit: each ask is answered apart, as long as nobody falls behind.
     pub(crate) fn asked(&mut self, peer: PeerId, credit: Credit) {
+        let Doing::Handler(actor) = &mut self.doing else { return };
         let events = self.peers.asked(peer, credit.events);
-        let Some(actor) = self.actor().filter(|_| events > 0) else { return };
+        if events == 0 {
+            return;
+        }
         actor.asked(events);
         self.advance_logs();
         self.write_peers();
@@ -40,10 +43,10 @@ impl Task {
 
     /// Puts what a call came to into the logs, as a whole, once there is room.
     pub(crate) fn place_acted(&mut self) {
+        let Doing::Handler(actor) = &mut self.doing else { return };
         if self.logs.iter().any(|log| log.output.is_full()) {
             return;
         }
-        let Some(actor) = self.actor() else { return };
         let Some(Acted { call, mut turn, result }) = actor.acted.take() else { return };
         let inputs = std::mem::take(&mut actor.in_hand);
         let emitted = std::mem::take(&mut turn.emitted);
@@ -180,8 +183,10 @@ impl Task {
     /// The handler has ended: nothing new is taken, what it has is finished.
     pub(crate) fn end_handler(&mut self, how: Result<(), String>) {
         let Some(actor) = self.actor() else { return };
+        // What a producer that has come to its end has brought is finished, however long that takes.
+        let is_unhurried = actor.kind == Kind::Producer && how.is_ok();
         actor.ended.get_or_insert(how);
-        if actor.kind != Kind::Producer && self.leave.is_none() {
+        if !is_unhurried && self.leave.is_none() {
             self.begin_drain(tokio::time::Instant::now() + self.drain);
         }
     }
@@ -203,6 +208,24 @@ impl Task {
         self.end_handler(end);
         if self.leave.is_none() {
             self.begin_drain(tokio::time::Instant::now() + self.drain);
+        }
+    }
+
+    /// Messages to the handler wait in the log, behind the events that are there.
+    pub(crate) fn pass_infos(&mut self) {
+        let Doing::Handler(actor) = &mut self.doing else { return };
+        let Some(log) = self.logs.first_mut().filter(|_| actor.kind != Kind::Consumer) else { return };
+        let is_free = !actor.is_busy && actor.acted.is_none();
+        while let Some(Letter::Info(info)) = actor.letters.front().filter(|_| is_free) {
+            if log.output.push_info(actor.passed).is_err() {
+                break;
+            }
+            actor.in_log.push_back(info.clone());
+            actor.passed += 1;
+            actor.letters.pop_front();
+        }
+        while log.output.poll_info().is_some() {
+            actor.urgent.extend(actor.in_log.pop_front().map(Letter::Info));
         }
     }
 

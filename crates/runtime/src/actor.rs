@@ -65,7 +65,7 @@ pub(crate) struct Actor {
     pub(crate) kind: Kind,
     calls: mpsc::Sender<Call>,
     pub(crate) letters: VecDeque<Letter>,
-    /// Consumers that came or left: told before anything else.
+    /// Consumers that came or left, messages whose turn has come: told before anything else.
     pub(crate) urgent: VecDeque<Letter>,
     /// A call is under way.
     pub(crate) is_busy: bool,
@@ -82,6 +82,9 @@ pub(crate) struct Actor {
     /// Inputs that wait for the results of their batch.
     pub(crate) shared: Slab<Vec<InputId>>,
     pub(crate) infos: usize,
+    /// Messages that have a place in the log, and how many had one.
+    pub(crate) in_log: VecDeque<Info>,
+    pub(crate) passed: u64,
     pub(crate) wake: Option<tokio::time::Instant>,
     /// How the handler has ended, once it has: it is not called again.
     pub(crate) ended: Option<Result<(), String>>,
@@ -122,6 +125,8 @@ impl Actor {
             owed: 0,
             shared: Slab::new(),
             infos: 0,
+            in_log: VecDeque::new(),
+            passed: 0,
             wake: None,
             ended: None,
             _gone: gone.drop_guard(),
@@ -195,7 +200,13 @@ impl Actor {
 
     /// Whether nothing is to be handled, and nothing under way.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.is_busy && self.acted.is_none() && (self.ended.is_some() || self.letters.is_empty())
+        let is_quiet = self.letters.is_empty() && self.urgent.is_empty() && self.in_log.is_empty();
+        !self.is_busy && self.acted.is_none() && (self.ended.is_some() || is_quiet)
+    }
+
+    /// Whether a [`Call::Wake`] whose time has come would be called.
+    pub(crate) fn may_wake(&self) -> bool {
+        !self.is_busy && self.acted.is_none() && self.ended.is_none()
     }
 
     /// Takes back what is not in the handler's hands, where `wanted`.

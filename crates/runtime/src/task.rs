@@ -206,7 +206,8 @@ impl Task {
 
     /// Takes what is ready from everywhere: whatever one side sends, none waits behind another.
     async fn receive(&mut self, inbox: &mut Inbox, batch: &mut Batch, ticks: &mut tokio::time::Interval) {
-        let Self { doing, upstreams, peers, .. } = self;
+        let Self { doing, upstreams, peers, leave, .. } = self;
+        let calls = matches!(doing, Doing::Handler(_));
         let Batch { turns, commands, offers, upstream, from_consumers, from_upstreams, done } = batch;
         let settled = async {
             match doing {
@@ -215,7 +216,7 @@ impl Task {
                     settled = outlet.settler.take() => Some(Turn::Settled(settled)),
                     Ok(()) = outlet.panics.changed() => Some(Turn::SinkPanicked),
                 },
-                Doing::Handler(actor) => match actor.wake {
+                Doing::Handler(actor) => match actor.wake.filter(|_| leave.is_none() && actor.may_wake()) {
                     Some(wake) => {
                         tokio::time::sleep_until(wake).await;
                         None
@@ -248,7 +249,7 @@ impl Task {
                 turns.push(Turn::SourceEnded(result));
                 any = true;
             }
-            if let Poll::Ready(Some(acted)) = inbox.acted.poll_recv(cx) {
+            if calls && let Poll::Ready(Some(acted)) = inbox.acted.poll_recv(cx) {
                 turns.push(Turn::Acted(Box::new(acted)));
                 any = true;
             }
@@ -301,7 +302,10 @@ impl Task {
         match &mut self.doing {
             Doing::Transform { lanes, placing } if placing.is_empty() => lanes.feed(),
             Doing::Sink(outlet) => outlet.feed(),
-            Doing::Handler(_) => self.call_handler(),
+            Doing::Handler(_) => {
+                self.pass_infos();
+                self.call_handler();
+            }
             Doing::Transform { .. } | Doing::Source(_) => {}
         }
         self.write_peers();
@@ -350,9 +354,8 @@ impl Task {
                         self.reject(done.input, &done.event, Reason::Invalid, text);
                     }
                     None => {
-                        for one in emitted {
-                            let event = Event { payload: one.payload, attempt: 1, ..done.event.clone() };
-                            self.push(done.input, one.output, event);
+                        for Emitted { payload, output } in emitted {
+                            self.push(done.input, output, Event { payload, attempt: 1, ..done.event.clone() });
                         }
                         self.seal(done.input);
                     }
@@ -398,7 +401,9 @@ impl Task {
                 Doing::Source(_) => {}
             }
         }
-        self.start_list(link, list);
+        if !list.is_empty() {
+            self.start_list(link, list);
+        }
     }
 }
 

@@ -68,6 +68,14 @@ impl Ear {
         batches
     }
 
+    /// A stage handles no events for a while.
+    pub(crate) async fn silence_of(&mut self, of: &str) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while let Ok(Some(told)) = tokio::time::timeout_at(deadline, self.0.recv()).await {
+            assert!(!matches!(&told, Told::Events(stage, _) if *stage == of), "{told:?}");
+        }
+    }
+
     /// Nothing is told for a while; then nothing was under way.
     pub(crate) async fn silence(&mut self) {
         let told = tokio::time::timeout(Duration::from_secs(1), self.0.recv()).await;

@@ -21,6 +21,9 @@ pub use stage::Stage;
 pub use turn::{Batch, Received, Turn};
 pub use upstream::Upstream;
 
+#[doc = include_str!("gen_stage.md")]
+pub mod gen_stage {}
+
 pub use jaiminho_core::{Dispatch, Event, KeyHash, LinkError, Outcome, Payload, Reason, Rejection};
 pub use jaiminho_discovery::At;
 pub use jaiminho_event::{CloudEvent, Data};

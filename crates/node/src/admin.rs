@@ -95,13 +95,77 @@ async fn livez(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
-    if admin.readiness.0.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    match unready(&admin.readiness, &admin.stages) {
+        None => (StatusCode::OK, "ok\n"),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     }
+}
+
+/// Why nothing new should be sent here. A stage whose source has failed leaves without having been told to.
+fn unready(readiness: &Readiness, stages: &[StageHandle]) -> Option<&'static str> {
+    if stages.iter().any(StageHandle::is_draining) {
+        return Some("draining\n");
+    }
+    (!readiness.0.load(Ordering::Relaxed)).then_some("not ready\n")
 }
 
 async fn render(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use jaiminho_core::{Dispatch, Instance, OutputConfig, RequiredGroup};
+    use jaiminho_runtime::{
+        Acknowledge, NewEvent, Offer, OutputSpec, Role, Source, SourceError, SourceHandle, StageConfig, StageEnd,
+        StageLimits,
+    };
+
+    use super::*;
+
+    /// Offers an event, and fails when it is told to.
+    struct Failing(CancellationToken);
+
+    impl Source for Failing {
+        fn run(self: Box<Self>, handle: SourceHandle) -> BoxFuture<'static, Result<(), SourceError>> {
+            Box::pin(async move {
+                let event = NewEvent { payload: Vec::new().into(), key: None, identity: 1, trace: None };
+                let offer = Offer { events: vec![event], deadline: None, acknowledge: Acknowledge::Published };
+                let _pending = handle.offer(offer).await;
+                self.0.cancelled().await;
+                Err(SourceError("the socket is gone".into()))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stage_whose_source_has_failed_is_not_ready_while_it_drains() {
+        let required = RequiredGroup { name: "nobody".into(), dispatch: Dispatch::Keyed };
+        let config = OutputConfig { groups: vec![required], ..OutputConfig::default() };
+        let fail = CancellationToken::new();
+        let stage = jaiminho_runtime::spawn(StageConfig {
+            pipeline: "p".into(),
+            stage: "in".into(),
+            instance: Instance { name: "in-0".into(), incarnation: 1 },
+            outputs: vec![OutputSpec { name: "in".into(), config }],
+            dead_letter: None,
+            upstreams: Vec::new(),
+            role: Role::Source(Box::new(Failing(fail.clone()))),
+            limits: StageLimits { drain: Duration::from_secs(1), ..StageLimits::default() },
+        });
+        let (readiness, stages) = (Readiness::default(), [stage.clone()]);
+        assert_eq!(unready(&readiness, &stages), Some("not ready\n"));
+        readiness.set(true);
+        while stage.status().await.is_some_and(|status| status.logs[0].1 == 0) {}
+        assert_eq!(unready(&readiness, &stages), None);
+        fail.cancel();
+        while unready(&readiness, &stages).is_none() {
+            assert!(stage.status().await.is_some(), "it has ended ready");
+        }
+        assert_eq!(unready(&readiness, &stages), Some("draining\n"));
+        assert!(stage.status().await.is_some(), "it drains");
+        let StageEnd::Failed(text) = stage.ended().await else { panic!("it has failed") };
+        assert!(text.contains("1 unsettled"), "{text}");
+    }
 }

@@ -149,6 +149,11 @@ impl StageHandle {
         ended.unwrap_or_else(|| StageEnd::Failed("its task has panicked".into()))
     }
 
+    /// Whether it takes nothing new: it was told to leave, or its source has failed.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
     /// How the stage is just now; none when it has ended.
     pub async fn status(&self) -> Option<StageStatus> {
         let (reply, status) = oneshot::channel();

@@ -305,6 +305,7 @@ impl Task {
     pub(crate) fn begin_drain(&mut self, deadline: tokio::time::Instant) {
         tracing::info!(stage = self.stage, "draining");
         self.closing.cancel();
+        self.draining.cancel();
         self.leave = Some(deadline);
         self.upstreams.cancel_all(millis_until(deadline));
     }
@@ -327,7 +328,7 @@ impl Task {
         let is_over = self.leave.is_some_and(|leave| tokio::time::Instant::now() >= leave);
         (is_over || (is_source_done && is_settled())).then(|| match (&self.doing, &self.resigned) {
             (Doing::Source(Desk { ended: Some(Err(error)), .. }), _) => {
-                StageEnd::Failed(format!("its source failed, with {unsettled} events unsettled: {error}"))
+                StageEnd::Failed(format!("its source failed, with {unsettled} unsettled: {error}"))
             }
             (Doing::Handler(actor), _) if let Some(Err(text)) = &actor.ended => StageEnd::Failed(text.clone()),
             (_, Some(Err(text))) => StageEnd::Failed(text.clone()),

@@ -57,7 +57,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         offers: offers.clone(),
         room: room_seen,
         drain: Arc::new(drain),
-        draining,
+        draining: draining.clone(),
         end: end_seen,
     };
     let doing = match role {
@@ -107,6 +107,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         made: 0,
         drain: limits.drain,
         closing,
+        draining,
         leave: None,
         resigned: None,
         end: None,

@@ -126,6 +126,8 @@ pub(crate) struct Task {
     pub(crate) drain: Duration,
     /// No link is opened once this is cancelled.
     pub(crate) closing: CancellationToken,
+    /// Cancelled when the drain begins, for whatever reason.
+    pub(crate) draining: CancellationToken,
     /// When the drain must be over.
     pub(crate) leave: Option<tokio::time::Instant>,
     /// How the stage ends because a subscription has.

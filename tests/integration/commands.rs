@@ -141,7 +141,8 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
     let directory = directory();
     directory.write("one.json", "{\"a\":1}");
     directory.write("bad.json", "{\"a\":1}\n{\"a\":\n");
-    directory.write("token", "secret-token\n");
+    directory.write("token", "# ours\n\n secret-token\nanother\n");
+    directory.write("empty", "# none\n");
     let rejected = r#"{"status":"rejected","count":1,"events":[{"index":0,"id":"e1","status":"rejected","reason":"invalid: no unit","stored":true}]}"#;
     let problem = r#"{"detail":"an event of 9 bytes; the limit is 5"}"#;
     for (status, body, code, told) in [
@@ -165,7 +166,7 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
             run(directory.path(), &["send", "one.json", "--url", &url, "--token-file", "token"]).await;
         assert_eq!((exit, stderr.as_str()), (Some(code), told), "{stdout}");
         let request = requests.lock().unwrap_or_else(PoisonError::into_inner)[0].to_lowercase();
-        assert!(request.contains("authorization: bearer secret-token"), "{request}");
+        assert!(request.contains("authorization: bearer secret-token\r\n"), "{request}");
         assert!(!stdout.contains("secret-token") && !stderr.contains("secret-token"));
     }
     let (url, _) = server(vec![answer("200 OK", "", PUBLISHED)]).await;
@@ -183,6 +184,7 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
             &["send", "one.json", "--token-file", "none", "--url", "http://localhost:1/"],
             "none: No such file or directory (os error 2)",
         ),
+        (&["send", "one.json", "--token-file", "empty", "--url", "http://localhost:1/"], "empty: holds no token"),
     ] {
         let (exit, _, stderr) = run(directory.path(), arguments).await;
         assert_eq!((exit, stderr.as_str()), (Some(USAGE), told));

@@ -77,6 +77,27 @@ async fn what_is_posted_is_published_and_tail_shows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_up_says_to_try_works() {
+    let running = Running::start().await;
+    let log = eventually("it says so", PATIENCE, || async {
+        let log = running.up.child.log();
+        if log.contains("Ctrl-C drains and stops.") { Ok(log) } else { Err(log) }
+    })
+    .await;
+    let curl = log.lines().find_map(|line| line.strip_prefix("  curl -i ")).expect("a curl");
+    let (place, body) = curl.split_once(" -d '").expect("a body");
+    let url = format!("http://127.0.0.1:{}/events", running.port);
+    assert_eq!(place, format!("{url} -H 'content-type: application/json'"));
+    let body: Value = serde_json::from_str(body.trim_end_matches('\'')).expect("JSON");
+    let answer = Client::new(running.port).json(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    for command in ["send", "tail"] {
+        let typed = format!("  jaiminho {command} -f {}", running.file.display());
+        assert!(log.lines().any(|line| line.starts_with(&typed)), "{typed}: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_client_is_told_of_each_event() {
     let running = Running::start().await;
     let mut socket = WebSocket::connect(running.port, Some("jaiminho.v1")).await.expect("a connection");

@@ -198,7 +198,7 @@ pub(crate) struct Send {
     /// Tries of a request after refusals and failures, before giving up.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) retries: u32,
-    /// A file with a bearer token.
+    /// A file with a bearer token; of several, as in a source's `tokens_file`, the first is sent.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// Made-up events: how many different keys.

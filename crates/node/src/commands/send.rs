@@ -11,8 +11,8 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-pub(super) use self::bodies::Body;
 use self::bodies::{Bodies, from_reader, made};
+pub(super) use self::bodies::{Body, is_cloud_event};
 pub(super) use self::client::Client;
 use self::client::Tally;
 use super::{Found, block_on, file_or_running};
@@ -28,8 +28,10 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
         None => find(global)?,
     };
     let token = send.token_file.as_ref().map(|path| {
-        let read = std::fs::read_to_string(path).map(|token| token.trim().to_owned());
-        read.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+        let wrong = |what: &dyn std::fmt::Display| Failure::usage(format!("{}: {what}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.next().map(str::to_owned).ok_or_else(|| wrong(&"holds no token"))
     });
     let client = Client::new(url, token.transpose()?, send.retries)?;
     let batch = send.batch as usize;

@@ -1,5 +1,7 @@
 //! `jaiminho up`: all stages in one process, with the embedded broker.
 
+mod greeting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,10 +28,6 @@ use crate::wire::{Links, Wiring};
 
 /// Even when the deadline has passed, a stage has so long to say that it ends.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
-
-/// A device's message for a first try: of the same shape as what `jaiminho send --count` makes up.
-const SAMPLE: &str =
-    r#"{"deviceId": "a-1", "ts": 1767225600000, "readings": [{"metric": "temperature", "unit": "C", "value": 21.5}]}"#;
 
 pub(crate) fn run(global: &Global, up: &Up) -> Result<(), Failure> {
     let config = load_logged(global, Setting::Together)?;
@@ -74,7 +72,11 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
         tracing::warn!(%error, "other commands won't find this process");
     }
     readiness.set(true);
-    greet(&running, global)?;
+    output::line(if global.json {
+        serde_json::to_string(&running).map_err(Failure::software)?
+    } else {
+        greeting::greeting(&running, config, &global.file)
+    })?;
 
     let result = tokio::select! {
         first = first_end(&started) => first,
@@ -173,38 +175,4 @@ async fn drain(config: &Config, started: &[Started]) -> Result<(), Failure> {
         result = result.and(ended(&stage.name, end));
     }
     result
-}
-
-/// What runs, and what to type next.
-fn greet(running: &Running, global: &Global) -> Result<(), Failure> {
-    if global.json {
-        return output::line(serde_json::to_string(running).map_err(Failure::software)?);
-    }
-    let file = if global.file.as_os_str() == "pipeline.yaml" {
-        String::new()
-    } else {
-        format!(" -f {}", global.file.display())
-    };
-    let mut text = format!("Pipeline {} runs.\n\n", running.pipeline);
-    let mut say = |what: &str, value: &str| text.push_str(&format!("  {what:<10}{value}\n"));
-    if let Some(http) = &running.http {
-        say("HTTP", http);
-    }
-    if let Some(websocket) = &running.websocket {
-        say("WebSocket", websocket);
-    }
-    if let Some(broker) = &running.bootstrap_servers {
-        say("broker", &format!("{broker} (embedded: in memory, keeps at most 5 MiB or 100,000 records a partition)"));
-    }
-    say("metrics", &format!("http://{}/metrics", local(running.admin)));
-    text.push_str("\nTry, in another terminal:\n\n");
-    if let Some(http) = &running.http {
-        text.push_str(&format!("  curl -i {http} -H 'content-type: application/json' -d '{SAMPLE}'\n"));
-        text.push_str(&format!("  jaiminho send{file} --count 100\n"));
-    }
-    if running.bootstrap_servers.is_some() {
-        text.push_str(&format!("  jaiminho tail{file}\n"));
-    }
-    text.push_str("\nCtrl-C drains and stops.");
-    output::line(text)
 }

@@ -101,7 +101,7 @@ fn body(cloud_events: bool, texts: &[Text]) -> Body {
 }
 
 /// Whether a value says itself that it is a CloudEvent.
-fn is_cloud_event(text: &str) -> bool {
+pub(in crate::commands) fn is_cloud_event(text: &str) -> bool {
     #[derive(serde::Deserialize)]
     struct Head {
         specversion: Option<serde::de::IgnoredAny>,

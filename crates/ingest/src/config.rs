@@ -11,8 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::serve::STREAMS_MAX;
 
-/// What one event takes between its text and the log beside text, type and source: columns, id, attributes of ours.
-pub(crate) const DRAFT_OVERHEAD_BYTES: u64 = 320;
+/// What an event takes until its answer beside its id's text: the places of those who wait for it, and a rejection.
+pub(crate) const WAITING_BYTES: u64 = 448;
+
+/// Of an id that we give.
+const ID_BYTES: u64 = 36;
+
+/// What one event takes beside its text, type and source: most of it until its answer; before, between its text and the log,
+/// less than 320 for columns, id and attributes of ours.
+pub(crate) const EVENT_OVERHEAD_BYTES: u64 = WAITING_BYTES + ID_BYTES;
 
 /// Most that a zstd decoder keeps of what it has written (RFC 9659 lets no sender ask for more).
 pub(crate) const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
@@ -413,7 +420,7 @@ impl Config {
             errors.push(ConfigError::new("limits.header_bytes", "must be from 8KiB to 1MiB"));
         }
         let copies = Cost::copies(true);
-        let cost = Cost { copies, event_bytes: DRAFT_OVERHEAD_BYTES, events_max: u64::from(limits.events) };
+        let cost = Cost { copies, event_bytes: EVENT_OVERHEAD_BYTES, events_max: u64::from(limits.events) };
         let largest = limits.expanded_bytes.0.max(limits.event_bytes.0);
         let one = limits.reservation(largest, &cost).saturating_add(ZSTD_BYTES);
         if limits.reading_bytes.0 < one {

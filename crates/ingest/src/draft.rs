@@ -9,7 +9,7 @@ use jaiminho_runtime::NewEvent;
 use time::OffsetDateTime;
 
 use crate::answer::EventId;
-use crate::config::{Cost, DRAFT_OVERHEAD_BYTES, LimitsConfig};
+use crate::config::{Cost, EVENT_OVERHEAD_BYTES, LimitsConfig};
 use crate::pieces::{Piece, array_pieces, line_pieces};
 use crate::problem::{Position, Problem};
 
@@ -118,7 +118,7 @@ impl Drafter {
     /// What the events of a body, or of a message (no format), take at most.
     pub(crate) fn cost(&self, limits: &LimitsConfig, format: Option<&Format>, common: &Common) -> Cost {
         let text = |text: &str| text.len() as u64;
-        let own = DRAFT_OVERHEAD_BYTES + text(&self.ty) + text(&self.source);
+        let own = EVENT_OVERHEAD_BYTES + text(&self.ty) + text(&self.source);
         let given = common.attributes.iter().map(|(name, value)| 2 * (text(name) + text(value)) + 16);
         let trace = common.trace.map_or(0, |trace| 2 * trace.len() as u64);
         let event_bytes = own + given.sum::<u64>() + trace;

@@ -17,7 +17,7 @@ use crate::config::{HEADERS_MAX, LimitsConfig, UNCOUNTED_HEADER_FACTOR, ZSTD_BYT
 use crate::draft::tests::{body, drafter};
 use crate::draft::{Common, Drafter, Format};
 use crate::headers::Coding;
-use crate::reading::Room;
+use crate::reading::{Room, waiting_bytes};
 use crate::websocket::EventFrame;
 
 /// What a thread takes for the one event that it works on, and gives back: its attributes, an error's text.
@@ -46,7 +46,8 @@ fn start(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned()
 }
 
-/// Drafting keeps to what is reserved beside the body, whatever the format that a client says.
+/// Drafting keeps to what is reserved beside the body, whatever the format that a client says, and so does what its events
+/// take until their answer.
 fn check_body(body: &[u8]) {
     let limits = LimitsConfig::default();
     let drafter = with_defaults(&limits);
@@ -57,8 +58,14 @@ fn check_body(body: &[u8]) {
         let reserved = limits.reservation(body.len() as u64, &cost).min(limits.reading_bytes.0) - body.len() as u64;
         let events_bytes = usize::try_from(reserved).unwrap();
         let named = format!("{format:?}");
-        let peak = measure(|| drop(drafter.body(format, body, &common, events_bytes))).bytes_max;
+        let mut ids = Vec::new();
+        let peak = measure(|| {
+            ids = drafter.body(format, body, &common, events_bytes).unwrap_or_default().ids;
+        })
+        .bytes_max;
         assert!(peak <= reserved + WORK_BYTES, "{peak} bytes of {reserved}: {named} {} {}", body.len(), start(body));
+        let (kept, room) = (waiting_bytes(&ids), events_bytes + body.len());
+        assert!(kept <= room, "{kept} bytes until the answer of {room}: {named} {} {}", body.len(), start(body));
     }
 }
 
@@ -68,8 +75,9 @@ fn check_message(text: &str) {
     let drafter = with_defaults(&limits);
     for common in [Common::default(), common()] {
         let reserved = drafter.cost(&limits, None, &common).message(text.len() as u64) - text.len() as u64;
+        let mut id = None;
         let peak = measure(|| {
-            drop(drafter.message(text, &common));
+            id = drafter.message(text, &common).map(|(_, id)| id).ok();
             drop(drafter.structured_message(text, &common));
             if let Ok(frame) = EventFrame::parse(text) {
                 drop(drafter.message(frame.event.get(), &common));
@@ -77,6 +85,8 @@ fn check_message(text: &str) {
         })
         .bytes_max;
         assert!(peak <= reserved + WORK_BYTES, "{peak} bytes of {reserved}: {} {}", text.len(), start(text.as_bytes()));
+        let kept = waiting_bytes(id.as_slice()) as u64;
+        assert!(kept <= reserved + text.len() as u64, "{kept} bytes until the answer of {reserved}: {text}");
     }
 }
 
@@ -85,6 +95,7 @@ fn bombs() -> Vec<String> {
     let attributes: String = (0..120).map(|n| format!(",\"a{n}\":1")).collect();
     let with = |member: &str| EVENT.replace('}', &format!("{member}}}"));
     vec![
+        "1".to_owned(),
         "1\n".repeat(10_000),
         format!("[{}1]", "1,".repeat(9_999)),
         format!("[{}1]", "1,".repeat(500_000)),

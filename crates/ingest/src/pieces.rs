@@ -77,7 +77,7 @@ fn piece<'a>(body: &'a str, text: &'a str) -> Piece<'a> {
 }
 
 fn too_many(events_max: usize) -> Fault {
-    let detail = format!("more than {events_max} events in one body");
+    let detail = format!("too many events in one body; the limit is {events_max}");
     Fault { kind: FaultKind::TooManyEvents, ..Fault::malformed(detail) }
 }
 

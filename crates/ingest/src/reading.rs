@@ -17,19 +17,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::StreamReader;
 
 use crate::answer::EventId;
-use crate::config::{Cost, LimitsConfig, ZSTD_BYTES, ZSTD_WINDOW_BYTES};
+use crate::config::{Cost, LimitsConfig, WAITING_BYTES, ZSTD_BYTES, ZSTD_WINDOW_BYTES};
 use crate::headers::Coding;
 use crate::problem::{Problem, soon};
 
 /// What an expanded body's memory begins with.
 const EXPANDED_BYTES_MIN: usize = 8 << 10;
 
-/// What an event takes until its answer beside its id's text: the places of those who wait for it, and a rejection.
-const WAITING_BYTES: usize = 448;
+/// What these events take until their answer.
+pub(crate) fn waiting_bytes(ids: &[EventId]) -> usize {
+    ids.iter().map(|id| id.text.capacity() + WAITING_BYTES as usize).sum()
+}
 
-/// What of a reservation is kept until the answer to these events, as far as it goes. The rest may go when they are with the stage.
+/// What of a reservation is kept until the answer to these events. The rest may go when they are with the stage.
 pub(crate) fn until_answer(room: &mut OwnedSemaphorePermit, ids: &[EventId]) -> Option<OwnedSemaphorePermit> {
-    let bytes = ids.iter().map(|id| id.text.capacity() + WAITING_BYTES).sum::<usize>();
+    let bytes = waiting_bytes(ids);
+    debug_assert!(bytes <= room.num_permits(), "{bytes} bytes for {} events of {room:?}", ids.len());
     room.split(bytes.min(room.num_permits()))
 }
 

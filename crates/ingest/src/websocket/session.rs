@@ -331,7 +331,7 @@ impl Session {
             return None;
         }
         if n > self.granted {
-            self.begin_close(PROTOCOL, &format!("credit is for {} events", self.granted), CLOSE_WAIT);
+            self.begin_close(PROTOCOL, &format!("event {n} is beyond the credit of {}", self.granted), CLOSE_WAIT);
             return None;
         }
         Some(frame.event.get())

@@ -153,7 +153,7 @@ async fn credit_grows_with_the_outcomes_and_more_closes_with_1002() {
             offer = running.desk.next() => unanswered.push(offer.unwrap().take()),
         }
     };
-    assert_eq!((code, reason.as_str()), (1002, "credit is for 3 events"));
+    assert_eq!((code, reason.as_str()), (1002, "event 4 is beyond the credit of 3"));
 }
 
 #[tokio::test]

@@ -14,4 +14,5 @@ mod python;
 mod service;
 mod srv;
 mod tls;
+mod transforms;
 mod up;

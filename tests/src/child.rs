@@ -58,6 +58,11 @@ impl Child {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGINT
     pub fn interrupt(&self) {
         self.signal(Signal::INT);

@@ -1,4 +1,5 @@
-//! What `transform:` says: one step, or a list of steps, each `vrl`, `filter` or, as the last one, `route`.
+//! What `transform:` says: one step, or a list of steps, in this order: `sample` and
+//! `throttle`, `vrl` and `filter`, and at last `route`.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -9,7 +10,7 @@ use serde::{
 };
 
 /// The steps of a transform, in order: what one emits, the next takes. One step need not be a list.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
 #[schemars(untagged)]
 pub enum TransformConfig {
     /// One step.
@@ -19,7 +20,7 @@ pub enum TransformConfig {
 }
 
 /// One step: a map with exactly one key.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, JsonSchema)]
 #[schemars(rename_all = "snake_case")]
 pub enum Step {
     /// A VRL program. `.` is the event in CloudEvents' JSON format; an array left in it means many events, `null` none,
@@ -27,9 +28,64 @@ pub enum Step {
     Vrl(Source),
     /// A VRL expression of type boolean; events for which it is `true` are kept, unchanged.
     Filter(String),
+    /// Keeps a part of the events, of which an event is or is not whenever it is delivered; the others are done. Stands before `vrl` and
+    /// `filter`: it decides by the event as the stage gets it.
+    Sample(Sample),
+    /// Lets events of a key through at most so fast, in each instance. Stands before `vrl` and `filter`: it decides by the event as the
+    /// stage gets it.
+    Throttle(Throttle),
     /// Named outputs by condition; other stages subscribe to `STAGE.OUTPUT`. Only the last step can be one, and the stage has
     /// no output of its own name then.
     Route(Route),
+}
+
+/// Which part of the events is kept.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// The share that is kept, from 0 to 1.
+    #[schemars(range(min = 0, max = 1))]
+    pub rate: f64,
+    /// A template: of a key all events are kept, or none. Default: each event by its source and id.
+    pub key: Option<String>,
+}
+
+/// How fast events may go on.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Throttle {
+    /// Events a second, of each key.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub rate: f64,
+    /// How many may go at once after a pause. Default: those of a second, one at least.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+    /// A template for the key. Default: all events have one.
+    pub key: Option<String>,
+    /// Keys that are told apart at once; all further ones share one rate.
+    #[serde(default = "keys_max")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub keys_max: u32,
+    /// What becomes of an event that comes too fast.
+    #[serde(default)]
+    pub over: Over,
+}
+
+/// What becomes of an event that comes too fast.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Over {
+    /// It waits, and pushes back.
+    #[default]
+    Wait,
+    /// It is rejected.
+    Reject,
+    /// It is done, as if it were filtered.
+    Drop,
+}
+
+fn keys_max() -> u32 {
+    10_000
 }
 
 /// Where an event goes.
@@ -46,6 +102,9 @@ pub struct Route {
     #[serde(default)]
     pub exclusive: bool,
 }
+
+/// What a [`Throttle`] keeps of a key, in a table that doubles as it grows.
+pub const KEY_BYTES: u64 = 96;
 
 /// Most outputs of a [`Route`].
 pub const OUTPUTS_MAX: usize = 64;
@@ -83,8 +142,17 @@ impl TransformConfig {
     pub fn outputs(&self) -> Option<Vec<&str>> {
         self.steps().iter().find_map(|step| match step {
             Step::Route(route) => Some(route.names()),
-            Step::Vrl(_) | Step::Filter(_) => None,
+            Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) => None,
         })
+    }
+
+    /// Keys that it tells apart at once: each takes [`KEY_BYTES`].
+    pub fn keys_max(&self) -> u64 {
+        let keys = self.steps().iter().map(|step| match step {
+            Step::Throttle(throttle) if throttle.key.is_some() => u64::from(throttle.keys_max),
+            Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) | Step::Route(_) => 0,
+        });
+        keys.sum()
     }
 }
 
@@ -140,10 +208,7 @@ impl<'de> Deserialize<'de> for TransformConfig {
                 if steps.is_empty() {
                     return Err(de::Error::invalid_length(0, &"at least one step"));
                 }
-                let before = steps.split_last().map(|(_, before)| before).unwrap_or_default();
-                if before.iter().any(|step| matches!(step, Step::Route(_))) {
-                    return Err(de::Error::custom("`route` must be the last step"));
-                }
+                in_their_places(&steps).map_err(de::Error::custom)?;
                 Ok(TransformConfig::Steps(steps))
             }
         }
@@ -151,7 +216,23 @@ impl<'de> Deserialize<'de> for TransformConfig {
     }
 }
 
-const STEP_WORDS: &str = "`vrl:`, `filter:` or `route:`";
+fn in_their_places(steps: &[Step]) -> Result<(), &'static str> {
+    let place = |step: &Step| match step {
+        Step::Sample(_) | Step::Throttle(_) => 0,
+        Step::Vrl(_) | Step::Filter(_) => 1,
+        Step::Route(_) => 2,
+    };
+    for (before, after) in steps.iter().zip(steps.iter().skip(1)) {
+        match (place(before), place(after)) {
+            (2, _) => return Err("`route` must be the last step"),
+            (1, 0) => return Err("`sample` and `throttle` must stand before `vrl` and `filter`"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+const STEP_WORDS: &str = "`vrl:`, `filter:`, `sample:`, `throttle:` or `route:`";
 
 struct StepVisitor;
 
@@ -163,13 +244,15 @@ impl<'de> Visitor<'de> for StepVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        const KEYS: &[&str] = &["vrl", "filter", "route"];
+        const KEYS: &[&str] = &["vrl", "filter", "sample", "throttle", "route"];
         let step = match map.next_key::<String>()?.as_deref() {
             Some("vrl") => Step::Vrl(map.next_value()?),
             Some("filter") => Step::Filter(map.next_value()?),
+            Some("sample") => Step::Sample(map.next_value()?),
+            Some("throttle") => Step::Throttle(map.next_value()?),
             Some("route") => Step::Route(map.next_value()?),
             Some(other) => return Err(de::Error::unknown_field(other, KEYS)),
-            None => return Err(de::Error::custom("a step is empty; expected `vrl`, `filter` or `route`")),
+            None => return Err(de::Error::custom("a step is empty; expected one of its keys")),
         };
         no_more(map, KEYS, "a step has one key; for two steps write a list")?;
         Ok(step)
@@ -251,6 +334,10 @@ mod tests {
             (r#"{"vrl": 7}"#, false),
             (r#"{"route": {"outputs": {"hot": "true", "odd": "false"}, "else": "rest", "exclusive": true}}"#, true),
             (r#"[{"vrl": ".x = 1"}, {"route": {"outputs": {"hot": "true"}}}]"#, true),
+            (r#"[{"sample": {"rate": 0.1, "key": "{{subject}}"}}, {"throttle": {"rate": 5, "over": "drop"}}]"#, true),
+            (r#"{"sample": {"rate": "x"}}"#, false),
+            (r#"{"throttle": {"burst": 5}}"#, false),
+            (r#"{"throttle": {"rate": 5, "over": "board"}}"#, false),
             (r#"{"route": {"outputs": {}}}"#, false),
             (r#"{"route": {"outputs": {"hot": 1}}}"#, false),
             (r#"{"route": {"else": "rest"}}"#, false),
@@ -265,16 +352,20 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            (r#"{"lua": "x"}"#, "unknown field `lua`, expected one of `vrl`, `filter`, `route`"),
+            (r#"{"lua": "x"}"#, "unknown field `lua`, expected one of `vrl`, `filter`, `sample`, `throttle`, `route`"),
             (r#"{"vrl": {"path": "x"}}"#, "unknown field `path`, expected `file` or `inline`"),
             (r#"{"vrl": {"file": "x", "inline": "y"}}"#, "`vrl` has either `file` or `inline`"),
             (r#"{"vrl": "x", "filter": "y"}"#, "a step has one key; for two steps write a list"),
-            (r#"[{"vrl": "x", "fitler": "y"}]"#, "unknown field `fitler`, expected one of `vrl`, `filter`, `route`"),
+            (
+                r#"[{"vrl": "x", "fitler": "y"}]"#,
+                "unknown field `fitler`, expected one of `vrl`, `filter`, `sample`, `throttle`, `route`",
+            ),
             ("{}", "a step is empty"),
             (r#"{"vrl": 7}"#, "expected a VRL program, `{file: PATH}` or `{inline: PROGRAM}`"),
-            (r#""x""#, "expected a step (`vrl:`, `filter:` or `route:`) or a list of steps"),
+            (r#""x""#, "expected a step (`vrl:`, `filter:`, `sample:`, `throttle:` or `route:`) or a list of steps"),
             ("[]", "expected at least one step"),
             (r#"[{"route": {"outputs": {"a": "true"}}}, {"vrl": "x"}]"#, "`route` must be the last step"),
+            (r#"[{"filter": "true"}, {"sample": {"rate": 1}}]"#, "must stand before `vrl` and `filter`"),
             (r#"{"route": {"outputs": {}}}"#, "expected at least one output"),
         ];
         for (text, expected) in cases {

@@ -1,16 +1,18 @@
-//! Transforms that a pipeline file can name: programs in VRL, filters, and routes.
+//! Transforms that a pipeline file can name: programs in VRL, filters, samples, throttles, and routes.
 //!
 //! A [`TransformConfig`] compiles to a [`Program`], which is the stage's [`jaiminho_runtime::Transform`].
 //! [`mapping_tests`] runs the tests that lie beside a mapping.
 
 mod config;
 mod event_value;
+mod gate;
 pub mod mapping_tests;
 mod memory;
 mod program;
 mod source;
+mod step;
 
-pub use config::{OUTPUTS_MAX, Route, Source, SourceLong, Step, TransformConfig};
+pub use config::{KEY_BYTES, OUTPUTS_MAX, Over, Route, Sample, Source, SourceLong, Step, Throttle, TransformConfig};
 pub use memory::{ParseMemory, TREE_BYTES_PER_TEXT_BYTE};
 pub use program::{Limits, Program};
 pub use source::CompileError;

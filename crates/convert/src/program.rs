@@ -1,25 +1,20 @@
 //! A compiled transform, and how one event goes through it.
 
-use std::{cell::RefCell, ops::ControlFlow, path::Path, sync::LazyLock};
+use std::{path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, Payload, Reason};
-use jaiminho_event::{CloudEvent, EventView};
+use jaiminho_event::{CloudEvent, EventView, TemplateError};
 use jaiminho_runtime::{Emitted, Failure, Transform, Verdict};
 use smallvec::SmallVec;
-use vrl::{
-    compiler::{
-        CompilationResult, ExpressionError, Program as Compiled, TargetValueRef, TimeZone,
-        runtime::{Runtime, Terminate},
-    },
-    value::{ObjectMap, Secrets, Value},
-};
 
 use crate::{
-    config::{Route, Source, SourceLong, Step, TransformConfig},
+    config::{Source, SourceLong, Step, TransformConfig},
     event_value,
+    gate::{Sampler, Throttler},
     memory::ParseMemory,
-    source::{CompileError, Text, position},
+    source::{CompileError, Text},
+    step::{Code, CompiledRoute, CompiledStep, Rejected, Routed, Stop},
 };
 
 /// Most expressions that a program may evaluate for one event, beside [`STEPS_PER_BYTE`]: a loop that doesn't end
@@ -27,9 +22,6 @@ use crate::{
 const STEPS_BASE: u64 = 1_000_000;
 /// Further expressions for each byte of the event.
 const STEPS_PER_BYTE: u64 = 100;
-
-/// Times without a zone are in UTC, wherever the process runs.
-static UTC: LazyLock<TimeZone> = LazyLock::new(|| TimeZone::parse("UTC").unwrap_or_default());
 
 /// Limits of one transform; an event that exceeds one is rejected, except for memory, for which it waits.
 ///
@@ -68,6 +60,7 @@ impl Default for Limits {
 /// [`Reason::Malformed`]. Outputs past the limits: [`Reason::TooLarge`].
 #[derive(Clone, Debug)]
 pub struct Program {
+    gates: Vec<Gate>,
     steps: Vec<CompiledStep>,
     route: Option<CompiledRoute>,
     warnings: Vec<CompileError>,
@@ -75,39 +68,9 @@ pub struct Program {
 }
 
 #[derive(Clone, Debug)]
-enum CompiledStep {
-    Vrl(Code),
-    Filter(Code),
-}
-
-#[derive(Clone, Debug)]
-struct CompiledRoute {
-    /// By the output's index.
-    conditions: Vec<Code>,
-    otherwise: Option<usize>,
-    exclusive: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Code {
-    compiled: Compiled,
-    text: Text,
-}
-
-/// An event, and the outputs that it goes to.
-type Routed = (ObjectMap, SmallVec<[usize; 1]>);
-
-/// A rejection on its way out.
-#[derive(Debug)]
-pub(crate) struct Rejected {
-    pub(crate) reason: Reason,
-    pub(crate) text: String,
-}
-
-impl Rejected {
-    pub(crate) fn invalid(text: impl Into<String>) -> Self {
-        Self { reason: Reason::Invalid, text: text.into() }
-    }
+enum Gate {
+    Sample(Sampler),
+    Throttle(Arc<Throttler>),
 }
 
 impl Program {
@@ -117,7 +80,8 @@ impl Program {
     ///
     /// All mistakes of all steps.
     pub fn compile(config: &TransformConfig, base_dir: &Path) -> Result<Self, Vec<CompileError>> {
-        let mut program = Self { steps: Vec::new(), route: None, warnings: Vec::new(), limits: Limits::default() };
+        let mut program =
+            Self { gates: Vec::new(), steps: Vec::new(), route: None, warnings: Vec::new(), limits: Limits::default() };
         let mut errors = Vec::new();
         for (index, step) in config.steps().iter().enumerate() {
             if let Err(found) = program.add(index, step, base_dir) {
@@ -140,6 +104,17 @@ impl Program {
             Step::Filter(text) => {
                 CompiledStep::Filter(Code::condition("a filter", Text::inline(index, text), warnings)?)
             }
+            Step::Sample(sample) => {
+                let gate = Sampler::new(sample).map_err(|error| wrong_key(index, "sample", &sample.key, &error))?;
+                self.gates.push(Gate::Sample(gate));
+                return Ok(());
+            }
+            Step::Throttle(throttle) => {
+                let gate =
+                    Throttler::new(throttle).map_err(|error| wrong_key(index, "throttle", &throttle.key, &error))?;
+                self.gates.push(Gate::Throttle(Arc::new(gate)));
+                return Ok(());
+            }
             Step::Route(route) => {
                 self.route = Some(CompiledRoute::compile(index, route, warnings)?);
                 return Ok(());
@@ -160,8 +135,39 @@ impl Program {
         &self.warnings
     }
 
-    /// Converts one event, without waiting for memory.
+    /// Converts one event, without waiting for memory or for a `throttle`, which lets all pass.
     pub fn run(&self, event: &Event) -> Verdict {
+        let samples = |view| {
+            self.gates.iter().all(|gate| match gate {
+                Gate::Sample(sampler) => sampler.keeps(&view),
+                Gate::Throttle(_) => true,
+            })
+        };
+        if EventView::parse(&event.payload).is_ok_and(|view| !samples(view)) {
+            return Verdict::Emit(SmallVec::new());
+        }
+        self.convert(event)
+    }
+
+    /// What the gates say of an event; what is no event is for the steps to reject.
+    async fn pass(&self, event: &Event) -> Option<Verdict> {
+        let view = EventView::parse(&event.payload).ok()?;
+        for gate in &self.gates {
+            match gate {
+                Gate::Sample(sampler) if sampler.keeps(&view) => {}
+                Gate::Sample(_) => return Some(Verdict::Emit(SmallVec::new())),
+                Gate::Throttle(throttler) => {
+                    let verdict = throttler.pass(&view).await;
+                    if verdict.is_some() {
+                        return verdict;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn convert(&self, event: &Event) -> Verdict {
         match self.outputs(event) {
             Ok(outputs) => Verdict::Emit(outputs),
             Err(Rejected { reason, text }) => Verdict::Reject { reason, text },
@@ -172,6 +178,9 @@ impl Program {
         let view = EventView::parse(&event.payload)
             .map_err(|e| Rejected { reason: Reason::Malformed, text: e.to_string() })?;
         let key = view.attribute("partitionkey").map(|key| key.into_owned());
+        if self.steps.is_empty() && self.route.is_none() {
+            return Ok([Emitted::main(event.payload.clone())].into_iter().collect());
+        }
         let mut values = vec![event_value::from_view(&view)];
         let budget = STEPS_BASE + STEPS_PER_BYTE * event.size();
         let mut budget_left = budget;
@@ -236,134 +245,18 @@ impl Transform for Program {
     fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>> {
         Box::pin(async move {
             let _reservation = self.limits.parse_memory.reserve(event.payload.len()).await;
-            Ok(self.run(event))
+            Ok(self.convert(event))
         })
     }
-}
 
-impl CompiledStep {
-    /// Runs the step on one event, and adds what comes of it to `outputs`.
-    fn apply(&self, event: ObjectMap, budget: &mut u64, outputs: &mut Vec<ObjectMap>) -> Result<(), Stop> {
-        match self {
-            Self::Filter(code) => {
-                let mut value = Value::Object(event);
-                let kept = code.holds(&mut value, budget)?;
-                if let (true, Value::Object(event)) = (kept, value) {
-                    outputs.push(event);
-                }
-                Ok(())
-            }
-            Self::Vrl(code) => {
-                let parent = Parent::of(&event);
-                let mut value = Value::Object(event);
-                code.resolve(&mut value, budget)?;
-                parent.adopt(value, outputs).map_err(Stop::Rejected)
-            }
-        }
+    fn admit<'a>(&'a self, event: &'a Event) -> Option<BoxFuture<'a, Option<Verdict>>> {
+        if self.gates.is_empty() { None } else { Some(Box::pin(self.pass(event))) }
     }
 }
 
-impl CompiledRoute {
-    fn compile(index: usize, route: &Route, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
-        let (mut conditions, mut errors) = (Vec::new(), Vec::new());
-        for (name, text) in &route.outputs {
-            match Code::condition("an output's condition", Text::of_output(index, name, text), warnings) {
-                Ok(code) => conditions.push(code),
-                Err(found) => errors.extend(found),
-            }
-        }
-        let names = route.names();
-        let otherwise = route.r#else.as_ref().and_then(|other| names.iter().position(|name| name == other));
-        if errors.is_empty() { Ok(Self { conditions, otherwise, exclusive: route.exclusive }) } else { Err(errors) }
-    }
-
-    fn apply(&self, event: ObjectMap, budget: &mut u64) -> Result<Routed, Stop> {
-        let mut value = Value::Object(event);
-        let mut outputs = SmallVec::new();
-        for (index, condition) in self.conditions.iter().enumerate() {
-            if condition.holds(&mut value, budget)? {
-                outputs.push(index);
-                if self.exclusive {
-                    break;
-                }
-            }
-        }
-        if outputs.is_empty() {
-            outputs.extend(self.otherwise);
-        }
-        let Value::Object(event) = value else { unreachable!("a condition changes nothing") };
-        Ok((event, outputs))
-    }
-}
-
-impl Code {
-    fn program(text: Text, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
-        Self::compile(text, false, warnings)
-    }
-
-    /// An expression that is true or false, and changes nothing.
-    fn condition(what: &str, text: Text, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
-        let code = Self::compile(text, true, warnings)?;
-        let result = code.compiled.final_type_info().result;
-        if !result.is_boolean() {
-            let kind = result.kind();
-            let message = format!("{what} must be a boolean, but this is of type {kind}; compare it, as `… == true`");
-            return Err(vec![code.text.error(message)]);
-        }
-        Ok(code)
-    }
-
-    fn compile(text: Text, read_only: bool, warnings: &mut Vec<CompileError>) -> Result<Self, Vec<CompileError>> {
-        let CompilationResult { program, warnings: found, .. } = text.compile(read_only)?;
-        // VRL doesn't look into `abort`, and so takes what only a reason uses for unused.
-        let found = text.errors(found).into_iter();
-        warnings.extend(found.filter(|warning| !warning.message.starts_with("unused variable")));
-        Ok(Self { compiled: program, text })
-    }
-
-    fn holds(&self, value: &mut Value, budget: &mut u64) -> Result<bool, Stop> {
-        Ok(self.resolve(value, budget)? == Value::Boolean(true))
-    }
-
-    fn resolve(&self, value: &mut Value, budget: &mut u64) -> Result<Value, Stop> {
-        thread_local!(static RUNTIME: RefCell<Runtime> = RefCell::default());
-        // Taken out, so that a panic inside VRL leaves a fresh one behind.
-        let mut runtime = RUNTIME.take();
-        let mut metadata = Value::Object(ObjectMap::new());
-        let mut secrets = Secrets::default();
-        let mut target = TargetValueRef { value, metadata: &mut metadata, secrets: &mut secrets };
-        let mut control = || match budget.checked_sub(1) {
-            Some(left) => {
-                *budget = left;
-                ControlFlow::Continue(())
-            }
-            None => ControlFlow::Break(()),
-        };
-        let result = runtime.resolve_with_control(&mut target, &self.compiled, &UTC, &mut control);
-        runtime.clear();
-        RUNTIME.set(runtime);
-        result.map_err(|stopped| self.stop(stopped))
-    }
-
-    fn stop(&self, stopped: Terminate) -> Stop {
-        match stopped {
-            Terminate::Interrupted => Stop::Exhausted,
-            Terminate::Abort(ExpressionError::Abort { message: Some(message), .. }) => {
-                Stop::Rejected(Rejected::invalid(message))
-            }
-            Terminate::Abort(ExpressionError::Abort { span, message: None }) => {
-                let (line, _) = position(&self.text.text, span.start());
-                Stop::Rejected(Rejected::invalid(format!("aborted at {}:{line}", self.text.name())))
-            }
-            Terminate::Abort(error) | Terminate::Error(error) => Stop::Rejected(Rejected::invalid(error.to_string())),
-        }
-    }
-}
-
-/// Why a step yields nothing.
-enum Stop {
-    Rejected(Rejected),
-    Exhausted,
+fn wrong_key(index: usize, step: &str, key: &Option<String>, error: &TemplateError) -> Vec<CompileError> {
+    let text = Text::within(index, &[step, "key"], key.as_deref().unwrap_or_default());
+    vec![text.error(format!("not a template: {error}"))]
 }
 
 fn exhausted(stop: Stop, budget: u64) -> Rejected {
@@ -371,60 +264,6 @@ fn exhausted(stop: Stop, budget: u64) -> Rejected {
         Stop::Rejected(rejected) => rejected,
         Stop::Exhausted => Rejected::invalid(format!("the program takes more than {budget} steps")),
     }
-}
-
-/// What outputs inherit.
-struct Parent {
-    id: Value,
-    source: Value,
-}
-
-impl Parent {
-    fn of(event: &ObjectMap) -> Self {
-        let field = |name: &str| event.get(name).cloned().unwrap_or(Value::Null);
-        Self { id: field("id"), source: field("source") }
-    }
-
-    /// Takes the program's result apart into events.
-    fn adopt(&self, result: Value, outputs: &mut Vec<ObjectMap>) -> Result<(), Rejected> {
-        let Value::Array(events) = result else {
-            let event = object(result).map_err(|kind| not_an_event("`.` after the program", &kind))?;
-            outputs.extend(event.map(|event| self.complete(event, None)));
-            return Ok(());
-        };
-        for (index, event) in events.into_iter().enumerate() {
-            let event = object(event).map_err(|kind| not_an_event(&format!("output {index}"), &kind))?;
-            outputs.extend(event.map(|event| self.complete(event, Some(index))));
-        }
-        Ok(())
-    }
-
-    fn complete(&self, mut event: ObjectMap, index: Option<usize>) -> ObjectMap {
-        if event.get("id").is_none_or(|id| *id == self.id || *id == Value::Null) {
-            let id = match index {
-                None => self.id.clone(),
-                Some(index) => Value::from(format!("{}/{index}", self.id.to_string_lossy())),
-            };
-            event.insert("id".into(), id);
-        }
-        event.entry("source".into()).or_insert_with(|| self.source.clone());
-        event
-    }
-}
-
-/// None for `null`; for what is neither, its type.
-fn object(value: Value) -> Result<Option<ObjectMap>, String> {
-    if let Value::Object(event) = value {
-        Ok(Some(event))
-    } else if value == Value::Null {
-        Ok(None)
-    } else {
-        Err(value.kind_str().to_owned())
-    }
-}
-
-fn not_an_event(what: &str, kind: &str) -> Rejected {
-    Rejected::invalid(format!("{what} is of type {kind}, not an event (an object)"))
 }
 
 #[cfg(test)]
@@ -634,11 +473,11 @@ mod tests {
         let config = serde_json::from_str(r#"{"route": {"outputs": {"a": ".data", "b": "(", "c": "true"}}}"#);
         let errors = Program::compile(&config.unwrap(), Path::new(".")).unwrap_err();
         assert!(
-            errors[0].to_string().starts_with("step 1, output a:1:1: an output's condition must be a boolean"),
+            errors[0].to_string().starts_with("step 1, route.outputs.a:1:1: an output's condition must be a boolean"),
             "{}",
             errors[0]
         );
-        assert!(errors[1].to_string().starts_with("step 1, output b:1:"), "{}", errors[1]);
+        assert!(errors[1].to_string().starts_with("step 1, route.outputs.b:1:"), "{}", errors[1]);
     }
 
     #[test]

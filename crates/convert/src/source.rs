@@ -36,8 +36,8 @@ const OUTSIDE: &str = "a mapping reaches neither network nor environment";
 pub struct CompileError {
     /// Which step of the transform, from 0.
     pub step: usize,
-    /// Of which output of a `route`.
-    pub output: Option<String>,
+    /// The keys inside of the step that lead to it; none: it is the step's one text.
+    pub within: Vec<String>,
     /// None for a program inside the pipeline file.
     pub file: Option<PathBuf>,
     /// From 1; in the program's own text. 0 when the file can't be read.
@@ -52,7 +52,7 @@ pub struct CompileError {
 
 impl fmt::Display for CompileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&name(self.step, self.output.as_deref(), self.file.as_deref()))?;
+        f.write_str(&name(self.step, &self.within, self.file.as_deref()))?;
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
@@ -67,18 +67,19 @@ impl std::error::Error for CompileError {}
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     pub(crate) step: usize,
-    pub(crate) output: Option<String>,
+    pub(crate) within: Vec<String>,
     pub(crate) file: Option<PathBuf>,
     pub(crate) text: String,
 }
 
 impl Text {
     pub(crate) fn inline(step: usize, text: &str) -> Self {
-        Self { step, output: None, file: None, text: text.to_owned() }
+        Self { step, within: Vec::new(), file: None, text: text.to_owned() }
     }
 
-    pub(crate) fn of_output(step: usize, output: &str, text: &str) -> Self {
-        Self { output: Some(output.to_owned()), ..Self::inline(step, text) }
+    /// That to which these keys inside of the step lead.
+    pub(crate) fn within(step: usize, keys: &[&str], text: &str) -> Self {
+        Self { within: keys.iter().map(|key| (*key).to_owned()).collect(), ..Self::inline(step, text) }
     }
 
     /// Reads `path`, which is relative to `base_dir`.
@@ -86,7 +87,7 @@ impl Text {
         let path = base_dir.join(path);
         let failed = |message: String| CompileError {
             step,
-            output: None,
+            within: Vec::new(),
             file: Some(path.clone()),
             line: 0,
             column: 0,
@@ -98,12 +99,12 @@ impl Text {
             return Err(failed(format!("is {size} bytes long; at most {SOURCE_BYTES_MAX} are allowed")));
         }
         let text = std::fs::read_to_string(&path).map_err(|e| failed(format!("can't be read: {e}")))?;
-        Ok(Self { step, output: None, file: Some(path), text })
+        Ok(Self { step, within: Vec::new(), file: Some(path), text })
     }
 
     /// How messages call it.
     pub(crate) fn name(&self) -> String {
-        name(self.step, self.output.as_deref(), self.file.as_deref())
+        name(self.step, &self.within, self.file.as_deref())
     }
 
     /// Compiles it; `read_only` forbids changes to the event.
@@ -123,7 +124,7 @@ impl Text {
     pub(crate) fn error(&self, message: String) -> CompileError {
         CompileError {
             step: self.step,
-            output: self.output.clone(),
+            within: self.within.clone(),
             file: self.file.clone(),
             line: 1,
             column: 1,
@@ -152,7 +153,7 @@ impl Text {
         };
         CompileError {
             step: self.step,
-            output: self.output.clone(),
+            within: self.within.clone(),
             file: self.file.clone(),
             line,
             column,
@@ -186,11 +187,11 @@ fn functions() -> Vec<Box<dyn Function>> {
     all
 }
 
-fn name(step: usize, output: Option<&str>, file: Option<&Path>) -> String {
-    match (file, output) {
+fn name(step: usize, within: &[String], file: Option<&Path>) -> String {
+    match (file, within) {
         (Some(file), _) => file.display().to_string(),
-        (None, Some(output)) => format!("step {}, output {output}", step + 1),
-        (None, None) => format!("step {}, inline program", step + 1),
+        (None, []) => format!("step {}, inline program", step + 1),
+        (None, keys) => format!("step {}, {}", step + 1, keys.join(".")),
     }
 }
 

@@ -8,6 +8,7 @@ mod config;
 mod dead_letter;
 mod exit;
 mod output;
+mod rates;
 mod running;
 mod signals;
 mod wire;

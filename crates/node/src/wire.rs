@@ -12,8 +12,8 @@ use jaiminho_ingest::{BindError, HttpSource};
 use jaiminho_kafka::{KafkaSink, KafkaSource, SourceStage};
 use jaiminho_link::{Connector, ConnectorConfig, InProcess};
 use jaiminho_runtime::{
-    Asking, Cancel, Connect, DeadLetterSpec, Discover, OutputSpec, Role, Settler, Sink as RuntimeSink, StageConfig,
-    StageLimits, UpstreamSpec,
+    Asking, Cancel, Connect, DeadLetterSpec, Discover, OutputSpec, Rate, Role, Settler, Sink as RuntimeSink,
+    StageConfig, StageLimits, UpstreamSpec,
 };
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +84,7 @@ impl Wiring<'_> {
             role,
             limits: StageLimits {
                 concurrency: stage.concurrency as usize,
+                rate: Rate::new(stage.rate),
                 timeout: stage.timeout.0,
                 max_failures: stage.max_failures,
                 links_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX),

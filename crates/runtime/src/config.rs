@@ -7,6 +7,7 @@ use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Payload, Rejection
 use crate::{
     handler::{Handler, Kind},
     link::{Connect, Discover},
+    rate::Rate,
     sink::Settler,
     stage::{Sink, Source, Transform},
 };
@@ -117,6 +118,8 @@ pub enum Role {
 pub struct StageLimits {
     /// Calls of a transform in flight.
     pub concurrency: usize,
+    /// Events that a transform or a sink takes into work: what is over waits, and pushes back.
+    pub rate: Rate,
     /// For one call of a transform; time in which the process stood still does not count.
     pub timeout: Duration,
     /// Tries of a transform, and panics of a sink at one event, before it is rejected as exhausted.
@@ -133,6 +136,7 @@ impl Default for StageLimits {
     fn default() -> Self {
         Self {
             concurrency: 64,
+            rate: Rate::default(),
             timeout: Duration::from_secs(10),
             max_failures: 5,
             links_max: 64,

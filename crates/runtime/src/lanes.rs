@@ -147,6 +147,8 @@ impl Worker {
                 biased;
                 // First: what is finished makes room, and only a new chunk brings more.
                 Some((lane, finished)) = self.running.next() => self.finish(lane, finished),
+                // The stage has ended; a call may wait for very long.
+                () = done.closed() => break,
                 chunk = chunks.recv(), if self.waiting.is_empty() && self.running.len() < self.concurrency => {
                     let Some(chunk) = chunk else { break };
                     progress.notify_one();
@@ -199,8 +201,10 @@ async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work)
     let Work { input, event } = work;
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2), (input, event.origin));
     let mut failures = 0;
+    let mut admitted = false;
+    limits.rate.take().await;
     let verdict = loop {
-        match call(&*transform, &event, limits.timeout).await {
+        match admit_and_call(&*transform, &event, &mut admitted, limits.timeout).await {
             Ok(verdict) => break verdict,
             Err(failure) => {
                 failures += 1;
@@ -213,6 +217,27 @@ async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work)
         }
     };
     Done { input, event, verdict }
+}
+
+async fn admit_and_call(
+    transform: &dyn Transform,
+    event: &Event,
+    admitted: &mut bool,
+    timeout: Duration,
+) -> Result<Verdict, Failure> {
+    if !*admitted {
+        let verdict = AssertUnwindSafe(async {
+            match transform.admit(event) {
+                Some(admission) => admission.await,
+                None => None,
+            }
+        });
+        if let Some(verdict) = verdict.catch_unwind().await.map_err(|panic| Failure::of_panic(&*panic))? {
+            return Ok(verdict);
+        }
+        *admitted = true;
+    }
+    call(transform, event, timeout).await
 }
 
 /// One call: a panic or a time-out is a failure like any other.

@@ -16,6 +16,7 @@ mod lanes;
 mod link;
 mod outlet;
 mod peers;
+mod rate;
 mod rejections;
 mod serve;
 mod settlement;
@@ -35,6 +36,7 @@ pub use handler::{Call, Handler, Info, Kind, Left, Peer, Turn};
 pub use lanes::results_max;
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
 pub use peers::{FRAMES_PER_LINK, consumer_messages_max};
+pub use rate::{Pace, Rate};
 pub use sink::Settler;
 pub use source::{Offer, Outside, Pending, SourceHandle};
 #[doc(hidden)]

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     backoff::Backoff,
+    rate::Rate,
     sink::Settler,
     stage::{Receipt, Sink},
     upstream::UpstreamLink,
@@ -77,6 +78,7 @@ impl Outlet {
         settler: Settler,
         progress: Arc<Notify>,
         max_failures: u32,
+        rate: Rate,
         drain: Duration,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (chunks, receiver) = mpsc::channel(1);
@@ -95,7 +97,7 @@ impl Outlet {
             failures: HashMap::new(),
             max_failures,
         };
-        (outlet, run(sink, receiver, progress, panicked, drain))
+        (outlet, run(sink, rate, receiver, progress, panicked, drain))
     }
 
     pub(crate) fn push(&mut self, held: Held) {
@@ -186,6 +188,7 @@ impl Outlet {
 /// Runs the sink until its stage is done with it.
 async fn run(
     mut sink: Box<dyn Sink>,
+    rate: Rate,
     mut chunks: mpsc::Receiver<Chunk>,
     progress: Arc<Notify>,
     panicked: watch::Sender<Panics>,
@@ -201,7 +204,7 @@ async fn run(
         if panics != last_panic.count {
             continue;
         }
-        if AssertUnwindSafe(async { sink.send(&mut events).await }).catch_unwind().await.is_ok() {
+        if AssertUnwindSafe(send(&mut *sink, &mut events, &rate, &panicked)).catch_unwind().await.is_ok() {
             if given.0 > last_panic.given.1 {
                 backoff.reset();
             }
@@ -215,4 +218,19 @@ async fn run(
         panicked.send_modify(|panics| *panics = Panics { count: panics.count.wrapping_add(1), given });
     }
     sink.drain(drain).await;
+}
+
+/// Gives the sink its events as fast as the stage may take them; none once the stage has ended.
+async fn send(sink: &mut dyn Sink, events: &mut Vec<(Receipt, Event)>, rate: &Rate, stage: &watch::Sender<Panics>) {
+    loop {
+        let now = tokio::select! {
+            now = rate.take_of(events.len()) => now,
+            () = stage.closed() => return,
+        };
+        if now >= events.len() {
+            return sink.send(events).await;
+        }
+        let mut part = events.drain(..now).collect();
+        sink.send(&mut part).await;
+    }
 }

@@ -70,7 +70,8 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
             Doing::Transform { lanes, placing: VecDeque::new() }
         }
         Role::Sink(sink, settler) => {
-            let (outlet, run) = Outlet::new(sink, settler, progress.clone(), limits.max_failures, SINK_DRAIN);
+            let (outlet, run) =
+                Outlet::new(sink, settler, progress.clone(), limits.max_failures, limits.rate.clone(), SINK_DRAIN);
             tasks.spawn(run);
             Doing::Sink(outlet)
         }

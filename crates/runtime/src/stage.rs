@@ -60,6 +60,13 @@ impl Failure {
 /// Called for one event of a key at a time, for many keys at once. A panic, an error and a time-out are all
 /// retried `max_failures` times, then the event is rejected as `exhausted`.
 pub trait Transform: Send + Sync + 'static {
+    /// Called before [`Transform::process`], and waits as long as it has to, for a rate say: its time is no time-out. A verdict is
+    /// the event's, which is not processed then; none of either: it goes on at once.
+    fn admit<'a>(&'a self, event: &'a Event) -> Option<BoxFuture<'a, Option<Verdict>>> {
+        let _goes_on = event;
+        None
+    }
+
     /// Converts `event`. A ready future costs no task switch.
     fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>>;
 }

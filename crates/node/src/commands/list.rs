@@ -183,6 +183,8 @@ mod tests {
             "source.kafka",
             "transform.vrl",
             "transform.filter",
+            "transform.sample",
+            "transform.throttle",
             "transform.route",
             "sink.kafka",
             "sink.stdout",

@@ -15,6 +15,7 @@ use crate::config::memory::CONNECTIONS_PER_LINK;
 use crate::config::model::Stage;
 use crate::config::{Config, Document, Files, Setting};
 use crate::exit::Failure;
+use crate::rates::Rates;
 use crate::signals::Signals;
 use crate::wire::{Links, Wiring};
 
@@ -30,10 +31,10 @@ pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure>
     let Some(stage) = config.pipeline.stages.get(&arguments.stage) else {
         return Err(Failure::software(format!("stage `{}` is not there", arguments.stage)));
     };
-    block_on(serve(&config, stage, arguments))
+    block_on(serve(&config, global, stage, arguments))
 }
 
-async fn serve(config: &Config, stage: &Stage, arguments: &StageArgs) -> Result<(), Failure> {
+async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &StageArgs) -> Result<(), Failure> {
     let name = arguments.stage.as_str();
     let metrics = jaiminho_telemetry::install_metrics().map_err(Failure::software)?;
     describe(&config.pipeline.pipeline, name);
@@ -46,6 +47,8 @@ async fn serve(config: &Config, stage: &Stage, arguments: &StageArgs) -> Result<
 
     let wiring = Wiring { config, links: Links::Apart(tasks.clone()), embedded: None };
     let wired = wiring.stage(name, stage, instance.clone())?;
+    let rates = vec![(name.to_owned(), wired.stage.limits.rate.clone())];
+    Rates::new(global, Setting::Apart, rates).read_on_hangup(&tasks, stop.clone())?;
     let handle = jaiminho_runtime::spawn(wired.stage);
     let server_config = ServerConfig {
         connections_max: usize::try_from(stage.limits.links.saturating_mul(CONNECTIONS_PER_LINK)).unwrap_or(usize::MAX),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::select_all;
 use jaiminho_kafka::EmbeddedBroker;
 use jaiminho_link::InProcess;
-use jaiminho_runtime::{StageEnd, StageHandle};
+use jaiminho_runtime::{Rate, StageEnd, StageHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,7 @@ use crate::config::model::Stage;
 use crate::config::{Config, Setting};
 use crate::exit::Failure;
 use crate::output;
+use crate::rates::Rates;
 use crate::running::Running;
 use crate::signals::Signals;
 use crate::wire::{Links, Wiring};
@@ -39,6 +40,7 @@ struct Started {
     name: String,
     is_source: bool,
     handle: StageHandle,
+    rate: Rate,
 }
 
 #[derive(Default)]
@@ -55,6 +57,8 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let broker = embedded(config)?;
     let bootstrap_servers = broker.as_ref().map(EmbeddedBroker::bootstrap_servers);
     let (started, edges) = start(config, bootstrap_servers.clone())?;
+    let rates = started.iter().map(|stage| (stage.name.clone(), stage.rate.clone())).collect();
+    Rates::new(global, Setting::Together, rates).read_on_hangup(&tasks, stop.clone())?;
     let handles = started.iter().map(|stage| stage.handle.clone()).collect();
     admin::serve(admin_listener, readiness.clone(), handles, metrics, &tasks, stop.clone());
 
@@ -128,9 +132,10 @@ fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edg
     let mut started = Vec::new();
     for (name, stage, made) in wired.into_iter().rev() {
         describe(&config.pipeline.pipeline, name);
+        let rate = made.stage.limits.rate.clone();
         let handle = jaiminho_runtime::spawn(made.stage);
         links.register(name, Arc::new(handle.clone()));
-        started.push(Started { name: name.to_owned(), is_source: stage.source.is_some(), handle });
+        started.push(Started { name: name.to_owned(), is_source: stage.source.is_some(), handle, rate });
     }
     started.reverse();
     Ok((started, edges))

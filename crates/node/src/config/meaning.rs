@@ -141,6 +141,10 @@ impl Check<'_> {
                 self.exclusive(&["stages", name], more, what);
             }
         }
+        if stage.rate.is_some() && stage.source.is_some() {
+            let what = "`rate` belongs to a stage that subscribes: its source is held back with it";
+            self.error(&["stages", name, "rate"], what);
+        }
         if let Some(key) = &stage.key {
             let path = ["stages", name, "key"];
             if stage.source.is_none() {

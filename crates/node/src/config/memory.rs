@@ -1,6 +1,6 @@
 //! The memory bound of each stage: terms whose every factor is a limit that holds at run time.
 
-use jaiminho_convert::TREE_BYTES_PER_TEXT_BYTE;
+use jaiminho_convert::{KEY_BYTES, TREE_BYTES_PER_TEXT_BYTE};
 use jaiminho_core::{EVENT_OVERHEAD_BYTES, FRAME_BYTES};
 use jaiminho_event::Template;
 use jaiminho_kafka::KafkaSource;
@@ -10,7 +10,7 @@ use jaiminho_link::memory::{
 use jaiminho_runtime::{FRAMES_PER_LINK, consumer_messages_max, results_max};
 
 use super::Config;
-use super::component::{Sink, Source};
+use super::component::{Sink, Source, Steps};
 use super::model::{Log, Stage};
 use crate::components::{BODIES_MAX, generated_bytes_max};
 
@@ -72,19 +72,7 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         terms.push(Term { name: "a dead letter being made", bytes: mul(event, TREE_BYTES_PER_TEXT_BYTE), from });
     }
     terms.extend(links(config, name, stage, event, threads));
-    if stage.transform.is_some() {
-        let outputs = stage.limits.outputs_bytes.0;
-        let concurrency = u64::from(stage.concurrency);
-        // A text whose tree could take more than all of it is parsed alone.
-        let bytes = stage.limits.parse_bytes.0.max(mul(event, TREE_BYTES_PER_TEXT_BYTE));
-        let from = format!("limits.parse_bytes, or {TREE_BYTES_PER_TEXT_BYTE} x event {}", human(event));
-        terms.push(Term { name: "parsing", bytes, from });
-        terms.push(Term {
-            name: "outputs in work",
-            bytes: mul(results_max(concurrency), outputs),
-            from: format!("2 x concurrency {concurrency} x {}", human(outputs)),
-        });
-    }
+    terms.extend(stage.transform.iter().flat_map(|steps| transform(stage, steps, event)));
     if let Some(Source::Ingest(ingest)) = &stage.source {
         terms.extend(ingest.memory(threads).into_iter().map(|(name, bytes, from)| Term { name, bytes, from }));
     }
@@ -96,6 +84,28 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         let from = "queue_bytes + queue_events x 256".into();
         terms.push(Term { name: "sink's queue", bytes: kafka.memory_bytes_max(), from });
     }
+    terms
+}
+
+/// The terms of a transform whose largest input has `event` bytes.
+fn transform(stage: &Stage, steps: &Steps, event: u64) -> Vec<Term> {
+    let mut terms = Vec::new();
+    let keys = steps.keys_max();
+    if keys > 0 {
+        let from = format!("{keys} keys x {KEY_BYTES}");
+        terms.push(Term { name: "throttled keys", bytes: mul(keys, KEY_BYTES), from });
+    }
+    let outputs = stage.limits.outputs_bytes.0;
+    let concurrency = u64::from(stage.concurrency);
+    // A text whose tree could take more than all of it is parsed alone.
+    let bytes = stage.limits.parse_bytes.0.max(mul(event, TREE_BYTES_PER_TEXT_BYTE));
+    let from = format!("limits.parse_bytes, or {TREE_BYTES_PER_TEXT_BYTE} x event {}", human(event));
+    terms.push(Term { name: "parsing", bytes, from });
+    terms.push(Term {
+        name: "outputs in work",
+        bytes: mul(results_max(concurrency), outputs),
+        from: format!("2 x concurrency {concurrency} x {}", human(outputs)),
+    });
     terms
 }
 
@@ -129,7 +139,8 @@ fn links(config: &Config, name: &str, stage: &Stage, event: u64, threads: u64) -
             "links out, unsent",
             mul(outputs, unsent),
             format!(
-                "{outputs} x {} (HTTP/2's buffer, 2 frames of {} + event, 2 that wait)",
+                "{}{} (HTTP/2's buffer, 2 frames of {} + event, 2 that wait)",
+                if outputs > 1 { format!("{outputs} outputs x ") } else { String::new() },
                 human(unsent),
                 human(FRAME_BYTES)
             ),

@@ -83,6 +83,10 @@ pub(crate) struct Stage {
     #[schemars(range(min = 1, max = 4096))]
     #[serde(default = "concurrency")]
     pub(crate) concurrency: u32,
+    /// Most events a second that an instance takes into work; what is over waits, and pushes back. Of a transform or a sink.
+    /// SIGHUP reads it again from the file.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub(crate) rate: Option<f64>,
     /// Longest run of a transform on one event before that try counts as failed.
     #[serde(default = "timeout")]
     pub(crate) timeout: HumanDuration,

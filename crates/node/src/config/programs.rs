@@ -75,9 +75,7 @@ impl Origin<'_> {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text { .. } | Value::Map(_) => Some(transform),
         });
         let mut node = step.unwrap_or(self.tree);
-        if let Some(output) = &found.output {
-            node = node.find_node(["route", "outputs", output]).unwrap_or(node);
-        }
+        node = node.find_node(found.within.iter().map(String::as_str)).unwrap_or(node);
         // Checked: each map has one key, `vrl` or `filter`, and then `file` or `inline`.
         while let Value::Map(entries) = &node.value
             && let Some(entry) = entries.first()

@@ -1,4 +1,4 @@
-//! Stages with a `route`.
+//! Stages with a `route`, a `sample`, a `throttle` or a `rate`.
 
 use super::*;
 
@@ -60,4 +60,33 @@ fn a_mistake_in_a_condition_has_its_place() {
     let document = Document::parse(&"p.yaml".into(), yaml, PathBuf::new(), &Overrides::default()).unwrap();
     let problems = document.check_with(Setting::Together, Files::Programs, &env).unwrap_err().to_string();
     insta::assert_snapshot!(problems, @"p.yaml:26:16: error: stage `split`: an output's condition must be a boolean, but this is of type any; compare it, as `… == true`");
+}
+
+#[test]
+fn what_is_wrong_with_a_sample_a_throttle_or_a_rate_is_told() {
+    let mut all = String::new();
+    for (from, to) in [
+        ("vrl: { file: mappings/eugenio.vrl }", "sample: { rate: 2 }"),
+        ("vrl: { file: mappings/eugenio.vrl }", "throttle: { rate: 0 }"),
+        ("vrl: { file: mappings/eugenio.vrl }", "throttle: { rate: 1, over: flow }"),
+        ("{ vrl: { file: mappings/eugenio.vrl } }", "[{ filter: \"true\" }, { throttle: { rate: 1 } }]"),
+        ("    key:", "    rate: 5\n    key:"),
+        ("    transform:", "    rate: -5\n    transform:"),
+        ("    transform:", "    rate: 0.5\n    transform:"),
+    ] {
+        all.push_str(&format!("# {to}\n{}\n", changed(from, to)));
+    }
+    let yaml = EUGENIO.replace("vrl: { file: mappings/eugenio.vrl }", "sample: { rate: 1, key: \"{{\" }");
+    let document = Document::parse(&"p.yaml".into(), yaml, PathBuf::new(), &Overrides::default()).unwrap();
+    let problems = document.check_with(Setting::Together, Files::Programs, &env).unwrap_err();
+    insta::assert_snapshot!(format!("{all}# a key\n{problems}"));
+}
+
+#[test]
+fn the_keys_of_a_throttle_are_a_term_of_the_memory() {
+    let yaml = EUGENIO
+        .replace("vrl: { file: mappings/eugenio.vrl }", "throttle: { rate: 1, key: \"{{subject}}\", keys_max: 1000 }");
+    let config = load_text(&yaml, &Overrides::default(), Setting::Apart).unwrap();
+    let terms = memory::terms(&config, "convert", &config.pipeline.stages["convert"], 3);
+    assert_eq!(terms.iter().find(|term| term.name == "throttled keys").unwrap().bytes, 96_000);
 }

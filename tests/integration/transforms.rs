@@ -1,0 +1,91 @@
+//! Transforms that the pipeline file names, in a running pipeline.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jaiminho_tests::{Client, Directory, Jaiminho, free_port};
+use serde_json::{Value, json};
+
+/// A pipeline of these stages behind an `ingest`, and its client.
+async fn up(directory: &Directory, stages: &str) -> (Jaiminho, Client) {
+    let port = free_port();
+    let file = directory.path().join("p.yaml");
+    let ingest = format!("  ingest:\n    source: {{ http: {{ listen: \"127.0.0.1:{port}\" }} }}\n");
+    std::fs::write(&file, format!("version: 1\npipeline: p\nstages:\n{ingest}{stages}")).expect("written");
+    let up = Jaiminho::up(directory.path(), &file, &[]);
+    up.ready().await;
+    (up, Client::new(port))
+}
+
+/// `data.t` of the events in a file of a `file` sink.
+fn written(path: &Path) -> Vec<i64> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let data = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["data"]["t"].as_i64().expect("a number");
+    text.lines().map(data).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_sends_events_to_the_stages_that_subscribe_to_its_outputs() {
+    let directory = Directory::new("route");
+    let stages = "  split:
+    subscribe_to: [ingest]
+    transform: { route: { outputs: { hot: '.data.t > 30 ?? false', even: 'mod!(.data.t, 2) == 0' }, else: rest } }
+  hot: { subscribe_to: [split.hot], sink: { file: { path: hot } } }
+  even: { subscribe_to: [split.even], sink: { file: { path: even } } }
+  rest: { subscribe_to: [split.rest, split.dead_letter], sink: { file: { path: rest } } }
+";
+    let (up, client) = up(&directory, stages).await;
+    for t in [1, 2, 31, 32] {
+        let answer = client.json(&json!({ "t": t })).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    up.child.terminate();
+    assert!(up.child.exit(Duration::from_secs(30)).await.success(), "{}", up.child.log_tail());
+    let file = |name: &str| written(&directory.path().join(name));
+    assert_eq!((file("hot"), file("even"), file("rest")), (vec![31, 32], vec![2, 32], vec![1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttle_rejects_what_is_over_and_a_sample_keeps_a_key_or_drops_it() {
+    let directory = Directory::new("throttle");
+    let stages = "  calm:
+    subscribe_to: [ingest]
+    transform:
+      - sample: { rate: 0.5, key: '{{data.t}}' }
+      - throttle: { rate: 0.001, burst: 2, key: '{{data.t}}', over: reject }
+  out: { subscribe_to: [calm, calm.dead_letter], sink: { file: { path: out } } }
+";
+    let (_up, client) = up(&directory, stages).await;
+    let mut statuses = Vec::new();
+    for t in 0..20 {
+        let mut of_key = Vec::new();
+        for _ in 0..3 {
+            of_key.push(client.json(&json!({ "t": t })).await.status);
+        }
+        statuses.push(of_key);
+    }
+    let (kept, dropped): (Vec<_>, Vec<_>) = statuses.into_iter().partition(|of_key| of_key[2] == 422);
+    assert!(kept.iter().all(|of_key| of_key[..2] == [200, 200]), "{kept:?}");
+    assert!(dropped.iter().all(|of_key| *of_key == [200; 3]), "{dropped:?}");
+    assert!(!kept.is_empty() && !dropped.is_empty(), "{} kept", kept.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stages_rate_is_read_again_at_sighup() {
+    let directory = Directory::new("rate");
+    let stages = "  out: { subscribe_to: [ingest], rate: 0.01, sink: { file: { path: out } } }\n";
+    let (up, client) = up(&directory, stages).await;
+    assert_eq!(client.json(&json!({ "t": 0 })).await.status, 200);
+    let second = tokio::spawn(async move { client.json(&json!({ "t": 1 })).await.status });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!second.is_finished(), "the second would have to wait for 100 s");
+    let file = directory.path().join("p.yaml");
+    let yaml = std::fs::read_to_string(&file).expect("the file");
+    for wrong in ["rate: -1", "rate: 1000"] {
+        std::fs::write(&file, yaml.replace("rate: 0.01", wrong)).expect("written");
+        up.child.hang_up();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), second).await.expect("in time").expect("an answer"), 200);
+    assert!(up.child.log_tail().contains("rates stay as they are"), "{}", up.child.log_tail());
+}

@@ -92,6 +92,8 @@ pub(crate) fn consumer(
         min_demand: window.events / 2,
         asking: Asking::Automatic,
         cancel: Cancel::Temporary,
+        selector: None,
+        partition: None,
         discover: Box::new(Fixed::new([address])),
         connect,
     };

@@ -10,14 +10,14 @@ use futures_util::{FutureExt as _, future};
 use jaiminho_core::Instance;
 use jaiminho_discovery::At;
 use jaiminho_link::{Connector, ConnectorConfig, ServeError, Server, ServerConfig, Tls};
-use jaiminho_runtime::{Address, Connect, Discover, spawn};
+use jaiminho_runtime::{Address, Connect, Discover};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Stage,
     instance::incarnation,
-    running::{Reach, Running, Serving},
+    running::{Reach, Running, Serving, started},
 };
 
 /// Starts a stage as a gRPC service: where it listens, and where the stages are that it subscribes to.
@@ -104,11 +104,9 @@ impl Grpc {
             Some((_, local)) => format!("{}@{local}", stage.name),
             None => format!("{}-{:016x}", stage.name, rand::random::<u64>()),
         });
-        let (tasks, reach) = (TaskTracker::new(), None::<Reach>);
-        let reach = reach.unwrap_or_else(|| self.reach(&tasks));
+        let reach = self.reach(&TaskTracker::new());
         let instance = Instance { name, incarnation: incarnation() };
-        let config = stage.config(instance, |stage| reach(stage));
-        let handle = spawn(config);
+        let handle = started(stage, instance, &reach);
         let Some((listener, address)) = listener else { return Ok(Running { handle, reach, serving: None }) };
         let config = ServerConfig { tls: self.tls.clone(), ..ServerConfig::default() };
         let server = Server::new(Arc::new(handle.clone()), config).await?;

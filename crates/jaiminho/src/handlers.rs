@@ -32,6 +32,13 @@ macro_rules! callbacks {
             async { Ok(()) }
         }
 
+        /// The output had no room for so many events, and has discarded them: see
+        /// [`Stage::overflow`](crate::Stage::overflow).
+        fn handle_discarded(&mut self, events: u64, turn: &mut Turn<'_, $out>) -> impl Future<Output = Result> + Send {
+            let _unheard = (events, turn);
+            async { Ok(()) }
+        }
+
         /// The time of [`Turn::wake`] has come.
         fn handle_wake(&mut self, turn: &mut Turn<'_, $out>) -> impl Future<Output = Result> + Send {
             let _unheard = turn;
@@ -99,6 +106,7 @@ macro_rules! handle {
             Call::Info(info) => $handler.handle_info(info.clone(), &mut $turn).await,
             Call::Subscribed(peer) => $handler.handle_subscribe(peer, &mut $turn).await,
             Call::Cancelled(peer, left) => $handler.handle_cancel(peer, left, &mut $turn).await,
+            Call::Discarded(events) => $handler.handle_discarded(*events, &mut $turn).await,
             Call::Wake => $handler.handle_wake(&mut $turn).await,
             $($special)*
         };

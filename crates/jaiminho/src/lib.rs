@@ -24,7 +24,10 @@ pub use upstream::Upstream;
 #[doc = include_str!("gen_stage.md")]
 pub mod gen_stage {}
 
-pub use jaiminho_core::{Dispatch, Event, KeyHash, LinkError, Outcome, Payload, Reason, Rejection};
+pub use jaiminho_core::{
+    Dispatch, Dispatcher, Event, KeyHash, LinkError, NewDispatcher, Outcome, Overflow, Payload, Reason, Rejection,
+    Selector,
+};
 pub use jaiminho_discovery::At;
 pub use jaiminho_event::{CloudEvent, Data};
 pub use jaiminho_link::Tls;

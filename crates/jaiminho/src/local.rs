@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures_util::future::BoxFuture;
 use jaiminho_core::Instance;
 use jaiminho_link::InProcess;
-use jaiminho_runtime::{Address, Connect, Discover, StageHandle, spawn};
+use jaiminho_runtime::{Address, Connect, Discover, StageHandle};
 use tokio::sync::watch;
 
 use crate::{
     Stage,
     instance::{incarnation, numbered},
-    running::{Reach, Running},
+    running::{Reach, Running, started},
 };
 
 /// The instances of each stage.
@@ -42,7 +42,7 @@ impl Local {
         let instance = Instance { name: chosen.unwrap_or_else(|| numbered(&name)), incarnation: incarnation() };
         let address = Address(instance.name.clone());
         let reach = self.reach();
-        let handle = spawn(stage.config(instance, |stage| reach(stage)));
+        let handle = started(stage, instance, &reach);
         self.links.register(address.0.clone(), Arc::new(handle.clone()));
         self.instances.send_modify(|instances| {
             for others in instances.values_mut() {

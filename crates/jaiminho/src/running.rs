@@ -7,14 +7,24 @@ use std::{
     time::Duration,
 };
 
-use jaiminho_runtime::{Connect, Discover, NotTaken, SourceHandle, StageEnd, StageHandle, StageStatus};
+use jaiminho_core::{Demand, Instance};
+use jaiminho_runtime::{Connect, Discover, NotTaken, SourceHandle, StageEnd, StageHandle, StageStatus, spawn};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Upstream, stage::spec};
+use crate::{Stage, Upstream, stage::spec};
 
 /// How a running stage finds others.
 pub(crate) type Reach = Arc<dyn Fn(&str) -> (Box<dyn Discover>, Arc<dyn Connect>) + Send + Sync>;
+
+/// Spawns a stage, which nobody can reach yet.
+pub(crate) fn started(stage: Stage, instance: Instance, reach: &Reach) -> StageHandle {
+    let demand = stage.demand;
+    let handle = spawn(stage.config(instance, |stage| reach(stage)));
+    // Nobody has told it anything yet: there is room.
+    let _taken = handle.begin_with(demand);
+    handle
+}
 
 /// Handle of a running stage. Cheap to clone; the stage goes on when all handles are dropped.
 #[derive(Clone)]
@@ -73,6 +83,22 @@ impl Running {
     /// The stage has ended or has no handler, or 1,024 messages wait.
     pub async fn info(&self, info: impl Any + Send + Sync) -> Result<(), NotTaken> {
         self.handle.info(Arc::new(info)).await
+    }
+
+    /// From now on what consumers ask for, and what is emitted, waits.
+    ///
+    /// # Errors
+    /// The stage has ended.
+    pub async fn accumulate(&self) -> Result<(), NotTaken> {
+        self.handle.set_demand(Demand::Accumulate).await
+    }
+
+    /// From now on demand and events go on again, and first what has waited.
+    ///
+    /// # Errors
+    /// The stage has ended.
+    pub async fn forward(&self) -> Result<(), NotTaken> {
+        self.handle.set_demand(Demand::Forward).await
     }
 
     /// Subscribes to one more output while the stage runs. None: it leaves.

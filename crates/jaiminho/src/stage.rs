@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use jaiminho_core::{Dispatch, Event, Instance, OutputConfig, Payload, Rejection, RequiredGroup};
+use jaiminho_core::{
+    Demand, Dispatch, Event, Instance, OutputConfig, Overflow, Payload, Rejection, RequiredGroup, Selector,
+};
 use jaiminho_event::{CloudEvent, Data};
 use jaiminho_runtime::{
     Connect, DeadLetterSpec, Discover, Kind, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec,
@@ -13,7 +15,7 @@ use crate::{
     handlers::{Adapter, Consuming, Converting, Producing},
 };
 
-/// How a stage's output is shared, unless said otherwise.
+/// Logs of outputs, unless said otherwise.
 const LOG_EVENTS: u64 = 10_000;
 const LOG_BYTES: u64 = 32 << 20;
 const DEAD_LETTER_EVENTS: u64 = 1_000;
@@ -29,7 +31,8 @@ pub struct Stage {
     pub(crate) upstreams: Vec<Upstream>,
     role: Role,
     groups: Vec<RequiredGroup>,
-    log: (u64, u64),
+    output: OutputConfig,
+    pub(crate) demand: Demand,
     dead_letters: Vec<RequiredGroup>,
     limits: StageLimits,
 }
@@ -100,7 +103,8 @@ impl Stage {
             upstreams: Vec::new(),
             role,
             groups: Vec::new(),
-            log: (LOG_EVENTS, LOG_BYTES),
+            output: OutputConfig { capacity_events: LOG_EVENTS, capacity_bytes: LOG_BYTES, ..OutputConfig::default() },
+            demand: Demand::Forward,
             dead_letters: Vec::new(),
             limits: StageLimits::default(),
         }
@@ -144,7 +148,40 @@ impl Stage {
     /// What the output holds at most until all its groups are done (10,000 events, 32 MiB).
     #[must_use]
     pub fn log(mut self, events: u64, bytes: u64) -> Self {
-        self.log = (events.max(1), bytes.max(1));
+        (self.output.capacity_events, self.output.capacity_bytes) = (events.max(1), bytes.max(1));
+        self
+    }
+
+    /// What becomes of an event for which the output has no room: [pushed back](Overflow::PushBack) unless said otherwise.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.output.overflow = overflow;
+        self
+    }
+
+    /// Every [attached](Upstream::attached) stage gets every event, and the slowest decides what is asked for: GenStage's
+    /// `BroadcastDispatcher`. One that leaves has accepted what it had not settled.
+    #[must_use]
+    pub fn broadcast(mut self) -> Self {
+        self.output.broadcast = true;
+        self
+    }
+
+    /// Which events a consumer gets that asks for this selector: see [`Upstream::selector`]. Quick, and without a panic.
+    #[must_use]
+    pub fn selector(
+        mut self,
+        name: impl Into<String>,
+        selects: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.output.selectors.insert(name.into(), Selector::new(selects));
+        self
+    }
+
+    /// What consumers ask for, and what is emitted, waits until [`Running::forward`](crate::Running::forward).
+    #[must_use]
+    pub fn accumulate(mut self) -> Self {
+        self.demand = Demand::Accumulate;
         self
     }
 
@@ -189,13 +226,19 @@ impl Stage {
         instance: Instance,
         mut reach: impl FnMut(&str) -> (Box<dyn Discover>, Arc<dyn Connect>),
     ) -> StageConfig {
-        let Self { name, pipeline, instance: _, upstreams, role, groups, log, dead_letters, limits } = self;
+        let Self { name, pipeline, upstreams, role, groups, output: capacity, dead_letters, limits, .. } = self;
         let has_output = !matches!(&role, Role::Handler(_, Kind::Consumer) | Role::Sink(..));
-        let outputs =
-            has_output.then(|| OutputSpec { name: name.clone(), config: output(groups, log, &limits, false) });
+        let config = log(capacity, groups, &limits);
+        let outputs = has_output.then(|| OutputSpec { name: name.clone(), config });
         let letters = format!("{name}.dead_letter");
         let dead_letter = (!dead_letters.is_empty()).then(|| {
-            let config = output(dead_letters, (DEAD_LETTER_EVENTS, DEAD_LETTER_BYTES), &limits, true);
+            let capacity = OutputConfig {
+                capacity_events: DEAD_LETTER_EVENTS,
+                capacity_bytes: DEAD_LETTER_BYTES,
+                drops_without_group: true,
+                ..OutputConfig::default()
+            };
+            let config = log(capacity, dead_letters, &limits);
             let source = format!("/{pipeline}/{name}");
             DeadLetterSpec {
                 output: OutputSpec { name: letters, config },
@@ -214,20 +257,13 @@ pub(crate) fn spec(
 ) -> UpstreamSpec {
     let (discover, connect) = reach(upstream.stage());
     let min_demand = upstream.min_demand_or_half();
-    let Upstream { output, kind, window, asking, cancel, .. } = upstream;
-    UpstreamSpec { output, kind, window, min_demand, asking, cancel, discover, connect }
+    let Upstream { output, kind, window, asking, cancel, selector, partition, .. } = upstream;
+    UpstreamSpec { output, kind, window, min_demand, asking, cancel, selector, partition, discover, connect }
 }
 
-fn output(groups: Vec<RequiredGroup>, (events, bytes): (u64, u64), limits: &StageLimits, drops: bool) -> OutputConfig {
-    OutputConfig {
-        capacity_events: events,
-        capacity_bytes: bytes,
-        span: events.saturating_mul(SPAN_FACTOR),
-        links_max: limits.links_max,
-        drops_without_group: drops,
-        groups,
-        ..OutputConfig::default()
-    }
+fn log(capacity: OutputConfig, groups: Vec<RequiredGroup>, limits: &StageLimits) -> OutputConfig {
+    let span = capacity.capacity_events.saturating_mul(SPAN_FACTOR);
+    OutputConfig { span, links_max: limits.links_max, groups, ..capacity }
 }
 
 /// A CloudEvent with the rejected event's bytes, and why it was rejected.

@@ -15,6 +15,8 @@ pub struct Upstream {
     pub(crate) min_demand: Option<u64>,
     pub(crate) asking: Asking,
     pub(crate) cancel: Cancel,
+    pub(crate) selector: Option<String>,
+    pub(crate) partition: Option<u16>,
 }
 
 impl Upstream {
@@ -27,6 +29,8 @@ impl Upstream {
             min_demand: None,
             asking: Asking::Automatic,
             cancel: Cancel::Temporary,
+            selector: None,
+            partition: None,
         }
     }
 
@@ -89,6 +93,21 @@ impl Upstream {
     #[must_use]
     pub fn tap(mut self) -> Self {
         self.kind = GroupKind::Tap;
+        self
+    }
+
+    /// Gets only what this [selector](crate::Stage::selector) of the producer's selects: the same for all instances of this
+    /// stage.
+    #[must_use]
+    pub fn selector(mut self, name: impl Into<String>) -> Self {
+        self.selector = Some(name.into());
+        self
+    }
+
+    /// Takes one of the [fixed partitions](crate::Dispatch::Fixed) of its group.
+    #[must_use]
+    pub fn partition(mut self, partition: u16) -> Self {
+        self.partition = Some(partition);
         self
     }
 

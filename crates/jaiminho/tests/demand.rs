@@ -63,6 +63,28 @@ fn in_the_middle(stage: impl FnOnce(Mouth) -> Stage, max_demand: u64, min_demand
     ear
 }
 
+/// Where a list ends depends on who runs first; how it is cut doesn't.
+#[tokio::test(start_paused = true)]
+async fn a_producer_consumer_with_80_percent_gets_20_at_once_and_its_consumer_at_most_50_in_order() {
+    let mut ear = in_the_middle(|mouth| Stage::producer_consumer("middle", Doubler(mouth)), 100, 80);
+    let (mut next, mut consumed) = (0, Vec::new());
+    while consumed.len() < 1_000 {
+        match ear.next().await {
+            Told::Events("doubler", batch) => {
+                assert_eq!(batch, (next..next + 20).collect::<Vec<_>>());
+                next += 20;
+                assert!(2 * next <= consumed.len() as u64 + 300, "a window, and a list beyond it: {next}");
+            }
+            Told::Events(_, batch) => {
+                assert!(batch.len() <= 50);
+                consumed.extend(batch);
+            }
+            Told::Demand(_) | Told::Info(..) | Told::Subscribed(..) | Told::Cancelled(..) => {}
+        }
+    }
+    assert!(consumed.iter().copied().eq(twice(0..=next).into_iter().take(consumed.len())));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_producer_consumer_with_20_percent_and_its_consumer_get_gen_stages_batches() {
     let mut ear = in_the_middle(|mouth| Stage::producer_consumer("middle", Doubler(mouth)), 100, 20);

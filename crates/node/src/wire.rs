@@ -132,6 +132,8 @@ impl Wiring<'_> {
             min_demand: stage.window.min_demand(),
             asking: Asking::Automatic,
             cancel: Cancel::Temporary,
+            selector: None,
+            partition: None,
             discover,
             connect,
         })

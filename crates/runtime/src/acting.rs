@@ -1,6 +1,6 @@
 //! A stage with a handler: what it is called for next, and what its turns come to.
 
-use jaiminho_core::{Credit, Event, InputId, KeyHash, Origin, Outcome, Settled};
+use jaiminho_core::{Credit, Event, InputId, KeyHash, LinkError, Origin, Outcome, Settled};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -59,7 +59,9 @@ impl Task {
                     self.has_left(link, &left);
                 }
             }
-            Call::Demand(_) | Call::Info(_) | Call::Subscribed(_) | Call::Wake => self.place_new(emitted),
+            Call::Demand(_) | Call::Info(_) | Call::Subscribed(_) | Call::Wake | Call::Discarded(_) => {
+                self.place_new(emitted);
+            }
         }
         if let Err(failure) = result {
             tracing::error!(stage = self.stage, failure = failure.text, "the handler failed too often; the stage ends");
@@ -176,7 +178,7 @@ impl Task {
     pub(crate) fn cancel_link(&mut self, end: End) {
         match end {
             End::Producer(link) => self.upstreams.cancel(link, self.drain.as_millis() as u64),
-            End::Consumer(peer) => self.end_link(peer, jaiminho_core::LinkError::Draining, Left::Cancelled),
+            End::Consumer(peer) => self.end_link(peer, LinkError::Draining, Left::Cancelled),
         }
     }
 
@@ -211,7 +213,7 @@ impl Task {
         }
     }
 
-    /// Messages to the handler wait in the log, behind the events that are there.
+    /// Messages to the handler wait in the log, behind the events that are there. It is told what the log discards, too.
     pub(crate) fn pass_infos(&mut self) {
         let Doing::Handler(actor) = &mut self.doing else { return };
         let Some(log) = self.logs.first_mut().filter(|_| actor.kind != Kind::Consumer) else { return };
@@ -226,6 +228,10 @@ impl Task {
         }
         while log.output.poll_info().is_some() {
             actor.urgent.extend(actor.in_log.pop_front().map(Letter::Info));
+        }
+        if let Some(events) = log.output.poll_discarded() {
+            tracing::warn!(stage = self.stage, output = log.name, events, "no room: events are discarded");
+            actor.urgent.push_back(Letter::Discarded(events));
         }
     }
 
@@ -243,7 +249,7 @@ impl Task {
             Some(Letter::Batch(batch)) => {
                 is_full || actor.kind == Kind::ProducerConsumer && batch.is_first && demand == 0
             }
-            Some(Letter::Info(_) | Letter::Subscribed(_) | Letter::Cancelled(..)) => false,
+            Some(Letter::Info(_) | Letter::Discarded(_) | Letter::Subscribed(_) | Letter::Cancelled(..)) => false,
             None => true,
         };
         if !is_blocked {
@@ -320,6 +326,7 @@ impl Actor {
                 self.infos -= 1;
                 Call::Info(info)
             }
+            Letter::Discarded(events) => Call::Discarded(events),
             Letter::Subscribed(peer) => Call::Subscribed(peer),
             Letter::Cancelled(peer, left) => Call::Cancelled(peer, left),
         };

@@ -47,6 +47,7 @@ pub(crate) struct Batch {
 pub(crate) enum Letter {
     Batch(Batch),
     Info(Info),
+    Discarded(u64),
     Subscribed(Arc<Peer>),
     Cancelled(Arc<Peer>, Left),
 }
@@ -268,12 +269,15 @@ impl Caller {
                 }
                 (Ok(()), turn)
             }
-            Call::Demand(_) | Call::Info(_) | Call::Subscribed(_) | Call::Cancelled(..) | Call::Wake => {
-                match self.often(call, None).await {
-                    Ok(turn) => (Ok(()), turn),
-                    Err(failure) => (Err(failure), Turn::new(self.draining.clone())),
-                }
-            }
+            Call::Demand(_)
+            | Call::Info(_)
+            | Call::Subscribed(_)
+            | Call::Cancelled(..)
+            | Call::Wake
+            | Call::Discarded(_) => match self.often(call, None).await {
+                Ok(turn) => (Ok(()), turn),
+                Err(failure) => (Err(failure), Turn::new(self.draining.clone())),
+            },
         }
     }
 

@@ -73,6 +73,10 @@ pub struct UpstreamSpec {
     pub asking: Asking,
     /// What the end of a link means for the stage.
     pub cancel: Cancel,
+    /// Of the output's selectors, by name.
+    pub selector: Option<String>,
+    /// Of a group's fixed partitions.
+    pub partition: Option<u16>,
     /// Who the instances are.
     pub discover: Box<dyn Discover>,
     /// How to reach them.

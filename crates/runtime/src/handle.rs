@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{LinkError, Rejection, Subscribe};
+use jaiminho_core::{Demand, LinkError, Rejection, Subscribe};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ pub(crate) enum Command {
     SubscribeTo(Box<UpstreamSpec>, oneshot::Sender<usize>),
     Unsubscribe(usize),
     Info(Info, oneshot::Sender<bool>),
+    SetDemand(Demand),
 }
 
 /// An offer, and where what becomes of it goes.
@@ -127,6 +128,22 @@ impl StageHandle {
         let (reply, taken) = oneshot::channel();
         self.commands.send(Command::Info(info, reply)).await.map_err(|_| NotTaken)?;
         taken.await.ok().filter(|taken| *taken).map(drop).ok_or(NotTaken)
+    }
+
+    /// From now on what consumers ask for, and what is emitted, waits; or goes on.
+    ///
+    /// # Errors
+    /// The stage has ended.
+    pub async fn set_demand(&self, demand: Demand) -> Result<(), NotTaken> {
+        self.commands.send(Command::SetDemand(demand)).await.map_err(|_| NotTaken)
+    }
+
+    /// The same for a stage that was just spawned, before anybody is told of it.
+    ///
+    /// # Errors
+    /// Somebody was.
+    pub fn begin_with(&self, demand: Demand) -> Result<(), NotTaken> {
+        self.commands.try_send(Command::SetDemand(demand)).map_err(|_| NotTaken)
     }
 
     /// Subscribes to one more output; the subscription's number, after those that the stage was made with. None: it leaves.

@@ -53,6 +53,8 @@ pub enum Call {
     Cancelled(Arc<Peer>, Left),
     /// The time of [`Turn::wake`] has come.
     Wake,
+    /// The output had no room for so many events and has [discarded](jaiminho_core::Overflow) them.
+    Discarded(u64),
 }
 
 /// The other end of a link.

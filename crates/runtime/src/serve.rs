@@ -28,6 +28,10 @@ impl Task {
             }
             Command::SubscribeTo(spec, reply) => self.subscribe_to(*spec, reply),
             Command::Unsubscribe(index) => self.unsubscribe(index),
+            Command::SetDemand(demand) => {
+                let dead = self.dead_letter_log().unwrap_or(self.logs.len());
+                self.logs.iter_mut().take(dead).for_each(|log| log.output.set_demand(demand));
+            }
             Command::Info(info, reply) => {
                 let taken = self.inform(info);
                 // Whoever asked may have left.

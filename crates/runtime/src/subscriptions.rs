@@ -53,13 +53,14 @@ impl Subscriptions {
 
     /// One task, which keeps links to all instances; the subscription's number.
     pub(crate) fn add(&mut self, spec: UpstreamSpec) -> usize {
-        let UpstreamSpec { output, kind, window, min_demand, asking, cancel, discover, connect } = spec;
+        let UpstreamSpec { output, kind, window, min_demand, asking, cancel, selector, partition, discover, connect } =
+            spec;
         let stop = self.closing.child_token();
         let index = self.terms.len();
         self.terms.push(Terms { output: output.as_str().into(), min_demand, asking, cancel, stop: stop.clone() });
         let subscription = Subscription {
             index,
-            template: Subscribe { output, kind, window, ..self.template.clone() },
+            template: Subscribe { output, kind, window, selector, partition, ..self.template.clone() },
             connect,
             links: self.links.clone(),
             links_max: self.links_max,

@@ -290,6 +290,8 @@ fn scripted(mut config: StageConfig, addresses: &[&str], window: Window) -> (Sta
         min_demand: 2,
         asking: Asking::Automatic,
         cancel: Cancel::Temporary,
+        selector: None,
+        partition: None,
         discover: Box::new(Always(addresses.iter().map(|name| Address((*name).into())).collect(), true)),
         connect: Arc::new(Scripts { opened, window }),
     }];

@@ -95,6 +95,8 @@ fn stage(world: &World, plan: &HostPlan, instance: Instance, tasks: &TaskTracker
         min_demand: *min_demand,
         asking: Asking::Automatic,
         cancel: Cancel::Temporary,
+        selector: None,
+        partition: None,
         discover: Box::new(Named::new(world.clone(), producer)),
         connect: Arc::new(Connecting {
             world: world.clone(),

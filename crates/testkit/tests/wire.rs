@@ -232,6 +232,8 @@ fn consumer(window: Window) -> StageConfig {
         min_demand: 0,
         asking: Asking::Automatic,
         cancel: Cancel::Temporary,
+        selector: None,
+        partition: None,
         discover: Box::new(Once(Some(Address(PRODUCER.into())))),
         connect: Arc::new(connector()),
     };

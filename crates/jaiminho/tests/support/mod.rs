@@ -110,8 +110,6 @@ impl Producer for Counter {
             Some(next) => {
                 (*next..*next + demand).for_each(|number| turn.emit(number));
                 *next += demand;
-                // As a producer that reads from somewhere.
-                tokio::task::yield_now().await;
             }
             None => self.mouth.tell(Told::Demand(demand)),
         }
@@ -123,6 +121,11 @@ impl Producer for Counter {
             Ok(queue) => queue.0.iter().for_each(|number| turn.emit(*number)),
             Err(info) => self.mouth.tell(Told::Info("counter", *info.downcast::<u64>().map_err(|_| "no number")?)),
         }
+        Ok(())
+    }
+
+    async fn handle_discarded(&mut self, events: u64, _: &mut Turn<'_, u64>) -> Result {
+        self.mouth.tell(Told::Info("discarded", events));
         Ok(())
     }
 

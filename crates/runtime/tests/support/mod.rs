@@ -119,6 +119,8 @@ pub(crate) fn stage(name: &str, outputs: Vec<OutputSpec>, from: &[&str], local: 
         min_demand: 50,
         asking: Asking::Automatic,
         cancel: Cancel::Temporary,
+        selector: None,
+        partition: None,
         discover: Box::new(Always(vec![Address(output.split('.').next().unwrap_or_default().into())], true)),
         connect: Arc::new(local.clone()),
     };

@@ -169,7 +169,7 @@ async fn a_signal_drains_and_what_waits_is_finished() {
         eventually("readiness goes", PATIENCE, || async {
             let answer = reqwest::get(source.place.admin_url("/readyz")).await.map_err(|error| error.to_string())?;
             let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
-            if (status.as_u16(), text.as_str()) == (503, "not ready\n") { Ok(()) } else { Err(text) }
+            if (status.as_u16(), text.as_str()) == (503, "draining\n") { Ok(()) } else { Err(text) }
         })
         .await;
         // It is alive until all is settled: by a sink that comes only now.

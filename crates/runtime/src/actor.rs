@@ -108,6 +108,7 @@ impl Actor {
             let gone = gone.clone();
             async move {
                 tokio::select! {
+                    biased;
                     () = caller.run(receiver, acted) => {}
                     () = gone.cancelled() => {}
                 }

@@ -224,6 +224,7 @@ async fn run(
 async fn send(sink: &mut dyn Sink, events: &mut Vec<(Receipt, Event)>, rate: &Rate, stage: &watch::Sender<Panics>) {
     loop {
         let now = tokio::select! {
+            biased;
             now = rate.take_of(events.len()) => now,
             () = stage.closed() => return,
         };

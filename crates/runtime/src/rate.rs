@@ -78,6 +78,7 @@ impl Rate {
             let mut changed = self.per_second.subscribe();
             let Err(wait) = self.try_take() else { return };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(wait) => {}
                 _ = changed.changed() => {}
             }

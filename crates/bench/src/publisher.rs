@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jaiminho_core::{KeyHash, Payload, Window};
-use jaiminho_event::{CloudEvent, Data, EventError, identity, key_hash};
+use jaiminho_core::Window;
+use jaiminho_event::{CloudEvent, Data, EventError};
 use jaiminho_kafka::{BareRecord, BareRun, KafkaSink, SinkConfig};
 use jaiminho_link::InProcess;
 use jaiminho_runtime::{NewEvent, Role, Settler, SourceHandle, spawn};
@@ -114,13 +114,11 @@ fn config(job: &PublishJob) -> SinkConfig {
 }
 
 fn new_event(job: &PublishJob, number: usize) -> Result<NewEvent, EventError> {
-    let (id, device) = (number.to_string(), device(number, job.keys));
-    let mut event = CloudEvent::new(&id, SOURCE, TYPE);
+    let mut event = CloudEvent::new(number.to_string(), SOURCE, TYPE);
     event.set("datacontenttype", JSON.into())?;
-    event.set("partitionkey", device.as_str().into())?;
+    event.set("partitionkey", device(number, job.keys).into())?;
     event.data = Data::Text(json_event(number, job.keys, job.size));
-    let payload = Payload::from(event.encode());
-    Ok(NewEvent { payload, key: Some(KeyHash(key_hash(&device))), identity: identity(SOURCE, &id), trace: None })
+    Ok(NewEvent::from(&event))
 }
 
 fn per_second(job: &PublishJob, delivered: u64, began: Instant) -> Result<f64, BenchError> {

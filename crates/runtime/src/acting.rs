@@ -188,8 +188,8 @@ impl Task {
         // What a producer that has come to its end has brought is finished, however long that takes.
         let is_unhurried = actor.kind == Kind::Producer && how.is_ok();
         actor.ended.get_or_insert(how);
-        if !is_unhurried && self.leave.is_none() {
-            self.begin_drain(tokio::time::Instant::now() + self.drain);
+        if !is_unhurried {
+            self.begin_own_drain();
         }
     }
 
@@ -208,9 +208,7 @@ impl Task {
         let end = if left.is_normal() { Ok(()) } else { Err(format!("{output}: {left}")) };
         self.resigned = Some(end.clone());
         self.end_handler(end);
-        if self.leave.is_none() {
-            self.begin_drain(tokio::time::Instant::now() + self.drain);
-        }
+        self.begin_own_drain();
     }
 
     /// Messages to the handler wait in the log, behind the events that are there. It is told what the log discards, too.
@@ -275,9 +273,7 @@ impl Task {
 
     /// What consumers want and nobody has brought yet: the least of all outputs.
     pub(crate) fn demand(&self) -> u64 {
-        let dead = self.dead_letter_log();
-        let outputs = self.logs.iter().enumerate().filter(|(index, _)| Some(*index) != dead);
-        outputs.map(|(_, log)| log.output.demand()).min().unwrap_or(0)
+        self.logs[..self.outputs()].iter().map(|log| log.output.demand()).min().unwrap_or(0)
     }
 
     fn room(&self) -> u64 {

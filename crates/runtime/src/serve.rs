@@ -29,8 +29,8 @@ impl Task {
             Command::SubscribeTo(spec, reply) => self.subscribe_to(*spec, reply),
             Command::Unsubscribe(index) => self.unsubscribe(index),
             Command::SetDemand(demand) => {
-                let dead = self.dead_letter_log().unwrap_or(self.logs.len());
-                self.logs.iter_mut().take(dead).for_each(|log| log.output.set_demand(demand));
+                let outputs = self.outputs();
+                self.logs[..outputs].iter_mut().for_each(|log| log.output.set_demand(demand));
             }
             Command::Info(info, reply) => {
                 let taken = self.inform(info);
@@ -304,6 +304,13 @@ impl Task {
             self.upstreams.cancel_all(millis_until(leave));
         }
         self.count();
+    }
+
+    /// Nobody has asked for it: the source, the handler or a subscription has ended.
+    pub(crate) fn begin_own_drain(&mut self) {
+        if self.leave.is_none() {
+            self.begin_drain(tokio::time::Instant::now() + self.drain);
+        }
     }
 
     pub(crate) fn begin_drain(&mut self, deadline: tokio::time::Instant) {

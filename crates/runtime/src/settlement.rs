@@ -111,9 +111,7 @@ impl Task {
     pub(crate) fn source_ended(&mut self, result: Result<(), SourceError>) {
         if let Err(error) = &result {
             tracing::error!(stage = self.stage, %error, "the source ended");
-            if self.leave.is_none() {
-                self.begin_drain(tokio::time::Instant::now() + self.drain);
-            }
+            self.begin_own_drain();
         }
         if let Doing::Source(desk) = &mut self.doing {
             desk.ended = Some(result);

@@ -5,6 +5,7 @@ use std::{any::Any, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, KeyHash, Outcome, Payload, Reason};
+use jaiminho_event::{CloudEvent, identity, key_hash};
 use smallvec::SmallVec;
 
 use crate::source::SourceHandle;
@@ -110,6 +111,18 @@ pub struct NewEvent {
     pub identity: u128,
     /// Trace context where sampled.
     pub trace: Option<Box<jaiminho_core::TraceContext>>,
+}
+
+/// Encoded, with the key and the identity that follow from its attributes; without a trace.
+impl From<&CloudEvent> for NewEvent {
+    fn from(event: &CloudEvent) -> Self {
+        Self {
+            payload: event.encode().into(),
+            key: event.attribute("partitionkey").map(|key| KeyHash(key_hash(&key))),
+            identity: identity(&event.source, &event.id),
+            trace: None,
+        }
+    }
 }
 
 /// When the client is told that its event is done.

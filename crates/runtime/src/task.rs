@@ -350,7 +350,7 @@ impl Task {
             }
             self.processed(done.input, done.event.size());
             match done.verdict {
-                Verdict::Emit(emitted) => match emitted.iter().find(|one| !self.has_output(one.output)) {
+                Verdict::Emit(emitted) => match emitted.iter().find(|one| one.output >= self.outputs()) {
                     Some(Emitted { output, .. }) => {
                         let text = format!("the stage has no output {output}");
                         self.reject(done.input, &done.event, Reason::Invalid, text);
@@ -367,9 +367,9 @@ impl Task {
         }
     }
 
-    /// The dead letters' log, the last one, is none that a handler can name.
-    fn has_output(&self, index: usize) -> bool {
-        index < self.dead_letter_log().unwrap_or(self.logs.len())
+    /// How many of the logs a handler can name: the dead letters', the last one, is not among them.
+    pub(crate) fn outputs(&self) -> usize {
+        self.dead_letter_log().unwrap_or(self.logs.len())
     }
 
     pub(crate) fn push(&mut self, input: InputId, output: usize, event: Event) {

@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use jaiminho_core::{KeyHash, Reason, Rejection};
-use jaiminho_event::{
-    CloudEvent, Data, EventError, EventView, Template, Value, check_json, format_timestamp, identity, key_hash,
-};
+use jaiminho_core::{Reason, Rejection};
+use jaiminho_event::{CloudEvent, Data, EventError, EventView, Template, Value, check_json, format_timestamp};
 use jaiminho_runtime::NewEvent;
 use rdkafka::message::{Headers as _, Message};
 
@@ -135,7 +133,7 @@ impl Decoder {
         if let Some(key) = record.key().map(key_text) {
             event.attributes.insert("partitionkey".to_owned(), key.into());
         }
-        new_event(&event)
+        NewEvent::from(&event)
     }
 
     /// The key is the template's; where that misses a field, the event's `partitionkey`, else the record's key, else the
@@ -154,16 +152,7 @@ impl Decoder {
         if let Some(key) = rendered.or_else(from_record).or_else(subject) {
             event.set("partitionkey", key.into())?;
         }
-        Ok(new_event(event))
-    }
-}
-
-fn new_event(event: &CloudEvent) -> NewEvent {
-    NewEvent {
-        payload: event.encode().into(),
-        key: event.attribute("partitionkey").map(|key| KeyHash(key_hash(&key))),
-        identity: identity(&event.source, &event.id),
-        trace: None,
+        Ok(NewEvent::from(&*event))
     }
 }
 

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
-use jaiminho_core::KeyHash;
 use jaiminho_event::units::ByteSize;
-use jaiminho_event::{CloudEvent, Data, EventError, EventView, Template, format_timestamp, identity, key_hash};
+use jaiminho_event::{CloudEvent, Data, EventError, EventView, Template, format_timestamp};
 use jaiminho_runtime::{Acknowledge, NewEvent, Offer, Refusal, Source, SourceError, SourceHandle};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -171,12 +170,7 @@ impl Generator {
                 event.set("partitionkey", key.into()).map_err(|error| fault(&error))?;
             }
         }
-        Ok(NewEvent {
-            payload: event.encode().into(),
-            key: event.attribute("partitionkey").map(|key| KeyHash(key_hash(&key))),
-            identity: identity(&event.source, &event.id),
-            trace: None,
-        })
+        Ok(NewEvent::from(&event))
     }
 
     fn cloud_event(&self, number: u64, now: Duration) -> CloudEvent {

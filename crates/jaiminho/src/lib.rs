@@ -1,22 +1,29 @@
 #![doc = include_str!("guide.md")]
 
 mod codec;
+mod events;
 mod failure;
 mod grpc;
 mod handlers;
+mod harness;
 mod instance;
 mod local;
 mod running;
+mod sources;
 mod stage;
+mod tasks;
 mod turn;
 mod upstream;
 
 pub use codec::{Cloud, Codec, Json, Keyed, NoCodec, Nothing, Raw};
+pub use events::{Events, Lost};
 pub use failure::{Failure, Result};
 pub use grpc::{Grpc, StartError};
 pub use handlers::{Consumer, Producer, ProducerConsumer};
+pub use harness::{Harness, Said};
 pub use local::Local;
 pub use running::{Running, Subscribed};
+pub use sources::{Items, Streamed};
 pub use stage::Stage;
 pub use turn::{Batch, Received, Turn};
 pub use upstream::Upstream;

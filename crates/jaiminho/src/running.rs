@@ -19,10 +19,14 @@ pub(crate) type Reach = Arc<dyn Fn(&str) -> (Box<dyn Discover>, Arc<dyn Connect>
 
 /// Spawns a stage, which nobody can reach yet.
 pub(crate) fn started(stage: Stage, instance: Instance, reach: &Reach) -> StageHandle {
-    let demand = stage.demand;
+    let (demand, announces) = (stage.demand, stage.announces.clone());
     let handle = spawn(stage.config(instance, |stage| reach(stage)));
     // Nobody has told it anything yet: there is room.
     let _taken = handle.begin_with(demand);
+    if let Some(slot) = announces {
+        // A stage starts once.
+        let _first = slot.set(handle.clone());
+    }
     handle
 }
 

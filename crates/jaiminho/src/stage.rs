@@ -1,13 +1,17 @@
 //! A stage before it runs: what it does, what it subscribes to, who consumes its output.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use jaiminho_core::{
     Demand, Dispatch, Event, Instance, OutputConfig, Overflow, Payload, Rejection, RequiredGroup, Selector,
 };
 use jaiminho_event::{CloudEvent, Data};
 use jaiminho_runtime::{
-    Connect, DeadLetterSpec, Discover, Kind, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec,
+    Connect, DeadLetterSpec, Discover, Kind, OutputSpec, Role, StageConfig, StageHandle, StageLimits, UpstreamSpec,
 };
 
 use crate::{
@@ -34,6 +38,8 @@ pub struct Stage {
     output: OutputConfig,
     pub(crate) demand: Demand,
     dead_letters: Vec<RequiredGroup>,
+    /// Where its handle is put when it starts.
+    pub(crate) announces: Option<Arc<OnceLock<StageHandle>>>,
     limits: StageLimits,
 }
 
@@ -59,6 +65,28 @@ impl Stage {
     pub fn producer_with<P: Producer>(name: impl Into<String>, producer: P, codec: impl Codec<P::Out>) -> Self {
         let handler = Producing(Adapter { handler: producer, input: (), output: codec });
         Self::new(name, Role::Handler(Box::new(handler), Kind::Producer))
+    }
+
+    /// Brings in the items of an iterator, as JSON, and ends with the last one: see [`Items`](crate::Items).
+    pub fn from_iter<I>(name: impl Into<String>, items: I) -> Self
+    where
+        I: IntoIterator,
+        I::IntoIter: Send + 'static,
+        I::Item: Send + 'static,
+        Json: Codec<I::Item>,
+    {
+        Self::producer(name, crate::Items::new(items))
+    }
+
+    /// Brings in the items of a stream, as JSON, and ends with the last one: see [`Streamed`](crate::Streamed).
+    pub fn from_stream<T: Send + 'static>(
+        name: impl Into<String>,
+        items: impl futures_util::Stream<Item = T> + Send + 'static,
+    ) -> Self
+    where
+        Json: Codec<T>,
+    {
+        Self::producer(name, crate::Streamed::new(items))
     }
 
     /// Turns JSON into JSON.
@@ -106,6 +134,7 @@ impl Stage {
             output: OutputConfig { capacity_events: LOG_EVENTS, capacity_bytes: LOG_BYTES, ..OutputConfig::default() },
             demand: Demand::Forward,
             dead_letters: Vec::new(),
+            announces: None,
             limits: StageLimits::default(),
         }
     }

@@ -297,18 +297,11 @@ impl Upstreams {
     /// Sends credit and dispositions where the channel has room; the rest stays coalesced for the next time.
     pub(crate) fn flush(&mut self) {
         for upstream in self.open.values_mut() {
-            let to_producer = &upstream.to_producer;
-            if let Ok(permit) = to_producer.try_reserve()
-                && let dispositions = upstream.intake.take_dispositions()
-                && !dispositions.is_empty()
-            {
-                permit.send(ToProducer::Dispositions(dispositions));
-                upstream.idle = 0;
-            }
+            upstream.flush_dispositions();
             if upstream.cancelled {
                 continue;
             }
-            if let Ok(permit) = to_producer.try_reserve()
+            if let Ok(permit) = upstream.to_producer.try_reserve()
                 && let Some(credit) = upstream.intake.next_credit()
             {
                 permit.send(ToProducer::Credit(credit));
@@ -346,9 +339,21 @@ impl Upstreams {
 }
 
 impl Upstream {
+    fn flush_dispositions(&mut self) {
+        if let Ok(permit) = self.to_producer.try_reserve()
+            && let dispositions = self.intake.take_dispositions()
+            && !dispositions.is_empty()
+        {
+            permit.send(ToProducer::Dispositions(dispositions));
+            self.idle = 0;
+        }
+    }
+
     /// Tried again at the next tick where the channel is full.
     fn cancel(&mut self, time_left_ms: u64) {
         if !self.cancelled {
+            // A producer that is told to wait no time doesn't hear what is said after that.
+            self.flush_dispositions();
             let cancel = ToProducer::Cancel { drain: true, time_left_ms };
             self.cancelled = self.to_producer.try_send(cancel).is_ok();
         }

@@ -242,7 +242,7 @@ impl Task {
         poll_fn(|cx| {
             let mut any = ticks.poll_tick(cx).is_ready();
             turns.extend(any.then_some(Turn::Tick));
-            for turn in [drain.as_mut().poll(cx), settled.as_mut().poll(cx), room.as_mut().poll(cx)] {
+            for turn in [settled.as_mut().poll(cx), drain.as_mut().poll(cx), room.as_mut().poll(cx)] {
                 let Poll::Ready(turn) = turn else { continue };
                 turns.extend(turn);
                 any = true;

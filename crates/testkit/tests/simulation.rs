@@ -1,5 +1,7 @@
 //! Whole runs. `cargo sim` makes many more.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use jaiminho_testkit::{Fault, Link, Mode, Plan, Report, Scheduled, run, run_plan};
@@ -83,6 +85,18 @@ fn n14_a_drain_with_a_dead_downstream_ends_at_its_deadline_and_nothing_is_lost()
     let left = left.expect("it has drained");
     assert!(!left.contains("unsettled: 0"), "{left}");
     assert!((7.0..8.0).contains(&seconds(left)), "{left}");
+}
+
+#[test]
+fn no_select_of_runtime_and_link_leaves_its_order_to_chance() {
+    for crate_name in ["runtime", "link"] {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(crate_name).join("src");
+        for file in sources.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+            let text = fs::read_to_string(&file).unwrap();
+            let after = text.split("select! {").skip(1).map(str::trim_start);
+            assert!(after.into_iter().all(|first| first.starts_with("biased;")), "{}", file.display());
+        }
+    }
 }
 
 /// The report of a run in which nothing was wrong.

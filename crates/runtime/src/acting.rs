@@ -245,7 +245,9 @@ impl Task {
         }
         let is_blocked = match actor.letters.front() {
             Some(Letter::Batch(batch)) => {
-                is_full || actor.kind == Kind::ProducerConsumer && batch.is_first && demand == 0
+                is_full
+                    || actor.kind == Kind::ProducerConsumer && batch.is_first && demand == 0
+                    || !actor.throttle.take_whole(batch.work.len())
             }
             Some(Letter::Info(_) | Letter::Discarded(_) | Letter::Subscribed(_) | Letter::Cancelled(..)) => false,
             None => true,

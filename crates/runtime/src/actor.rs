@@ -21,8 +21,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     backoff::Backoff,
+    config::StageLimits,
     handler::{Call, End, Handler, Info, Judgement, Kind, Left, Peer, Turn},
     lanes::Work,
+    rate::Throttle,
     stage::Failure,
     upstream::UpstreamLink,
 };
@@ -87,6 +89,7 @@ pub(crate) struct Actor {
     pub(crate) in_log: VecDeque<Info>,
     pub(crate) passed: u64,
     pub(crate) wake: Option<tokio::time::Instant>,
+    pub(crate) throttle: Throttle,
     /// How the handler has ended, once it has: it is not called again.
     pub(crate) ended: Option<Result<(), String>>,
     _gone: DropGuard,
@@ -98,12 +101,12 @@ impl Actor {
         handler: Box<dyn Handler>,
         kind: Kind,
         acted: mpsc::Sender<Acted>,
-        max_failures: u32,
+        limits: &StageLimits,
         draining: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (calls, receiver) = mpsc::channel(1);
         let gone = CancellationToken::new();
-        let caller = Caller { handler, max_failures, draining };
+        let caller = Caller { handler, max_failures: limits.max_failures, draining };
         let run = {
             let gone = gone.clone();
             async move {
@@ -130,6 +133,7 @@ impl Actor {
             in_log: VecDeque::new(),
             passed: 0,
             wake: None,
+            throttle: Throttle::new(limits.rate.clone()),
             ended: None,
             _gone: gone.drop_guard(),
         };
@@ -206,9 +210,21 @@ impl Actor {
         !self.is_busy && self.acted.is_none() && (self.ended.is_some() || is_quiet)
     }
 
-    /// Whether a [`Call::Wake`] whose time has come would be called.
-    pub(crate) fn may_wake(&self) -> bool {
-        !self.is_busy && self.acted.is_none() && self.ended.is_none()
+    /// Resolves when a time has come: of [`Call::Wake`], or for a batch that waits for the rate.
+    pub(crate) async fn due(&mut self, is_leaving: bool) {
+        let is_free = !self.is_busy && self.acted.is_none();
+        let wake = self.wake.filter(|_| is_free && !is_leaving && self.ended.is_none());
+        let woken = async {
+            match wake {
+                Some(wake) => tokio::time::sleep_until(wake).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = woken => {}
+            () = self.throttle.opens() => {}
+        }
     }
 
     /// Takes back what is not in the handler's hands, where `wanted`.

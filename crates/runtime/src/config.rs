@@ -122,7 +122,8 @@ pub enum Role {
 pub struct StageLimits {
     /// Calls of a transform in flight.
     pub concurrency: usize,
-    /// Events that a transform or a sink takes into work: what is over waits, and pushes back.
+    /// Events that a transform, a sink or a handler takes into work: what is over waits, and pushes back. A handler's batch goes
+    /// as soon as one event may, and the next waits for all of these.
     pub rate: Rate,
     /// For one call of a transform; time in which the process stood still does not count.
     pub timeout: Duration,

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     backoff::Backoff,
     config::StageLimits,
+    rate::Throttle,
     stage::{Failure, Transform, Verdict},
 };
 
@@ -53,6 +54,9 @@ pub(crate) struct Lanes {
     workers: Vec<(VecDeque<Work>, mpsc::Sender<Vec<Work>>)>,
     next: usize,
     chunk: usize,
+    throttle: Throttle,
+    /// The worker that is fed first: a slow rate would starve those behind it.
+    turn: usize,
 }
 
 impl Lanes {
@@ -83,7 +87,7 @@ impl Lanes {
                 (VecDeque::new(), chunks)
             })
             .collect();
-        Self { workers, next: 0, chunk: each.min(CHUNK_EVENTS) }
+        Self { workers, next: 0, chunk: each.min(CHUNK_EVENTS), throttle: Throttle::new(limits.rate.clone()), turn: 0 }
     }
 
     /// Queues an event for the worker of its key.
@@ -101,14 +105,26 @@ impl Lanes {
         }
     }
 
-    /// Hands chunks to the workers that can take one.
+    /// Hands chunks to the workers that can take one, as fast as the rate allows.
     pub(crate) fn feed(&mut self) {
-        for (queue, chunks) in &mut self.workers {
+        let next = (self.turn + 1) % self.workers.len();
+        let (before, from) = self.workers.split_at_mut(self.turn);
+        for (queue, chunks) in from.iter_mut().chain(before) {
             while !queue.is_empty() {
                 let Ok(permit) = chunks.try_reserve() else { break };
-                permit.send(queue.drain(..queue.len().min(self.chunk)).collect());
+                let events = self.throttle.take(queue.len().min(self.chunk));
+                if events == 0 {
+                    self.turn = next;
+                    return;
+                }
+                permit.send(queue.drain(..events).collect());
             }
         }
+    }
+
+    /// Resolves when the rate lets something go that waits for it.
+    pub(crate) async fn opens(&mut self) {
+        self.throttle.opens().await;
     }
 
     /// Takes back what no worker has, where `wanted`.
@@ -202,7 +218,6 @@ async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work)
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2), (input, event.origin));
     let mut failures = 0;
     let mut admitted = false;
-    limits.rate.take().await;
     let verdict = loop {
         match admit_and_call(&*transform, &event, &mut admitted, limits.timeout).await {
             Ok(verdict) => break verdict,

@@ -9,6 +9,8 @@ use tokio::{sync::watch, time::Instant};
 
 /// What a [`Rate`] lets go at once after a pause, as a share of a second.
 const BURST_SECONDS: f64 = 0.1;
+/// As long an interval is at most, and as far ahead a batch can reach.
+const OWED_MAX: Duration = Duration::from_secs(86_400);
 
 /// So many events a second, by the generic cell rate algorithm: its whole state is the time at which nothing is owed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +23,7 @@ impl Pace {
     /// `per_second` events, above zero (the longest interval is a day), of which `burst`, one to a million, may go at once after
     /// a pause.
     pub fn new(per_second: f64, burst: f64) -> Self {
-        let interval = Duration::from_secs_f64((1.0 / per_second).clamp(1e-9, 86_400.0));
+        let interval = Duration::from_secs_f64((1.0 / per_second).clamp(1e-9, OWED_MAX.as_secs_f64()));
         Self { interval, burst: interval.mul_f64(burst.clamp(1.0, 1e6) - 1.0) }
     }
 
@@ -31,12 +33,17 @@ impl Pace {
     ///
     /// How long it has to wait before it asks again.
     pub fn take(self, due: &mut Instant, now: Instant) -> Result<(), Duration> {
+        self.take_whole(1, due, now)
+    }
+
+    /// So many events go together as soon as one may: those after them wait for all of these.
+    fn take_whole(self, events: u32, due: &mut Instant, now: Instant) -> Result<(), Duration> {
         let start = now.max(*due);
         let ahead = start.saturating_duration_since(now);
         if ahead > self.burst {
             return Err(ahead - self.burst);
         }
-        *due = start + self.interval;
+        *due = start + self.interval.saturating_mul(events).min(OWED_MAX);
         Ok(())
     }
 }
@@ -76,7 +83,7 @@ impl Rate {
     pub(crate) async fn take(&self) {
         while self.per_second().is_some() {
             let mut changed = self.per_second.subscribe();
-            let Err(wait) = self.try_take() else { return };
+            let Err(wait) = self.try_take(1) else { return };
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(wait) => {}
@@ -91,14 +98,56 @@ impl Rate {
         if self.per_second().is_none() {
             return events;
         }
-        1 + (1..events).take_while(|_| self.try_take().is_ok()).count()
+        1 + (1..events).take_while(|_| self.try_take(1).is_ok()).count()
     }
 
-    fn try_take(&self) -> Result<(), Duration> {
+    fn try_take(&self, events: u32) -> Result<(), Duration> {
         let Some(per_second) = self.per_second() else { return Ok(()) };
         let now = Instant::now();
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        Pace::new(per_second, per_second * BURST_SECONDS).take(due.get_or_insert(now), now)
+        Pace::new(per_second, per_second * BURST_SECONDS).take_whole(events, due.get_or_insert(now), now)
+    }
+}
+
+/// A rate as a stage's task takes it: it never waits, but is told when to look again. So what waits stays in the task's own
+/// queues, out of which it can be taken back.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    rate: Rate,
+    changed: watch::Receiver<Option<f64>>,
+    again: Option<Instant>,
+}
+
+impl Throttle {
+    pub(crate) fn new(rate: Rate) -> Self {
+        let changed = rate.per_second.subscribe();
+        Self { rate, changed, again: None }
+    }
+
+    /// How many of `events` may go now.
+    pub(crate) fn take(&mut self, events: usize) -> usize {
+        if self.rate.per_second().is_none() {
+            return events;
+        }
+        (0..events).take_while(|_| self.take_whole(1)).count()
+    }
+
+    /// Whether so many events may go now, together.
+    pub(crate) fn take_whole(&mut self, events: usize) -> bool {
+        let taken = self.rate.try_take(u32::try_from(events).unwrap_or(u32::MAX));
+        self.again = taken.err().map(|wait| Instant::now() + wait);
+        self.again.is_none()
+    }
+
+    /// Resolves when it is worth to look again, once; never when nothing was refused.
+    pub(crate) async fn opens(&mut self) {
+        let Some(again) = self.again else { return std::future::pending().await };
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(again) => {}
+            _ = self.changed.changed() => {}
+        }
+        self.again = None;
     }
 }
 

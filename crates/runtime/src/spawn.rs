@@ -76,7 +76,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
             Doing::Sink(outlet)
         }
         Role::Handler(handler, kind) => {
-            let (actor, run) = Actor::new(handler, kind, acted.clone(), limits.max_failures, closing.clone());
+            let (actor, run) = Actor::new(handler, kind, acted.clone(), &limits, closing.clone());
             tasks.spawn(run);
             Doing::Handler(Box::new(actor))
         }

@@ -218,14 +218,15 @@ impl Task {
                     settled = outlet.settler.take() => Some(Turn::Settled(settled)),
                     Ok(()) = outlet.panics.changed() => Some(Turn::SinkPanicked),
                 },
-                Doing::Handler(actor) => match actor.wake.filter(|_| leave.is_none() && actor.may_wake()) {
-                    Some(wake) => {
-                        tokio::time::sleep_until(wake).await;
-                        None
-                    }
-                    None => std::future::pending().await,
-                },
-                Doing::Source(_) | Doing::Transform { .. } => std::future::pending().await,
+                Doing::Handler(actor) => {
+                    actor.due(leave.is_some()).await;
+                    None
+                }
+                Doing::Transform { lanes, .. } => {
+                    lanes.opens().await;
+                    None
+                }
+                Doing::Source(_) => std::future::pending().await,
             }
         };
         let drain = async {

@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, Outcome};
 use jaiminho_runtime::{
-    Answer, Emitted, Failure, Outside, Rate, Role, StageEnd, StageHandle, Transform, Verdict, spawn,
+    Answer, Call, Emitted, Failure, Handler, Kind, Outside, Rate, Role, StageEnd, StageHandle, Transform, Turn,
+    Verdict, spawn,
 };
 use smallvec::smallvec;
 use support::{Collect, Local, accepted, event, log, offer, published, stage};
@@ -34,10 +35,15 @@ impl Transform for Slow {
 
 /// in -> mid -> out, with a rate at mid and at out.
 fn pipeline(transform: Slow, rates: [&Rate; 2]) -> (StageHandle, StageHandle, Collect) {
+    let (source, middle, (sink, _)) = staged(Role::Transform(Arc::new(transform)), rates);
+    (source, middle, sink)
+}
+
+fn staged(role: Role, rates: [&Rate; 2]) -> (StageHandle, StageHandle, (Collect, Local)) {
     let (local, sink) = (Local::default(), Collect::new(|_| accepted()));
     let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
     local.put("in", &source);
-    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(transform)));
+    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, role);
     config.limits.rate = rates[0].clone();
     let middle = spawn(config);
     local.put("mid", &middle);
@@ -45,7 +51,7 @@ fn pipeline(transform: Slow, rates: [&Rate; 2]) -> (StageHandle, StageHandle, Co
     let mut config = stage("out", vec![], &["mid"], &local, role);
     config.limits.rate = rates[1].clone();
     let _running = spawn(config);
-    (source, middle, sink)
+    (source, middle, (sink, local))
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,6 +83,73 @@ async fn a_transform_and_a_sink_take_events_at_their_rate_and_a_change_holds_at_
         let _answers = pending.answers().await;
         assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     }
+}
+
+/// Passes events on; each call takes no time.
+struct Copies;
+
+impl Handler for Copies {
+    fn handle<'a>(&'a mut self, call: &'a Call, turn: &'a mut Turn) -> BoxFuture<'a, Result<(), Failure>> {
+        if let Call::Events { events, .. } = call {
+            for (index, event) in events.iter().enumerate() {
+                turn.emit_of(index, event.payload.clone());
+            }
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn copies() -> Role {
+    Role::Handler(Box::new(Copies), Kind::ProducerConsumer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_takes_batches_at_its_rate_and_a_change_holds_at_once() {
+    let limited = Rate::new(Some(20.0));
+    let (source, _middle, _sink) = staged(copies(), [&limited, &Rate::default()]);
+    let start = Instant::now();
+    // Windows of 100 and batches of 50 at most: the second batch waits for the first's 50 events.
+    let answers = published(&source, (0..60).map(|n| event(n, None)).collect()).await;
+    assert_eq!(answers, vec![Answer::Settled(Outcome::Accepted); 60]);
+    assert!((2_300..3_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    let pending = source.source().offer(offer((0..60).map(|n| event(n, None)).collect())).await.unwrap();
+    limited.set(Some(0.01));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    limited.set(None);
+    let start = Instant::now();
+    let _answers = pending.answers().await;
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+}
+
+/// A second member of a group takes over partitions of the first: what waits for the first one's rate comes to it.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_rate_is_taken_back_when_its_partition_moves() {
+    let slow = Rate::new(Some(0.001));
+    for role in [copies as fn() -> Role, || Role::Transform(Arc::new(Slow(Duration::ZERO)))] {
+        let (source, _middle, sink) = staged(role(), [&slow, &Rate::default()]);
+        slow.set(Some(0.001));
+        let pending =
+            source.source().offer(offer((0..100).map(|n| event(n * 2, Some(key_of(n)))).collect())).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = sink.0.payloads().len();
+        let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &sink.1, role());
+        config.instance.name = "mid-1".into();
+        let second = spawn(config);
+        sink.1.put("mid-1", &second);
+        let out = Role::Sink(Box::new(sink.0.clone()), sink.0.settler.clone());
+        let mut config = stage("out", vec![], &["mid-1"], &sink.1, out);
+        config.upstreams[0].output = "mid".into();
+        config.instance.name = "out-1".into();
+        let _out = spawn(config);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let moved = sink.0.payloads().len() - before;
+        assert!((20..80).contains(&moved), "half of the keys moved, with what was held of them: {moved}");
+        drop(pending);
+    }
+}
+
+fn key_of(n: u32) -> u64 {
+    u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[tokio::test(start_paused = true)]

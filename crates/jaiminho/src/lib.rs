@@ -38,4 +38,4 @@ pub use jaiminho_core::{
 pub use jaiminho_discovery::At;
 pub use jaiminho_event::{CloudEvent, Data};
 pub use jaiminho_link::Tls;
-pub use jaiminho_runtime::{Asking, Cancel, Info, Left, NotTaken, Peer, Role, StageEnd, StageStatus};
+pub use jaiminho_runtime::{Asking, Batching, Cancel, Info, Left, NotTaken, Peer, Rate, Role, StageEnd, StageStatus};

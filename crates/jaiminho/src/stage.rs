@@ -11,7 +11,8 @@ use jaiminho_core::{
 };
 use jaiminho_event::{CloudEvent, Data};
 use jaiminho_runtime::{
-    Connect, DeadLetterSpec, Discover, Kind, OutputSpec, Role, StageConfig, StageHandle, StageLimits, UpstreamSpec,
+    Batching, Connect, DeadLetterSpec, Discover, Kind, OutputSpec, Rate, Role, StageConfig, StageHandle, StageLimits,
+    UpstreamSpec,
 };
 
 use crate::{
@@ -218,6 +219,22 @@ impl Stage {
     #[must_use]
     pub fn dead_letters(mut self, group: impl Into<String>) -> Self {
         self.dead_letters.push(RequiredGroup { name: group.into(), dispatch: Dispatch::Keyed });
+        self
+    }
+
+    /// The handler gets batches that are assembled over lists, also of several producers: see [`Batching`]. All of a batch is
+    /// settled when its results are, so it should be small beside the logs above: what they hold waits for it.
+    #[must_use]
+    pub fn batch(mut self, batching: Batching) -> Self {
+        self.limits.batch = Some(batching);
+        self
+    }
+
+    /// Most events a second that are taken into work, in this instance; a clone of `rate` changes it while the stage runs. What is
+    /// over waits, and pushes back.
+    #[must_use]
+    pub fn rate(mut self, rate: &Rate) -> Self {
+        self.limits.rate = rate.clone();
         self
     }
 

@@ -18,10 +18,10 @@ pub struct Received<T> {
     pub event: Event,
 }
 
-/// Events that came from one producer, in order.
+/// Events that came from one producer, in order; or, in a stage that [batches](crate::Stage::batch), from several.
 #[derive(Clone, Debug)]
 pub struct Batch<T> {
-    /// Who sent them.
+    /// Who sent them; where it is from several producers, the first of them.
     pub from: Arc<Peer>,
     events: Vec<Received<T>>,
 }

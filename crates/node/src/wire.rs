@@ -85,6 +85,7 @@ impl Wiring<'_> {
             limits: StageLimits {
                 concurrency: stage.concurrency as usize,
                 rate: Rate::new(stage.rate),
+                batch: None,
                 timeout: stage.timeout.0,
                 max_failures: stage.max_failures,
                 links_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX),

@@ -1,6 +1,6 @@
 //! A stage with a handler: what it is called for next, and what its turns come to.
 
-use jaiminho_core::{Credit, Event, InputId, KeyHash, LinkError, Origin, Outcome, Settled};
+use jaiminho_core::{Credit, Event, InputId, KeyHash, LinkError, Origin, Outcome};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -23,9 +23,9 @@ impl Task {
 
     /// A list that came from an upstream.
     pub(crate) fn start_list(&mut self, link: UpstreamLink, work: Vec<Work>) {
-        let batch_max = self.upstreams.batch_max(link);
+        let (batch_max, held_max) = (self.upstreams.batch_max(link), self.upstreams.held_max(link));
         if let Some(actor) = self.actor() {
-            actor.push_list(link, work, batch_max);
+            actor.push_list(link, work, batch_max, held_max);
         }
     }
 
@@ -281,16 +281,6 @@ impl Task {
     fn room(&self) -> u64 {
         let room = |log: &crate::task::Log| log.output.fill().capacity_events.saturating_sub(log.output.fill().events);
         self.logs.iter().map(room).min().unwrap_or(0)
-    }
-
-    /// What of a handler's queue was revoked, or comes behind a rejected event of a dead link.
-    pub(crate) fn recall_letters(&mut self, wanted: impl Fn(UpstreamLink, KeyHash) -> bool) {
-        let recalled = self.actor().map(|actor| actor.recall(wanted)).unwrap_or_default();
-        for (_, Work { input, event }) in recalled {
-            if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
-                self.upstreams.done(link, number, event.size(), Settled::Released);
-            }
-        }
     }
 
     /// A subscription that is made while the stage runs; its number. None: the stage leaves.

@@ -14,13 +14,14 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use jaiminho_core::{InputId, KeyHash, Reason, Rejection};
+use jaiminho_core::{InputId, Reason, Rejection, Window};
 use slab::Slab;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     backoff::Backoff,
+    batching::Assembly,
     config::StageLimits,
     handler::{Call, End, Handler, Info, Judgement, Kind, Left, Peer, Turn},
     lanes::Work,
@@ -34,10 +35,9 @@ pub(crate) const INFOS_MAX: usize = 1_024;
 /// Asks that are remembered apart, so that each is one call; more are joined.
 const ASKS_MAX: usize = 64;
 
-/// Events of one list of one upstream, cut to what the handler gets at once.
+/// What the handler gets at once: of one list of one upstream, or assembled over several.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    pub(crate) link: UpstreamLink,
     pub(crate) from: Arc<Peer>,
     /// The list's first: demand is looked at before a list, not within it.
     pub(crate) is_first: bool,
@@ -68,6 +68,8 @@ pub(crate) struct Actor {
     pub(crate) kind: Kind,
     calls: mpsc::Sender<Call>,
     pub(crate) letters: VecDeque<Letter>,
+    /// Batches that are not complete.
+    assembly: Option<Assembly>,
     /// Consumers that came or left, messages whose turn has come: told before anything else.
     pub(crate) urgent: VecDeque<Letter>,
     /// A call is under way.
@@ -88,7 +90,7 @@ pub(crate) struct Actor {
     /// Messages that have a place in the log, and how many had one.
     pub(crate) in_log: VecDeque<Info>,
     pub(crate) passed: u64,
-    pub(crate) wake: Option<tokio::time::Instant>,
+    pub(crate) wake: Option<Instant>,
     pub(crate) throttle: Throttle,
     /// How the handler has ended, once it has: it is not called again.
     pub(crate) ended: Option<Result<(), String>>,
@@ -121,6 +123,7 @@ impl Actor {
             kind,
             calls,
             letters: VecDeque::new(),
+            assembly: limits.batch.clone().map(Assembly::new),
             urgent: VecDeque::new(),
             is_busy: false,
             in_hand: Vec::new(),
@@ -140,14 +143,20 @@ impl Actor {
         (actor, run)
     }
 
-    /// Queues a list of one upstream, in batches of at most `batch_max`.
-    pub(crate) fn push_list(&mut self, link: UpstreamLink, work: Vec<Work>, batch_max: usize) {
+    /// Queues a list of one upstream, in batches of at most `batch_max`; or as events of batches, which may hold `held_max` of it.
+    pub(crate) fn push_list(&mut self, link: UpstreamLink, work: Vec<Work>, batch_max: usize, held_max: Window) {
         let Some(from) = self.links.get(&End::Producer(link)).cloned() else { return };
+        if let Some(assembly) = &mut self.assembly {
+            let now = Instant::now();
+            let complete = work.into_iter().flat_map(|work| assembly.push(&from, work, held_max, now));
+            self.letters.extend(complete.map(Letter::Batch));
+            return;
+        }
         let mut rest = work.into_iter().peekable();
         let mut is_first = true;
         while rest.peek().is_some() {
             let work = rest.by_ref().take(batch_max.max(1)).collect();
-            self.letters.push_back(Letter::Batch(Batch { link, from: from.clone(), is_first, work }));
+            self.letters.push_back(Letter::Batch(Batch { from: from.clone(), is_first, work }));
             is_first = false;
         }
     }
@@ -174,9 +183,22 @@ impl Actor {
     /// A link has ended; only the first time counts.
     pub(crate) fn left(&mut self, end: End, left: Left) {
         let Some(peer) = self.links.remove(&end) else { return };
-        let is_producer = peer.is_producer();
-        let letters = if is_producer { &mut self.letters } else { &mut self.urgent };
+        let letters = match (end, &mut self.assembly) {
+            (End::Producer(link), assembly) => {
+                let held = assembly.iter_mut().flat_map(|assembly| assembly.take_of(link));
+                self.letters.extend(held.map(Letter::Batch));
+                &mut self.letters
+            }
+            (End::Consumer(_), _) => &mut self.urgent,
+        };
         letters.push_back(Letter::Cancelled(peer, left));
+    }
+
+    /// Queues the batches whose time has come; all of them where nothing may be held.
+    pub(crate) fn complete(&mut self, is_flush: bool) {
+        let Some(assembly) = self.assembly.as_mut().filter(|assembly| !assembly.is_empty()) else { return };
+        let complete = if is_flush { assembly.take_all() } else { assembly.take_due(Instant::now()) };
+        self.letters.extend(complete.into_iter().map(Letter::Batch));
     }
 
     /// A consumer has raised its credit by so much.
@@ -206,40 +228,38 @@ impl Actor {
 
     /// Whether nothing is to be handled, and nothing under way.
     pub(crate) fn is_idle(&self) -> bool {
-        let is_quiet = self.letters.is_empty() && self.urgent.is_empty() && self.in_log.is_empty();
+        let is_held = self.assembly.as_ref().is_some_and(|assembly| !assembly.is_empty());
+        let is_quiet = self.letters.is_empty() && self.urgent.is_empty() && self.in_log.is_empty() && !is_held;
         !self.is_busy && self.acted.is_none() && (self.ended.is_some() || is_quiet)
     }
 
-    /// Resolves when a time has come: of [`Call::Wake`], or for a batch that waits for the rate.
+    /// Resolves when a time has come: of [`Call::Wake`], of an open batch, or for a batch that waits for the rate.
     pub(crate) async fn due(&mut self, is_leaving: bool) {
         let is_free = !self.is_busy && self.acted.is_none();
         let wake = self.wake.filter(|_| is_free && !is_leaving && self.ended.is_none());
-        let woken = async {
-            match wake {
-                Some(wake) => tokio::time::sleep_until(wake).await,
+        let complete = self.assembly.as_ref().and_then(Assembly::due);
+        let timed = async {
+            match wake.into_iter().chain(complete).min() {
+                Some(time) => tokio::time::sleep_until(time).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
-            () = woken => {}
+            () = timed => {}
             () = self.throttle.opens() => {}
         }
     }
 
     /// Takes back what is not in the handler's hands, where `wanted`.
-    pub(crate) fn recall(
-        &mut self,
-        mut wanted: impl FnMut(UpstreamLink, KeyHash) -> bool,
-    ) -> Vec<(UpstreamLink, Work)> {
+    pub(crate) fn recall(&mut self, mut wanted: impl FnMut(&Work) -> bool) -> Vec<Work> {
         let mut recalled = Vec::new();
         for letter in &mut self.letters {
             if let Letter::Batch(batch) = letter {
-                let link = batch.link;
-                let taken = batch.work.extract_if(.., |work| work.event.key.is_some_and(|key| wanted(link, key)));
-                recalled.extend(taken.map(|work| (link, work)));
+                recalled.extend(batch.work.extract_if(.., |work| wanted(work)));
             }
         }
+        recalled.extend(self.assembly.iter_mut().flat_map(|assembly| assembly.recall(&mut wanted)));
         self.letters.retain(|letter| !matches!(letter, Letter::Batch(batch) if batch.work.is_empty()));
         recalled
     }

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Payload, Rejection, Window};
 
 use crate::{
+    batching::Batching,
     handler::{Handler, Kind},
     link::{Connect, Discover},
     rate::Rate,
@@ -125,6 +126,8 @@ pub struct StageLimits {
     /// Events that a transform, a sink or a handler takes into work: what is over waits, and pushes back. A handler's batch goes
     /// as soon as one event may, and the next waits for all of these.
     pub rate: Rate,
+    /// How a handler's events are made batches over the lists in which they come; none: list by list.
+    pub batch: Option<Batching>,
     /// For one call of a transform; time in which the process stood still does not count.
     pub timeout: Duration,
     /// Tries of a transform, and panics of a sink at one event, before it is rejected as exhausted.
@@ -142,6 +145,7 @@ impl Default for StageLimits {
         Self {
             concurrency: 64,
             rate: Rate::default(),
+            batch: None,
             timeout: Duration::from_secs(10),
             max_failures: 5,
             links_max: 64,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jaiminho_core::{
-    Delivery, EndReason, Instance, Intake, KeyHash, LinkError, Outcome, Settled, ToConsumer, ToProducer,
+    Delivery, EndReason, Instance, Intake, KeyHash, LinkError, Outcome, Settled, ToConsumer, ToProducer, Window,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -33,6 +33,7 @@ struct Upstream {
     producer: Instance,
     /// Most events of a list that a handler gets at once.
     batch_max: usize,
+    window: Window,
     intake: Intake,
     to_producer: mpsc::Sender<ToProducer>,
     from_producer: mpsc::Receiver<Result<ToConsumer, LinkError>>,
@@ -68,6 +69,8 @@ pub(crate) struct Upstreams {
     open: BTreeMap<UpstreamLink, Upstream>,
     /// The link that is read first the next time: none is starved by those before it.
     turn: UpstreamLink,
+    /// Half of each window may be held back: the other half has to come back by itself.
+    holds_back: bool,
     dead: BTreeMap<UpstreamLink, Dead>,
     /// Links that have ended, until their subscription has a say.
     over: BTreeMap<UpstreamLink, (Cancel, Arc<str>)>,
@@ -82,17 +85,24 @@ pub(crate) struct Closed {
 }
 
 impl Upstreams {
+    /// No links yet, of a stage that holds events back or doesn't.
+    pub(crate) fn new(holds_back: bool) -> Self {
+        Self { holds_back, ..Self::default() }
+    }
+
     pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Opened, terms: Terms) {
         let Opened { address, half, place, over, subscription } = opened;
         let silent_ticks = silent_ticks(half.subscribed.heartbeat_ms);
         let LinkHalf { subscribed, to_producer, from_producer } = half;
-        let min_demand = terms.min_demand.min(subscribed.window.events.saturating_sub(1));
+        let window = subscribed.window;
+        let least = if self.holds_back { window.events / 2 } else { 0 };
+        let min_demand = terms.min_demand.max(least).min(window.events.saturating_sub(1));
         let (intake, batch_max) = match terms.asking {
             Asking::Automatic => {
-                let batch_max = usize::try_from(subscribed.window.events - min_demand).unwrap_or(usize::MAX);
-                (Intake::new(subscribed.window, min_demand), batch_max)
+                let batch_max = usize::try_from(window.events - min_demand).unwrap_or(usize::MAX);
+                (Intake::new(window, min_demand), batch_max)
             }
-            Asking::Manual => (Intake::manual(subscribed.window), usize::MAX),
+            Asking::Manual => (Intake::manual(window), usize::MAX),
         };
         let upstream = Upstream {
             address,
@@ -100,6 +110,7 @@ impl Upstreams {
             terms,
             producer: subscribed.instance,
             batch_max,
+            window,
             intake,
             to_producer,
             from_producer,
@@ -204,6 +215,12 @@ impl Upstreams {
     /// Most events of one list of this link that a handler gets at once.
     pub(crate) fn batch_max(&self, link: UpstreamLink) -> usize {
         self.open.get(&link).map_or(usize::MAX, |upstream| upstream.batch_max)
+    }
+
+    /// How much of a link an unfinished batch may hold.
+    pub(crate) fn held_max(&self, link: UpstreamLink) -> Window {
+        let window = self.open.get(&link).map_or(Window { events: 0, bytes: 0 }, |upstream| upstream.window);
+        Window { events: (window.events / 2).max(1), bytes: (window.bytes / 2).max(1) }
     }
 
     /// More is asked for by hand.
@@ -367,7 +384,7 @@ fn silent_ticks(heartbeat_ms: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use jaiminho_core::{Instance, Subscribed, Window};
+    use jaiminho_core::{Instance, Subscribed};
     use tokio::sync::Semaphore;
     use tokio_util::sync::CancellationToken;
 

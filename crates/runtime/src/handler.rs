@@ -38,14 +38,14 @@ pub enum Call {
     /// A producer's consumers want so many events more than were asked for before. They are owed until they are emitted:
     /// now or in later calls.
     Demand(u64),
-    /// Events of one producer, at most `max_demand - min_demand` of them.
+    /// Events of one producer, at most `max_demand - min_demand` of them; or a batch, see [`Batching`](crate::Batching).
     Events {
-        /// Who sent them.
+        /// Who sent them; the first of them, in a batch: the others may have come from other producers.
         from: Arc<Peer>,
-        /// In order.
+        /// In order, as each producer sent them.
         events: Vec<Event>,
     },
-    /// A message to the stage, after all events that were there before it.
+    /// A message to the stage, after all events that were there before it; not those of a batch that is not complete.
     Info(Info),
     /// A link has opened.
     Subscribed(Arc<Peer>),

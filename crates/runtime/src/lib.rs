@@ -5,6 +5,7 @@ mod acting;
 mod actor;
 mod admission;
 mod backoff;
+mod batching;
 mod bodies;
 mod config;
 mod consumer;
@@ -28,6 +29,7 @@ mod subscriptions;
 mod task;
 mod upstream;
 
+pub use batching::Batching;
 pub use config::{
     Asking, Cancel, DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec,
 };

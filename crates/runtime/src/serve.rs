@@ -174,7 +174,7 @@ impl Task {
         }
     }
 
-    fn pressure(&self) -> bool {
+    pub(crate) fn pressure(&self) -> bool {
         self.upstreams.pressure() || self.logs.iter().any(|log| log.output.fill().is_pressure())
     }
 
@@ -249,27 +249,27 @@ impl Task {
 
     /// Takes out of the queues what came on these links with these keys: it is released.
     pub(crate) fn give_back(&mut self, wanted: impl Fn(UpstreamLink, KeyHash) -> bool) {
-        match &mut self.doing {
-            Doing::Transform { lanes, .. } => {
-                let inputs = &self.inputs;
-                let wanted = |work: &Work| match (inputs.value(work.input), work.event.key) {
-                    (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
-                    (Some(_) | None, _) => false,
-                };
-                for Work { input, event } in lanes.recall(wanted) {
-                    if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
-                        self.upstreams.released(link, number, event.size());
-                    }
-                }
-            }
+        let inputs = &self.inputs;
+        let of_input = |work: &Work| match (inputs.value(work.input), work.event.key) {
+            (Some(Tag::Link { link, .. }), Some(key)) => wanted(*link, key),
+            (Some(_) | None, _) => false,
+        };
+        let recalled = match &mut self.doing {
+            Doing::Transform { lanes, .. } => lanes.recall(of_input),
+            Doing::Handler(actor) => actor.recall(of_input),
             Doing::Sink(outlet) => {
                 let wanted = |held: &Held| held.event.key.is_some_and(|key| wanted(held.link, key));
                 for Held { link, number, event } in outlet.recall(wanted) {
                     self.upstreams.released(link, number, event.size());
                 }
+                Vec::new()
             }
-            Doing::Handler(_) => self.recall_letters(wanted),
-            Doing::Source(_) => {}
+            Doing::Source(_) => Vec::new(),
+        };
+        for Work { input, event } in recalled {
+            if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
+                self.upstreams.released(link, number, event.size());
+            }
         }
     }
 

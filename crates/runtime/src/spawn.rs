@@ -98,7 +98,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         inputs: Inputs::new(),
         peers: Peers::default(),
         ready: BTreeSet::new(),
-        upstreams: Upstreams::default(),
+        upstreams: Upstreams::new(limits.batch.is_some()),
         subscriptions,
         doing,
         tasks,

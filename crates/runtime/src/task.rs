@@ -302,10 +302,12 @@ impl Task {
     /// Everything that the new state allows: place results, dispatch, settle, write.
     fn advance(&mut self) {
         self.advance_logs();
+        let is_flush = self.leave.is_some() || self.pressure();
         match &mut self.doing {
             Doing::Transform { lanes, placing } if placing.is_empty() => lanes.feed(),
             Doing::Sink(outlet) => outlet.feed(),
-            Doing::Handler(_) => {
+            Doing::Handler(actor) => {
+                actor.complete(is_flush);
                 self.pass_infos();
                 self.call_handler();
             }

@@ -1,7 +1,7 @@
 //! What a stage's author implements: [`Producer`], [`ProducerConsumer`] or [`Consumer`].
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use jaiminho_runtime::{Call, Failure as Untyped, Handler, Info, Left, Peer, Turn as Said};
+use jaiminho_runtime::{Call, Failure as Untyped, Handler, Info, Kind, Left, Peer, Role, Turn as Said};
 
 use crate::{Batch, Codec, NoCodec, Nothing, Result, Turn};
 
@@ -92,6 +92,25 @@ pub trait Consumer: Send + 'static {
     callbacks!(Nothing);
 }
 
+/// The runtime's role of a producer.
+pub(crate) fn producer<P: Producer>(handler: P, output: impl Codec<P::Out>) -> Role {
+    Role::Handler(Box::new(Producing(Adapter { handler, input: (), output })), Kind::Producer)
+}
+
+/// The same of a producer-consumer.
+pub(crate) fn producer_consumer<H: ProducerConsumer>(
+    handler: H,
+    input: impl Codec<H::In>,
+    output: impl Codec<H::Out>,
+) -> Role {
+    Role::Handler(Box::new(Converting(Adapter { handler, input, output })), Kind::ProducerConsumer)
+}
+
+/// The same of a consumer.
+pub(crate) fn consumer<C: Consumer>(handler: C, input: impl Codec<C::In>) -> Role {
+    Role::Handler(Box::new(Consuming(Adapter { handler, input, output: NoCodec })), Kind::Consumer)
+}
+
 /// Makes a runtime's handler of one of the three.
 pub(crate) struct Adapter<H, In, Out> {
     pub(crate) handler: H,
@@ -99,19 +118,37 @@ pub(crate) struct Adapter<H, In, Out> {
     pub(crate) output: Out,
 }
 
-/// Calls `$handler` for what all stages are called for; the rest stands behind.
+/// Calls the handler of an adapter for what all stages are called for; the rest stands behind.
 macro_rules! handle {
-    (($call:ident, $handler:ident, $turn:ident) => $($special:tt)*) => {{
-        let result = match $call {
-            Call::Info(info) => $handler.handle_info(info.clone(), &mut $turn).await,
-            Call::Subscribed(peer) => $handler.handle_subscribe(peer, &mut $turn).await,
-            Call::Cancelled(peer, left) => $handler.handle_cancel(peer, left, &mut $turn).await,
-            Call::Discarded(events) => $handler.handle_discarded(*events, &mut $turn).await,
-            Call::Wake => $handler.handle_wake(&mut $turn).await,
-            $($special)*
-        };
-        $turn.end(result).map_err(|failure| Untyped::new(failure.into_text()))
-    }};
+    ($adapter:expr, $call:ident, $said:ident, |$handler:ident, $input:pat, $turn:ident| $($special:tt)*) => {
+        async move {
+            let Adapter { handler: $handler, input: $input, output } = &mut $adapter;
+            let mut $turn = Turn::new($said, output);
+            let result = match $call {
+                Call::Info(info) => $handler.handle_info(info.clone(), &mut $turn).await,
+                Call::Subscribed(peer) => $handler.handle_subscribe(peer, &mut $turn).await,
+                Call::Cancelled(peer, left) => $handler.handle_cancel(peer, left, &mut $turn).await,
+                Call::Discarded(events) => $handler.handle_discarded(*events, &mut $turn).await,
+                Call::Wake => $handler.handle_wake(&mut $turn).await,
+                $($special)*
+            };
+            $turn.end(result).map_err(|failure| Untyped::new(failure.into_text()))
+        }
+        .boxed()
+    };
+}
+
+/// The same for stages that get events.
+macro_rules! handle_batches {
+    ($adapter:expr, $call:ident, $said:ident) => {
+        handle!($adapter, $call, $said, |handler, input, turn|
+            Call::Events { from, events } => {
+                let batch = turn.decode(from, events, input);
+                handler.handle_events(batch, &mut turn).await
+            }
+            Call::Demand(_) => Ok(()),
+        )
+    };
 }
 
 /// Adapters for producers.
@@ -119,15 +156,10 @@ pub(crate) struct Producing<P, C>(pub(crate) Adapter<P, (), C>);
 
 impl<P: Producer, C: Codec<P::Out>> Handler for Producing<P, C> {
     fn handle<'a>(&'a mut self, call: &'a Call, said: &'a mut Said) -> BoxFuture<'a, Result<(), Untyped>> {
-        async move {
-            let Adapter { handler, input: (), output } = &mut self.0;
-            let mut turn = Turn::new(said, output);
-            handle!((call, handler, turn) =>
-                Call::Demand(demand) => handler.handle_demand(*demand, &mut turn).await,
-                Call::Events { .. } => Ok(()),
-            )
-        }
-        .boxed()
+        handle!(self.0, call, said, |handler, (), turn|
+            Call::Demand(demand) => handler.handle_demand(*demand, &mut turn).await,
+            Call::Events { .. } => Ok(()),
+        )
     }
 }
 
@@ -136,18 +168,7 @@ pub(crate) struct Converting<H, In, Out>(pub(crate) Adapter<H, In, Out>);
 
 impl<H: ProducerConsumer, In: Codec<H::In>, Out: Codec<H::Out>> Handler for Converting<H, In, Out> {
     fn handle<'a>(&'a mut self, call: &'a Call, said: &'a mut Said) -> BoxFuture<'a, Result<(), Untyped>> {
-        async move {
-            let Adapter { handler, input, output } = &mut self.0;
-            let mut turn = Turn::new(said, output);
-            handle!((call, handler, turn) =>
-                Call::Events { from, events } => {
-                    let batch = turn.decode(from, events, input);
-                    handler.handle_events(batch, &mut turn).await
-                }
-                Call::Demand(_) => Ok(()),
-            )
-        }
-        .boxed()
+        handle_batches!(self.0, call, said)
     }
 }
 
@@ -156,17 +177,6 @@ pub(crate) struct Consuming<C, In>(pub(crate) Adapter<C, In, NoCodec>);
 
 impl<H: Consumer, In: Codec<H::In>> Handler for Consuming<H, In> {
     fn handle<'a>(&'a mut self, call: &'a Call, said: &'a mut Said) -> BoxFuture<'a, Result<(), Untyped>> {
-        async move {
-            let Adapter { handler, input, output } = &mut self.0;
-            let mut turn = Turn::new(said, output);
-            handle!((call, handler, turn) =>
-                Call::Events { from, events } => {
-                    let batch = turn.decode(from, events, input);
-                    handler.handle_events(batch, &mut turn).await
-                }
-                Call::Demand(_) => Ok(()),
-            )
-        }
-        .boxed()
+        handle_batches!(self.0, call, said)
     }
 }

@@ -1,5 +1,7 @@
 #![doc = include_str!("guide.md")]
 
+#[cfg(feature = "app")]
+pub mod app;
 mod codec;
 mod events;
 mod failure;
@@ -27,6 +29,14 @@ pub use sources::{Items, Streamed};
 pub use stage::Stage;
 pub use turn::{Batch, Received, Turn};
 pub use upstream::Upstream;
+
+/// The runtime's own traits, for what must be fastest or settles late: see [`Stage::new`].
+pub mod raw {
+    pub use jaiminho_runtime::{
+        Acknowledge, Answer, Emitted, Failure, NewEvent, Offer, Pending, Receipt, Refusal, Settler, Sink, Source,
+        SourceError, SourceHandle, Transform, Verdict,
+    };
+}
 
 #[doc = include_str!("gen_stage.md")]
 pub mod gen_stage {}

@@ -15,10 +15,7 @@ use jaiminho_runtime::{
     UpstreamSpec,
 };
 
-use crate::{
-    Codec, Consumer, Json, NoCodec, Producer, ProducerConsumer, Upstream,
-    handlers::{Adapter, Consuming, Converting, Producing},
-};
+use crate::{Codec, Consumer, Json, Producer, ProducerConsumer, Upstream, handlers};
 
 /// Logs of outputs, unless said otherwise.
 const LOG_EVENTS: u64 = 10_000;
@@ -64,8 +61,7 @@ impl Stage {
 
     /// Brings events in.
     pub fn producer_with<P: Producer>(name: impl Into<String>, producer: P, codec: impl Codec<P::Out>) -> Self {
-        let handler = Producing(Adapter { handler: producer, input: (), output: codec });
-        Self::new(name, Role::Handler(Box::new(handler), Kind::Producer))
+        Self::new(name, handlers::producer(producer, codec))
     }
 
     /// Brings in the items of an iterator, as JSON, and ends with the last one: see [`Items`](crate::Items).
@@ -105,8 +101,7 @@ impl Stage {
         input: impl Codec<H::In>,
         output: impl Codec<H::Out>,
     ) -> Self {
-        let handler = Converting(Adapter { handler, input, output });
-        Self::new(name, Role::Handler(Box::new(handler), Kind::ProducerConsumer))
+        Self::new(name, handlers::producer_consumer(handler, input, output))
     }
 
     /// Takes JSON out.
@@ -119,8 +114,7 @@ impl Stage {
 
     /// Takes events out.
     pub fn consumer_with<C: Consumer>(name: impl Into<String>, consumer: C, codec: impl Codec<C::In>) -> Self {
-        let handler = Consuming(Adapter { handler: consumer, input: codec, output: NoCodec });
-        Self::new(name, Role::Handler(Box::new(handler), Kind::Consumer))
+        Self::new(name, handlers::consumer(consumer, codec))
     }
 
     /// A stage of any role: the runtime's own traits, for what must be fastest or settles late.

@@ -3,13 +3,15 @@
 mod bench;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use self::bench::{Bench, BenchCommand, BenchLink, BenchPipeline, BenchSide, Role};
+use crate::Program;
 use crate::config::Overrides;
 
 /// What is logged when nothing is said.
@@ -44,6 +46,20 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The command line under the program's own name.
+pub(crate) fn command(program: &Program) -> clap::Command {
+    fn renamed(command: clap::Command, name: &str) -> clap::Command {
+        let rename = |text: String| text.replace("jaiminho ", &format!("{name} "));
+        let (about, after) = (command.get_about(), command.get_after_help());
+        let (about, after) = (about.map(ToString::to_string), after.map(ToString::to_string));
+        let command = about.into_iter().fold(command, |command, about| command.about(rename(about)));
+        let command = after.into_iter().fold(command, |command, after| command.after_help(rename(after)));
+        command.mut_subcommands(|inner| renamed(inner, name))
+    }
+    let name = &program.name;
+    renamed(Cli::command(), name).name(name.clone()).bin_name(name.clone()).version(program.version())
+}
+
 /// The pipeline file of who names none.
 pub(crate) const FILE_DEFAULT: &str = "pipeline.yaml";
 
@@ -66,11 +82,14 @@ pub(crate) struct Global {
     /// error, warn, info, debug or trace; or a filter, as info,jaiminho_link=debug.
     #[arg(long, global = true, env = "JAIMINHO_LOG_LEVEL", default_value = LOG_LEVEL_DEFAULT, value_name = "LEVEL")]
     pub(crate) log_level: String,
+    /// Whose command line it is.
+    #[arg(skip)]
+    pub(crate) program: Arc<Program>,
 }
 
 impl Global {
     pub(crate) fn overrides(&self) -> Overrides {
-        Overrides { profile: self.profile.clone(), set: self.set.clone() }
+        Overrides { profile: self.profile.clone(), set: self.set.clone(), own: self.program.own.clone() }
     }
 }
 

@@ -19,11 +19,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::components;
 use crate::config::Config;
-use crate::config::component::{IngestConfig, Sink, Source};
+use crate::config::component::{IngestConfig, Sink, Source, Transform};
 use crate::config::memory::SPAN_FACTOR;
 use crate::config::model::{Dispatch, Group, Log, Stage, Subscription};
 use crate::dead_letter::dead_letter;
 use crate::exit::Failure;
+use crate::registry::{Context, Own};
 
 /// How long an old owner may keep deliveries of a revoked partition.
 const HANDOVER_MS: u64 = 10_000;
@@ -164,6 +165,9 @@ impl Wiring<'_> {
         if let Some(source) = &stage.source {
             return self.source(name, stage, source);
         }
+        if let Some(Transform::Own(own)) = &stage.transform {
+            return Ok((self.own(name, stage, own)?, None, None));
+        }
         if stage.transform.is_some() {
             let program = self.config.programs.get(name).cloned();
             let program = program.ok_or_else(|| Failure::software(format!("stage `{name}` is not compiled")))?;
@@ -177,8 +181,17 @@ impl Wiring<'_> {
         let Some(sink) = &stage.sink else {
             return Err(Failure::software(format!("stage `{name}` has no role")));
         };
-        let settler = Settler::default();
-        Ok((Role::Sink(self.sink(name, sink, settler.clone())?, settler), None, None))
+        Ok((self.sink(name, stage, sink)?, None, None))
+    }
+
+    fn own(&self, name: &str, stage: &Stage, own: &Own) -> Result<Role, Failure> {
+        let context = Context {
+            pipeline: self.config.pipeline.pipeline.clone(),
+            stage: name.to_owned(),
+            folder: self.config.base_dir.clone(),
+            key: key(name, stage)?,
+        };
+        own.make(&context).map_err(|error| Failure::config(format!("stage `{name}`: {error}")))
     }
 
     fn source(
@@ -187,8 +200,7 @@ impl Wiring<'_> {
         stage: &Stage,
         source: &Source,
     ) -> Result<(Role, Option<SocketAddr>, Option<SocketAddr>), Failure> {
-        let key = stage.key.as_deref().map(Template::parse).transpose();
-        let key = key.map_err(|error| Failure::config(format!("stage `{name}`: key: {error}")))?;
+        let key = key(name, stage)?;
         let pipeline = &self.config.pipeline.pipeline;
         match source {
             Source::Ingest(ingest) => {
@@ -219,6 +231,7 @@ impl Wiring<'_> {
                 let source = source.map_err(|error| Failure::config(format!("stage `{name}`: {error}")))?;
                 Ok((Role::Source(Box::new(source)), None, None))
             }
+            Source::Own(own) => Ok((self.own(name, stage, own)?, None, None)),
             Source::Generate(made) => {
                 let source = components::generate(&made.generate, key, pipeline, name);
                 Ok((
@@ -240,9 +253,11 @@ impl Wiring<'_> {
         ingest
     }
 
-    fn sink(&self, name: &str, sink: &Sink, settler: Settler) -> Result<Box<dyn RuntimeSink>, Failure> {
+    fn sink(&self, name: &str, stage: &Stage, sink: &Sink) -> Result<Role, Failure> {
         let failure = |error: &dyn std::fmt::Display| Failure::config(format!("stage `{name}`: {error}"));
-        Ok(match sink {
+        let settler = Settler::default();
+        let settled = settler.clone();
+        let sink: Box<dyn RuntimeSink> = match sink {
             Sink::Kafka(kafka) => {
                 let mut kafka = (**kafka).clone();
                 if kafka.is_embedded() {
@@ -255,6 +270,14 @@ impl Wiring<'_> {
                 components::file(file, &self.config.base_dir, settler).map_err(|error| failure(&error))?
             }
             Sink::Blackhole(blackhole) => components::blackhole(blackhole, settler),
-        })
+            Sink::Own(own) => return self.own(name, stage, own),
+        };
+        Ok(Role::Sink(sink, settled))
     }
+}
+
+/// What the stage's `key` says.
+fn key(name: &str, stage: &Stage) -> Result<Option<Template>, Failure> {
+    let key = stage.key.as_deref().map(Template::parse).transpose();
+    key.map_err(|error| Failure::config(format!("stage `{name}`: key: {error}")))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::cli::Init;
+use crate::cli::{Global, Init};
 use crate::exit::Failure;
 use crate::output::line;
 
@@ -14,13 +14,14 @@ const FILES: [(&str, &str); 3] = [
     ("tests/reading.yaml", include_str!("../../template/tests/reading.yaml")),
 ];
 
-pub(crate) fn run(init: &Init) -> Result<(), Failure> {
+pub(crate) fn run(global: &Global, init: &Init) -> Result<(), Failure> {
     write(&init.folder)?;
     for (path, _) in FILES {
         line(format!("wrote {}", init.folder.join(path).display()))?;
     }
     let enter = if init.folder == Path::new(".") { String::new() } else { format!("  cd {}\n", init.folder.display()) };
-    line(format!("\nNext:\n\n{enter}  jaiminho test\n  jaiminho up"))
+    let program = &global.program.name;
+    line(format!("\nNext:\n\n{enter}  {program} test\n  {program} up"))
 }
 
 /// Never replaces a file.

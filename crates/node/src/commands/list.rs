@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::output::{line, table};
 
 pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
-    let schema = inlined_schema();
+    let schema = inlined_schema(&global.program.own);
     let components = components(&schema);
     let Some(what) = &list.what else {
         if global.json {
@@ -20,7 +20,7 @@ pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
         let rows: Vec<Vec<String>> =
             components.iter().map(|(name, component)| vec![name.clone(), first_sentence(&component.about)]).collect();
         line(table(&rows, &[]))?;
-        return line("`jaiminho list NAME` shows the options of one.");
+        return line(format!("`{} list NAME` shows the options of one.", global.program.name));
     };
     let Some(component) = components.get(what.as_str()) else {
         let known: Vec<&str> = components.keys().map(String::as_str).collect();
@@ -63,10 +63,7 @@ fn components(schema: &Value) -> BTreeMap<String, Component<'_>> {
         for branch in alternatives(schema) {
             for (name, schema) in properties(branch) {
                 // Of a source's own keys, only the endpoints are components.
-                if properties(schema).next().is_none()
-                    && role == "source"
-                    && !["generate", "kafka"].contains(&name.as_str())
-                {
+                if branch.pointer("/properties/http").is_some() && properties(schema).next().is_none() {
                     continue;
                 }
                 let own = Some(description(schema)).filter(|_| properties(branch).count() > 1);
@@ -169,10 +166,11 @@ fn kind(schema: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Registry;
 
     #[test]
     fn each_component_is_listed_with_what_it_does() {
-        let schema = inlined_schema();
+        let schema = inlined_schema(&Registry::default());
         let components = components(&schema);
         for name in [
             "stage",
@@ -202,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_listed_of_transforms_and_logs_is_what_the_file_means() {
-        let schema = inlined_schema();
+        let schema = inlined_schema(&Registry::default());
         let components = components(&schema);
         let listed = |name: &str| text(name, &components[name]);
         insta::assert_snapshot!(listed("transform.filter"), @r##"

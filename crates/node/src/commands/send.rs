@@ -80,7 +80,7 @@ fn find(global: &Global) -> Result<String, Failure> {
     }
     let http = config.pipeline.stages.values().find_map(|stage| match stage.source.as_ref()? {
         Source::Ingest(ingest) => ingest.http.as_ref(),
-        Source::Generate(_) | Source::Kafka(_) => None,
+        Source::Generate(_) | Source::Kafka(_) | Source::Own(_) => None,
     });
     let http = http.ok_or_else(|| nowhere(&format!("pipeline `{pipeline}`")))?;
     let port = http.listen.rsplit(':').next().unwrap_or("8080");

@@ -87,7 +87,7 @@ fn cluster(global: &Global, arguments: &Arguments) -> Result<(String, BTreeMap<S
         .values()
         .filter_map(|stage| match stage.sink.as_ref()? {
             Sink::Kafka(kafka) => Some(&**kafka),
-            Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_) => None,
+            Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_) | Sink::Own(_) => None,
         })
         .collect();
     if let Some(embedded) = Running::find(pipeline).and_then(|running| running.bootstrap_servers) {

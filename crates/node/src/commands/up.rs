@@ -79,7 +79,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     output::line(if global.json {
         serde_json::to_string(&running).map_err(Failure::software)?
     } else {
-        greeting::greeting(&running, config, &global.file)
+        greeting::greeting(&running, config, &global.file, &global.program.name)
     })?;
 
     let result = tokio::select! {

@@ -4,9 +4,10 @@ pub(crate) use jaiminho_convert::TransformConfig as Steps;
 pub(crate) use jaiminho_ingest::Config as IngestConfig;
 pub(crate) use jaiminho_kafka::{SinkConfig as KafkaConfig, SourceConfig as KafkaSourceConfig};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::components::{BlackholeConfig, FileConfig, GenerateConfig, StdoutConfig};
+use crate::registry::Own;
 
 /// A source: `generate`, `kafka`, or HTTP and WebSocket.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -15,6 +16,8 @@ pub(crate) enum Source {
     Generate(GenerateSource),
     Kafka(KafkaSource),
     Ingest(Box<IngestConfig>),
+    #[serde(skip)]
+    Own(Own),
 }
 
 /// Made-up events, for tests and benches.
@@ -34,12 +37,43 @@ pub(crate) struct KafkaSource {
 }
 
 impl Source {
-    /// Whether it rejects by itself what nobody waits for (and so has a dead-letter output). Others answer.
+    /// Whether it may reject by itself what nobody waits for (and so has a dead-letter output). Others answer.
     pub(crate) fn has_dead_letters(&self) -> bool {
         match self {
-            Self::Kafka(_) => true,
+            Self::Kafka(_) | Self::Own(_) => true,
             Self::Generate(_) | Self::Ingest(_) => false,
         }
+    }
+
+    /// Whether that is worth a subscriber.
+    pub(crate) fn can_reject(&self) -> bool {
+        match self {
+            Self::Kafka(_) => true,
+            Self::Generate(_) | Self::Ingest(_) | Self::Own(_) => false,
+        }
+    }
+}
+
+/// A transform: steps, or one of the program's own.
+#[derive(Debug)]
+pub(crate) enum Transform {
+    Steps(Steps),
+    Own(Own),
+}
+
+impl Transform {
+    /// Its named outputs, where it has such.
+    pub(crate) fn outputs(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::Steps(steps) => steps.outputs(),
+            Self::Own(_) => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Transform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Steps::deserialize(deserializer).map(Self::Steps)
     }
 }
 
@@ -55,6 +89,8 @@ pub(crate) enum Sink {
     File(FileConfig),
     /// Accepts every event and forgets it.
     Blackhole(BlackholeConfig),
+    #[serde(skip)]
+    Own(Own),
 }
 
 impl Sink {
@@ -62,7 +98,7 @@ impl Sink {
     /// reject only what is no CloudEvent, which only a foreign stage can send.
     pub(crate) fn can_reject(&self) -> bool {
         match self {
-            Self::Kafka(_) => true,
+            Self::Kafka(_) | Self::Own(_) => true,
             Self::Stdout(_) | Self::File(_) | Self::Blackhole(_) => false,
         }
     }

@@ -67,12 +67,12 @@ impl Document {
         lookup: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Config, Problems> {
         let Self { file, yaml, base_dir, mut tree, base, profiles, overrides, mut problems } = self;
-        let whole = problems.is_empty();
+        let (whole, own) = (problems.is_empty(), &*overrides.own);
         let scope = meaning::Scope { setting, files, overlaid: overrides.any() };
         stages::too_many(&tree)?;
         expand::expand(&mut tree, lookup, &mut problems);
-        problems.extend(schema::check(&mut tree, scope.overlaid));
-        let mut read = stages::read(&tree, &mut problems);
+        problems.extend(schema::check(&mut tree, own, scope.overlaid));
+        let mut read = stages::read(&tree, own, &mut problems);
         files::resolve(&mut read.pipeline, &base_dir);
         let origin = programs::Origin { file: &file, yaml: &yaml, tree: &tree, base_dir: &base_dir };
         let programs = programs::compile(&read.pipeline, &origin, files, &mut problems);
@@ -80,7 +80,7 @@ impl Document {
             problems.extend(stages::splice(&mut read, &tree));
             problems.extend(meaning::check(&read, &tree, scope));
         }
-        let base = profiles::Base { tree: &base, doubtful: &read.doubtful, setting, lookup };
+        let base = profiles::Base { tree: &base, doubtful: &read.doubtful, setting, own, lookup };
         problems.extend(profiles::check(&base, profiles.as_ref(), overrides.profile.as_deref()));
         let mut problems = finished(problems);
         if problems.has_errors() {

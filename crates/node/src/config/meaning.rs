@@ -9,7 +9,7 @@ use jaiminho_kafka::ConfigError;
 use jaiminho_link::memory::EVENT_BYTES_MAX;
 
 use super::Setting;
-use super::component::{IngestConfig, Sink, Source, Steps};
+use super::component::{IngestConfig, Sink, Source, Transform};
 use super::files::{self, Files};
 use super::listeners;
 use super::model::{Group, Pipeline, Stage, Subscription};
@@ -158,7 +158,7 @@ impl Check<'_> {
 
     /// A route's outputs share their names with nothing.
     fn routes(&mut self, name: &str, stage: &Stage) {
-        let outputs = stage.transform.as_ref().and_then(Steps::outputs).unwrap_or_default();
+        let outputs = stage.transform.as_ref().and_then(Transform::outputs).unwrap_or_default();
         for output in outputs {
             let path = ["stages", name, "transform"];
             self.name(&path, output, "an output's name");
@@ -393,7 +393,7 @@ impl Check<'_> {
                     );
                     self.warn(&path, what);
                 }
-                Some(Source::Kafka(_)) | None => {}
+                Some(Source::Kafka(_) | Source::Own(_)) | None => {}
             }
         }
     }
@@ -432,7 +432,7 @@ impl Check<'_> {
                     self.error(&path, what);
                 }
             }
-            let source = stage.source.as_ref().is_some_and(Source::has_dead_letters);
+            let source = stage.source.as_ref().is_some_and(Source::can_reject);
             let can_reject = source || stage.transform.is_some() || stage.sink.as_ref().is_some_and(Sink::can_reject);
             if !can_reject || !has_dead_letters(stage) || required.contains(&format!("{name}.dead_letter").as_str()) {
                 continue;

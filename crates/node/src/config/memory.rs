@@ -10,7 +10,7 @@ use jaiminho_link::memory::{
 use jaiminho_runtime::{FRAMES_PER_LINK, consumer_messages_max, results_max};
 
 use super::Config;
-use super::component::{Sink, Source, Steps};
+use super::component::{Sink, Source, Steps, Transform};
 use super::model::{Log, Stage};
 use crate::components::{BODIES_MAX, generated_bytes_max};
 
@@ -36,7 +36,7 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
             let key = stage.key.as_deref().and_then(|key| Template::parse(key).ok());
             Some(generated_bytes_max(&source.generate, key, &config.pipeline.pipeline, name))
         }
-        Source::Ingest(_) | Source::Kafka(_) => None,
+        Source::Ingest(_) | Source::Kafka(_) | Source::Own(_) => None,
     });
     let event = match (&stage.source, made) {
         (Some(Source::Ingest(ingest)), _) => ingest.limits.event_bytes.0,
@@ -48,6 +48,7 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         let (over, what) = match (&stage.source, made) {
             (Some(Source::Ingest(ingest)), _) => (ingest.limits.expanded_bytes.0, "one body"),
             (Some(Source::Kafka(_)), _) => (KafkaSource::batch_bytes_max(event), "one batch"),
+            (Some(Source::Own(_)), _) => (stage.log.bytes.0, "one offer, at most"),
             (_, Some((_, body))) => (body, "events made at once"),
             (_, None) => (stage.limits.outputs_bytes.0, "one input's outputs"),
         };
@@ -72,7 +73,9 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         terms.push(Term { name: "a dead letter being made", bytes: mul(event, TREE_BYTES_PER_TEXT_BYTE), from });
     }
     terms.extend(links(config, name, stage, event, threads));
-    terms.extend(stage.transform.iter().flat_map(|steps| transform(stage, steps, event)));
+    if let Some(Transform::Steps(steps)) = &stage.transform {
+        terms.extend(transform(stage, steps, event));
+    }
     if let Some(Source::Ingest(ingest)) = &stage.source {
         terms.extend(ingest.memory(threads).into_iter().map(|(name, bytes, from)| Term { name, bytes, from }));
     }
@@ -83,6 +86,10 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
     if let Some(Sink::Kafka(kafka)) = &stage.sink {
         let from = "queue_bytes + queue_events x 256".into();
         terms.push(Term { name: "sink's queue", bytes: kafka.memory_bytes_max(), from });
+    }
+    if let Some(own) = stage.own() {
+        let from = format!("`{}`, as it says", own.name);
+        terms.push(Term { name: "component", bytes: own.memory_bytes_max, from });
     }
     terms
 }

@@ -22,20 +22,24 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub(crate) use document::Document;
 pub(crate) use files::Files;
 use jaiminho_convert::Program;
 use model::{Pipeline, Stage};
 pub(crate) use problem::{Problem, Problems, nearest};
-pub(crate) use schema::{inlined_schema, pipeline_schema};
+pub(crate) use schema::{built_in_components, inlined_schema, pipeline_schema};
 
-/// What the command line says about the file.
+use crate::registry::Registry;
+
+/// What the command line says about the file, and which components the program has for it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) profile: Option<String>,
     /// `PATH=VALUE`, in order.
     pub(crate) set: Vec<String>,
+    pub(crate) own: Arc<Registry>,
 }
 
 impl Overrides {

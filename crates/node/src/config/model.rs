@@ -10,7 +10,8 @@ use jaiminho_link::memory::EVENT_BYTES_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::component::{Sink, Source, Steps};
+use super::component::{Sink, Source, Steps, Transform};
+use crate::registry::Own;
 
 /// A pipeline: stages that take events in, convert them, and publish them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -60,7 +61,8 @@ pub(crate) struct Stage {
     /// Takes events in from outside.
     pub(crate) source: Option<Source>,
     /// Converts each event into none, one or many, or routes it: one step, or a list of them.
-    pub(crate) transform: Option<Steps>,
+    #[schemars(with = "Option<Steps>")]
+    pub(crate) transform: Option<Transform>,
     /// Takes events out of the pipeline.
     pub(crate) sink: Option<Sink>,
     /// The most in flight, unprocessed, on each link to an upstream instance.
@@ -102,9 +104,17 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    /// Its component, if that is one of the program's own.
+    pub(crate) fn own(&self) -> Option<&Own> {
+        match (&self.source, &self.transform, &self.sink) {
+            (Some(Source::Own(own)), ..) | (_, Some(Transform::Own(own)), _) | (.., Some(Sink::Own(own))) => Some(own),
+            (..) => None,
+        }
+    }
+
     /// The names of its outputs beside that for dead letters, as others subscribe to them.
     pub(crate) fn outputs(&self, name: &str) -> Vec<String> {
-        let routed = self.transform.as_ref().and_then(Steps::outputs);
+        let routed = self.transform.as_ref().and_then(Transform::outputs);
         match routed {
             _ if self.sink.is_some() => Vec::new(),
             Some(outputs) => outputs.iter().map(|output| format!("{name}.{output}")).collect(),

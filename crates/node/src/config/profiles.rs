@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::problem::{Place, Problem, Severity};
 use super::tree::{Entry, Node, Value};
+use crate::registry::Registry;
+
 use super::{Files, Setting, expand, meaning, overlay, schema, stages};
 
 /// Most profiles of a file.
@@ -15,6 +17,7 @@ pub(super) struct Base<'a> {
     /// Stages with mistakes of their own: what a profile changes in them is not looked at.
     pub(super) doubtful: &'a BTreeSet<String>,
     pub(super) setting: Setting,
+    pub(super) own: &'a Registry,
     pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -63,8 +66,8 @@ fn problems_of(base: &Base<'_>, profile: &Entry) -> Vec<Problem> {
     expand::expand(&mut tree, base.lookup, &mut unset);
     let unset_places: BTreeSet<Place> = unset.iter().map(|problem| problem.place.clone()).collect();
     problems.extend(unset);
-    problems.extend(schema::check(&mut tree, true));
-    let mut read = stages::read(&tree, &mut problems);
+    problems.extend(schema::check(&mut tree, base.own, true));
+    let mut read = stages::read(&tree, base.own, &mut problems);
     problems.extend(stages::splice(&mut read, &tree));
     problems.extend(meaning::check(
         &read,

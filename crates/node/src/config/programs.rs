@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jaiminho_convert::{CompileError, Program};
 
+use super::component::Transform;
 use super::files::Files;
 use super::model::Pipeline;
 use super::problem::{Place, Problem, Severity};
@@ -30,7 +31,7 @@ pub(super) fn compile(
 ) -> BTreeMap<String, Program> {
     let mut programs = BTreeMap::new();
     for (name, stage) in pipeline.stages.iter().filter(|(name, _)| files.has_program(name)) {
-        let Some(steps) = &stage.transform else { continue };
+        let Some(Transform::Steps(steps)) = &stage.transform else { continue };
         match Program::compile(steps, origin.base_dir) {
             Ok(program) => {
                 problems.extend(program.warnings().iter().map(|found| origin.problem(Severity::Warning, name, found)));

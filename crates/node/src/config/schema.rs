@@ -1,36 +1,87 @@
 //! The check of a tree against the generated JSON Schema, in words for people.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jaiminho_event::units::{ByteSize, HumanDuration};
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{JsonType, ValidationError, Validator};
+use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
 use super::model::Pipeline;
 use super::problem::{Place, Problem};
 use super::tree::{Node, Value};
+use crate::registry::{ComponentKind, Registry};
 
 /// Deepest nesting of alternatives that is looked into for the likely one.
 const ALTERNATIVES_DEPTH_MAX: usize = 8;
 
 /// The JSON Schema of the pipeline file, for editors.
-pub(crate) fn pipeline_schema() -> Json {
-    let settings = schemars::generate::SchemaSettings::draft2020_12();
-    settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
+pub(crate) fn pipeline_schema(own: &Registry) -> Json {
+    with_own(SchemaSettings::draft2020_12(), own)
 }
 
 /// The same without references: a schema path leads to its place without looking anything up.
-pub(crate) fn inlined_schema() -> Json {
-    let settings =
-        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings.into_generator().into_root_schema_for::<Pipeline>().to_value()
+pub(crate) fn inlined_schema(own: &Registry) -> Json {
+    with_own(SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true), own)
+}
+
+/// The program's own components stand beside the built-in alternatives of their kind.
+fn with_own(settings: SchemaSettings, own: &Registry) -> Json {
+    let mut generator = settings.into_generator();
+    let branches = own.schemas(&mut generator);
+    let mut schema = generator.into_root_schema_for::<Pipeline>().to_value();
+    for (kind, branch) in branches {
+        let definitions = schema.get("$defs").cloned().unwrap_or_default();
+        let kind = component_schema(&mut schema, &definitions, kind);
+        if let Some(known) = kind.and_then(alternatives_mut) {
+            known.push(branch);
+        }
+    }
+    schema
+}
+
+/// The keys that a stage's `source`, `transform` or `sink` has without components of a program's own.
+pub(crate) fn built_in_components(kind: ComponentKind) -> BTreeSet<String> {
+    fn keys(schema: &Json, all: &mut BTreeSet<String>) {
+        all.extend(property_names(schema));
+        let inner = ["anyOf", "oneOf"].iter().filter_map(|word| schema.get(word)?.as_array()).flatten();
+        inner.for_each(|schema| keys(schema, all));
+    }
+    let (mut schema, mut all) = (inlined_schema(&Registry::default()), BTreeSet::new());
+    if let Some(kind) = component_schema(&mut schema, &Json::Null, kind) {
+        keys(kind, &mut all);
+    }
+    all
+}
+
+/// What stands for a kind of component in the schema of a stage.
+fn component_schema<'a>(schema: &'a mut Json, definitions: &Json, kind: ComponentKind) -> Option<&'a mut Json> {
+    let stage = schema.pointer_mut("/properties/stages/additionalProperties")?;
+    resolve(stage, definitions);
+    stage.get_mut("properties")?.get_mut(kind.key())
+}
+
+/// Puts what it refers to in a reference's place.
+fn resolve(schema: &mut Json, definitions: &Json) {
+    let name = schema.get("$ref").and_then(Json::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
+    if let Some(definition) = name.and_then(|name| definitions.get(name)) {
+        *schema = definition.clone();
+    }
+}
+
+/// The innermost alternatives, each of which is one component; those that a reference stands for have others beside it.
+fn alternatives_mut(schema: &mut Json) -> Option<&mut Vec<Json>> {
+    let word = ["anyOf", "oneOf"].into_iter().find(|word| schema.get(word).is_some())?;
+    let all = schema.get_mut(word)?.as_array_mut()?;
+    let is_nested = all.first().is_some_and(|first| first.get("anyOf").is_some() || first.get("oneOf").is_some());
+    if is_nested { alternatives_mut(all.first_mut()?) } else { Some(all) }
 }
 
 /// Checks `tree`; a scalar that came out of a variable is read as the number or flag that the schema wants there.
 /// `overlaid`: by a profile or `--set`.
-pub(crate) fn check(tree: &mut Node, overlaid: bool) -> Vec<Problem> {
-    let schema = inlined_schema();
+pub(crate) fn check(tree: &mut Node, own: &Registry, overlaid: bool) -> Vec<Problem> {
+    let schema = inlined_schema(own);
     let validator = match jsonschema::validator_for(&schema) {
         Ok(validator) => validator,
         Err(error) => {
@@ -224,7 +275,17 @@ impl Explainer<'_> {
         }
         let (wrong_type, missing, ..) = score(best);
         if !wrong_type && !missing {
-            best.iter().for_each(|inner| self.explain(inner, depth + 1));
+            for inner in best {
+                // What is valid here is what any of them takes.
+                if let ValidationErrorKind::AdditionalProperties { unexpected } = inner.kind()
+                    && at_root(inner)
+                    && !known.is_empty()
+                {
+                    self.unknown_keys(unexpected, &segments(here), &known);
+                } else {
+                    self.explain(inner, depth + 1);
+                }
+            }
             return;
         }
         let path = segments(here);

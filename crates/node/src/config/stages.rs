@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::component::{Sink, Source, Transform};
 use super::model::{Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem, Severity};
 use super::tree::{Entry, Node, Value};
+use crate::registry::{ComponentKind, Registry, Wrong};
 
 /// Most stages of a pipeline.
 pub(super) const STAGES_MAX: usize = 256;
@@ -28,7 +30,7 @@ pub(super) struct Read {
 }
 
 /// Reads what `problems` do not concern, and adds to them what the schema can't say (a unit of a size, say).
-pub(super) fn read(tree: &Node, problems: &mut Vec<Problem>) -> Read {
+pub(super) fn read(tree: &Node, own: &Registry, problems: &mut Vec<Problem>) -> Read {
     let name = tree.child("pipeline").map(|entry| &entry.node.value);
     let name = if let Some(Value::Text { text, .. }) = name { text.clone() } else { String::new() };
     let mut stages = BTreeMap::new();
@@ -45,7 +47,7 @@ pub(super) fn read(tree: &Node, problems: &mut Vec<Problem>) -> Read {
     for entry in entries {
         let mut places = BTreeSet::new();
         entry.places(&mut places);
-        let stage = places.is_disjoint(&wrong).then(|| deserialize(entry, tree));
+        let stage = places.is_disjoint(&wrong).then(|| deserialize(entry, tree, own));
         match stage {
             Some(Ok(stage)) => drop(stages.insert(entry.key.clone(), stage)),
             Some(Err(problem)) => {
@@ -58,13 +60,24 @@ pub(super) fn read(tree: &Node, problems: &mut Vec<Problem>) -> Read {
     Read { pipeline: Pipeline { _version: 1, pipeline: name, stages, _profiles: None }, doubtful }
 }
 
-fn deserialize(entry: &Entry, tree: &Node) -> Result<Stage, Problem> {
-    serde_path_to_error::deserialize(&entry.node.to_json()).map_err(|error| {
-        let inner = error.path().iter().map(ToString::to_string);
-        let path: Vec<String> = ["stages".to_owned(), entry.key.clone()].into_iter().chain(inner).collect();
-        let place = tree.find(path.iter().map(String::as_str));
-        Problem::error(place, format!("`{}`: {}", path.join("."), error.inner()))
-    })
+fn deserialize(entry: &Entry, tree: &Node, own: &Registry) -> Result<Stage, Problem> {
+    let problem = |Wrong { path, what }| {
+        let path: Vec<String> = ["stages".to_owned(), entry.key.clone()].into_iter().chain(path).collect();
+        Problem::error(tree.find(path.iter().map(String::as_str)), format!("`{}`: {what}", path.join(".")))
+    };
+    let mut json = entry.node.to_json();
+    let taken = own.take(&mut json).map_err(problem)?;
+    let mut stage: Stage = serde_path_to_error::deserialize(&json).map_err(|error| {
+        problem(Wrong { path: error.path().iter().map(ToString::to_string).collect(), what: error.inner().to_string() })
+    })?;
+    for (kind, own) in taken {
+        match kind {
+            ComponentKind::Source => stage.source = Some(Source::Own(own)),
+            ComponentKind::Transform => stage.transform = Some(Transform::Own(own)),
+            ComponentKind::Sink => stage.sink = Some(Sink::Own(own)),
+        }
+    }
+    Ok(stage)
 }
 
 /// Puts each stage with `before` in front of the stage that it names; several in front of one stand in the order of

@@ -9,6 +9,7 @@ use super::*;
 
 mod kafka_source;
 mod layers;
+mod own;
 mod programs;
 mod routes;
 mod wrong;
@@ -77,11 +78,15 @@ fn the_designs_example_is_valid_together_and_apart() {
 
 #[test]
 fn a_profile_and_set_change_the_pipeline() {
-    let overrides = Overrides { profile: Some("prod".into()), set: vec!["stages.convert.concurrency=9".into()] };
+    let overrides = Overrides {
+        profile: Some("prod".into()),
+        set: vec!["stages.convert.concurrency=9".into()],
+        ..Overrides::default()
+    };
     let config = load_text(EUGENIO, &overrides, Setting::Apart).unwrap();
     assert_eq!(config.json.pointer("/stages/publish/sink/kafka/properties/compression.type").unwrap(), "zstd");
     assert_eq!(config.pipeline.stages["convert"].concurrency, 9);
-    let overrides = Overrides { profile: Some("prid".into()), set: vec![] };
+    let overrides = Overrides { profile: Some("prid".into()), ..Overrides::default() };
     let problems = load_text(EUGENIO, &overrides, Setting::Apart).unwrap_err().to_string();
     assert_eq!(problems, "p.yaml:1:1: error: there is no profile `prid` (did you mean `prod`?)");
 }
@@ -433,7 +438,7 @@ p.yaml:20:41: error: `embedded` is the broker inside `jaiminho up`; a stage on i
 #[test]
 fn the_schema_tells_the_factor_that_parsing_reserves() {
     let told = format!("can need {} times its text", jaiminho_convert::TREE_BYTES_PER_TEXT_BYTE);
-    assert!(pipeline_schema().to_string().contains(&told));
+    assert!(pipeline_schema(&Registry::default()).to_string().contains(&told));
 }
 
 #[test]

@@ -16,7 +16,7 @@ const EXAMPLE_FILE: &str = "example.json";
 /// A longer one is nothing to show.
 const EXAMPLE_BYTES_MAX: usize = 2_000;
 
-pub(super) fn greeting(running: &Running, config: &Config, file: &Path) -> String {
+pub(super) fn greeting(running: &Running, config: &Config, file: &Path, program: &str) -> String {
     let mut text = format!("Pipeline {} runs.\n\n", running.pipeline);
     let mut say = |what: &str, value: &str| text.push_str(&format!("  {what:<10}{value}\n"));
     if let Some(http) = &running.http {
@@ -36,24 +36,24 @@ pub(super) fn greeting(running: &Running, config: &Config, file: &Path) -> Strin
     } else {
         format!(" -f {}", quoted(&file.to_string_lossy()))
     };
-    for hint in post(running, config, &file) {
+    for hint in post(running, config, &format!("{program} send{file}")) {
         text.push_str(&format!("  {hint}\n"));
     }
     let has_kafka = config.pipeline.stages.values().any(|stage| match stage.sink {
         Some(Sink::Kafka(_)) => true,
-        Some(Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_)) | None => false,
+        Some(Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_) | Sink::Own(_)) | None => false,
     });
-    text.push_str(&if has_kafka { format!("  jaiminho tail{file}\n") } else { format!("  curl {metrics}\n") });
+    text.push_str(&if has_kafka { format!("  {program} tail{file}\n") } else { format!("  curl {metrics}\n") });
     text.push_str("\nCtrl-C drains and stops.");
     text
 }
 
-/// How an event gets in; nothing where the pipeline makes them up or consumes them.
-fn post(running: &Running, config: &Config, file: &str) -> Vec<String> {
+/// How an event gets in, by `send` among others; nothing where the pipeline makes them up or consumes them.
+fn post(running: &Running, config: &Config, send: &str) -> Vec<String> {
     let source = |wanted: fn(&IngestConfig) -> bool| {
         config.in_order().into_iter().find_map(|(_, stage)| match stage.source.as_ref()? {
             Source::Ingest(ingest) => wanted(ingest).then_some((&**ingest, stage.key.as_deref())),
-            Source::Kafka(_) | Source::Generate(_) => None,
+            Source::Kafka(_) | Source::Generate(_) | Source::Own(_) => None,
         })
     };
     if let (Some(url), Some((ingest, key))) = (&running.http, source(|ingest| ingest.http.is_some())) {
@@ -68,7 +68,7 @@ fn post(running: &Running, config: &Config, file: &str) -> Vec<String> {
             ),
         };
         let curl = format!("curl -i {url}{header} -H 'content-type: {media_type}' -d {}", quoted(&example));
-        return note.into_iter().chain([curl, format!("jaiminho send{file}{option} --count 100")]).collect();
+        return note.into_iter().chain([curl, format!("{send}{option} --count 100")]).collect();
     }
     if let (Some(url), Some((ingest, key))) = (&running.websocket, source(|ingest| ingest.websocket.is_some())) {
         let echo = format!("echo {} | websocat", quoted(&example(&config.base_dir, key)));
@@ -122,7 +122,7 @@ mod tests {
             std::fs::write(folder.path().join(EXAMPLE_FILE), example).unwrap();
         }
         let config = load(&file, &Overrides::default(), Setting::Together).unwrap();
-        greeting(&running, &config, &file).replace(&folder.path().display().to_string(), "DIR")
+        greeting(&running, &config, &file, "jaiminho").replace(&folder.path().display().to_string(), "DIR")
     }
 
     fn running(http: Option<&str>, websocket: Option<&str>, broker: Option<&str>) -> Running {

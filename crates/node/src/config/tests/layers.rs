@@ -5,7 +5,7 @@ use super::*;
 /// What is wrong with `yaml` when these are set.
 fn set(yaml: &str, set: &[&str], profile: Option<&str>, setting: Setting) -> String {
     let set = set.iter().map(|set| (*set).to_owned()).collect();
-    match load_text(yaml, &Overrides { profile: profile.map(str::to_owned), set }, setting) {
+    match load_text(yaml, &Overrides { profile: profile.map(str::to_owned), set, ..Overrides::default() }, setting) {
         Ok(config) => config.warnings.to_string(),
         Err(problems) => problems.to_string(),
     }

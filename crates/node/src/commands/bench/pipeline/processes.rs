@@ -156,7 +156,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("pipeline.yaml");
         std::fs::write(&file, pipeline(1, &[2, 3, 4], "kafka:9092", "jaiminho.bench")).unwrap();
-        let config = load(&file, &Overrides { profile: None, set: Vec::new() }, Setting::Apart);
+        let config = load(&file, &Overrides::default(), Setting::Apart);
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.pipeline.stages.len(), STAGES.len());
         assert!(STAGES.iter().all(|stage| config.pipeline.stages.contains_key(*stage)));

@@ -9,6 +9,7 @@ mod batching;
 mod bodies;
 mod config;
 mod consumer;
+mod dedupe;
 mod desk;
 mod handle;
 mod handler;
@@ -33,6 +34,7 @@ pub use batching::Batching;
 pub use config::{
     Asking, Cancel, DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec,
 };
+pub use dedupe::{Dedupe, ID_BYTES, WAITING_BYTES};
 pub use handle::{NotTaken, StageEnd, StageHandle, StageStatus};
 pub use handler::{Call, Handler, Info, Kind, Left, Peer, Turn};
 pub use lanes::results_max;

@@ -118,6 +118,7 @@ impl Task {
         let is_dropped = event.key.is_some_and(|key| self.upstreams.is_dropped(link, key));
         if is_dropped {
             self.inputs.abandon(input);
+            self.give_up_copies(input);
             self.upstreams.settle(link, number, Settled::Released);
         }
         is_dropped

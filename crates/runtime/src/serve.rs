@@ -255,7 +255,11 @@ impl Task {
             (Some(_) | None, _) => false,
         };
         let recalled = match &mut self.doing {
-            Doing::Transform { lanes, .. } => lanes.recall(of_input),
+            Doing::Transform { lanes, copies, .. } => {
+                let mut recalled = lanes.recall(of_input);
+                recalled.extend(copies.iter_mut().flat_map(|copies| copies.recall(of_input)));
+                recalled
+            }
             Doing::Handler(actor) => actor.recall(of_input),
             Doing::Sink(outlet) => {
                 let wanted = |held: &Held| held.event.key.is_some_and(|key| wanted(held.link, key));
@@ -270,6 +274,7 @@ impl Task {
             if let Some(Tag::Link { link, number }) = self.inputs.abandon(input) {
                 self.upstreams.released(link, number, event.size());
             }
+            self.give_up_copies(input);
         }
     }
 
@@ -416,6 +421,7 @@ impl Task {
                 metrics::gauge!(names::GROUP_MEMBERS, &labels).set(group.members as f64);
             }
         }
+        self.count_copies();
         let stage = self.stage.clone();
         metrics::gauge!(names::LINKS_IN, "stage" => stage.clone()).set(self.peers.len() as f64);
         metrics::gauge!(names::LINKS_OUT, "stage" => stage.clone()).set(self.upstreams.len() as f64);

@@ -10,7 +10,7 @@ use crate::{
 impl Task {
     pub(crate) fn seal(&mut self, input: InputId) {
         if let Some((tag, outcome)) = self.inputs.seal(input) {
-            self.answer(tag, outcome);
+            self.finish(input, tag, outcome);
         }
     }
 
@@ -60,8 +60,13 @@ impl Task {
 
     pub(crate) fn output_settled(&mut self, input: InputId, outcome: Outcome) {
         if let Some((tag, outcome)) = self.inputs.output_settled(input, outcome) {
-            self.answer(tag, outcome);
+            self.finish(input, tag, outcome);
         }
+    }
+
+    fn finish(&mut self, input: InputId, tag: Tag, outcome: Outcome) {
+        self.settle_copies(input, &outcome);
+        self.answer(tag, outcome);
     }
 
     /// An input is settled: its upstream, or its client, is told.

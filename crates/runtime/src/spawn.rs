@@ -15,6 +15,7 @@ use crate::{
     actor::Actor,
     config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig},
     consumer::Upstreams,
+    dedupe::Copies,
     desk::Desk,
     handle::StageHandle,
     lanes::Lanes,
@@ -67,7 +68,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         }
         Role::Transform(transform) => {
             let lanes = Lanes::spawn(&transform, &limits, &done, &progress, &tasks);
-            Doing::Transform { lanes, placing: VecDeque::new() }
+            Doing::Transform { lanes, placing: VecDeque::new(), copies: Copies::of(&transform) }
         }
         Role::Sink(sink, settler) => {
             let (outlet, run) =

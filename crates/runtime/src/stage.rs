@@ -5,10 +5,10 @@ use std::{any::Any, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, KeyHash, Outcome, Payload, Reason};
-use jaiminho_event::{CloudEvent, identity, key_hash};
+use jaiminho_event::{CloudEvent, EventView, identity, key_hash};
 use smallvec::SmallVec;
 
-use crate::source::SourceHandle;
+use crate::{dedupe::Dedupe, source::SourceHandle};
 
 /// What became of one input in a [`Transform`].
 #[derive(Debug)]
@@ -66,6 +66,17 @@ pub trait Transform: Send + Sync + 'static {
     fn admit<'a>(&'a self, event: &'a Event) -> Option<BoxFuture<'a, Option<Verdict>>> {
         let _goes_on = event;
         None
+    }
+
+    /// Which copies of events it does not get: see [`Dedupe`]. Asked once, when its stage starts. None: it gets all.
+    fn dedupe(&self) -> Option<Dedupe> {
+        None
+    }
+
+    /// What copies of an event have in common; where it is none, the event is a copy of nothing. By default of a CloudEvent the hash of
+    /// its source and id.
+    fn identity(&self, event: &Event) -> Option<u128> {
+        EventView::parse(&event.payload).ok().map(|event| identity(event.source(), event.id()))
     }
 
     /// Converts `event`. A ready future costs no task switch.

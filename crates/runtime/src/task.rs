@@ -21,6 +21,7 @@ use crate::{
     actor::{Acted, Actor},
     config::DeadLetter,
     consumer::Upstreams,
+    dedupe::Copies,
     desk::Desk,
     handle::{Command, OfferSlot, StageEnd},
     lanes::{Done, Lanes, Work},
@@ -86,6 +87,7 @@ pub(crate) enum Doing {
     Transform {
         lanes: Lanes,
         placing: VecDeque<Done>,
+        copies: Option<Box<Copies>>,
     },
     Sink(Outlet),
     Handler(Box<Actor>),
@@ -304,14 +306,19 @@ impl Task {
         self.advance_logs();
         let is_flush = self.leave.is_some() || self.pressure();
         match &mut self.doing {
-            Doing::Transform { lanes, placing } if placing.is_empty() => lanes.feed(),
+            Doing::Transform { lanes, placing, copies } => {
+                copies.iter_mut().flat_map(|copies| copies.moved()).for_each(|work| lanes.push(work));
+                if placing.is_empty() {
+                    lanes.feed();
+                }
+            }
             Doing::Sink(outlet) => outlet.feed(),
             Doing::Handler(actor) => {
                 actor.complete(is_flush);
                 self.pass_infos();
                 self.call_handler();
             }
-            Doing::Transform { .. } | Doing::Source(_) => {}
+            Doing::Source(_) => {}
         }
         self.write_peers();
         self.upstreams.flush();
@@ -397,9 +404,9 @@ impl Task {
         let mut list = Vec::new();
         for Delivery { number, event } in deliveries {
             match &mut self.doing {
-                Doing::Transform { lanes, .. } => {
+                Doing::Transform { .. } => {
                     let input = self.inputs.open(Tag::Link { link, number });
-                    lanes.push(Work { input, event });
+                    self.start_one(Work { input, event });
                 }
                 Doing::Sink(outlet) => outlet.push(Held { link, number, event }),
                 Doing::Handler(_) => list.push(Work { input: self.inputs.open(Tag::Link { link, number }), event }),

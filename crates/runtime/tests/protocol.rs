@@ -9,20 +9,19 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jaiminho_core::{
-    Credit, Delivery, Disposition, EndReason, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Outcome, Reason,
-    Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window,
+    Credit, Delivery, Disposition, EndReason, Event, GroupKind, Instance, KeyHash, LinkError, Outcome, Reason, Settled,
+    Subscribe, ToConsumer, ToProducer, Window,
 };
 use jaiminho_runtime::{
-    Address, Asking, Cancel, Connect, Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _,
-    StageConfig, StageHandle, Transform, UpstreamSpec, Verdict, spawn,
+    Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _, StageHandle, Transform, Verdict, spawn,
 };
 use smallvec::smallvec;
-use support::{Always, Collect, Local, accepted, event, log, offer, stage};
+use support::{
+    Collect, Local, accepted, event, log, offer,
+    scripted::{Scripted, deliveries, delivery, scripted, soon},
+    stage,
+};
 use tokio::sync::{Semaphore, mpsc};
-
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future).await.unwrap()
-}
 
 fn wanted(name: &str) -> Subscribe {
     Subscribe {
@@ -39,16 +38,6 @@ fn wanted(name: &str) -> Subscribe {
         frame_bytes_max: 10_000,
         selector: None,
         partition: None,
-    }
-}
-
-async fn deliveries(half: &mut LinkHalf) -> Vec<Delivery> {
-    loop {
-        match soon(half.from_producer.recv()).await {
-            Some(Ok(ToConsumer::Events { deliveries, .. })) if deliveries.is_empty() => {}
-            Some(Ok(ToConsumer::Events { deliveries, .. })) => return deliveries,
-            other => panic!("{other:?}"),
-        }
     }
 }
 
@@ -198,104 +187,12 @@ async fn a_drain_that_its_consumer_does_not_finish_ends_when_its_time_is_up() {
     assert_eq!(again, [2, 2], "what was not settled is released");
 }
 
-/// The producer's half of a link, in the hands of the test.
-struct Scripted {
-    subscribe: Subscribe,
-    from_consumer: mpsc::Receiver<ToProducer>,
-    to_consumer: mpsc::Sender<Result<ToConsumer, LinkError>>,
-}
-
-impl Scripted {
-    async fn say(&self, message: ToConsumer) {
-        self.to_consumer.send(Ok(message)).await.unwrap();
-    }
-
-    async fn send(&self, numbers: impl IntoIterator<Item = u64>) {
-        let deliveries = numbers.into_iter().map(delivery).collect();
-        self.say(ToConsumer::Events { deliveries, backlog: 0, pressure: false }).await;
-    }
-
-    async fn credit(&mut self) -> Credit {
-        loop {
-            match soon(self.from_consumer.recv()).await {
-                Some(ToProducer::Credit(credit)) => return credit,
-                Some(ToProducer::Dispositions(_) | ToProducer::Cancel { .. }) => {}
-                None => panic!("the link has ended"),
-            }
-        }
-    }
-
-    /// The number up to which all is settled, once it is `last`.
-    async fn settled(&mut self, last: u64) {
-        loop {
-            match soon(self.from_consumer.recv()).await {
-                Some(ToProducer::Dispositions(settled)) if settled.iter().any(|range| range.last == last) => return,
-                Some(_) => {}
-                None => panic!("the link has ended"),
-            }
-        }
-    }
-
-    /// The consumer gives the link up.
-    async fn given_up(mut self) {
-        while soon(self.from_consumer.recv()).await.is_some() {}
-    }
-}
-
-fn delivery(number: u64) -> Delivery {
-    let payload = number.to_string().into_bytes().into();
-    let (origin, deadline_ms, trace) = (Origin::default(), None, None);
-    Delivery { number, event: Event { payload, key: None, attempt: 1, arrived_ms: 0, deadline_ms, origin, trace } }
-}
-
-struct Scripts {
-    opened: mpsc::Sender<Scripted>,
-    window: Window,
-}
-
-impl Connect for Scripts {
-    fn connect<'a>(&'a self, _: &'a Address, subscribe: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
-        Box::pin(async move {
-            let (to_producer, from_consumer) = mpsc::channel(16);
-            let (to_consumer, from_producer) = mpsc::channel(16);
-            let subscribed = Subscribed {
-                version: 1,
-                window: self.window,
-                link_id: 1,
-                instance: Instance { name: "in-0".into(), incarnation: 1 },
-                partition_count: 4_096,
-                hash_version: 1,
-                heartbeat_ms: 2_000,
-            };
-            self.opened.send(Scripted { subscribe, from_consumer, to_consumer }).await.unwrap();
-            Ok(LinkHalf { subscribed, to_producer, from_producer })
-        })
-    }
-}
-
 /// A sink's stage whose producers are the test's, one for each address.
 fn consumer(addresses: &[&str], window: Window) -> (StageHandle, mpsc::Receiver<Scripted>, Collect) {
     let sink = Collect::new(|_| accepted());
     let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
     let (config, links) = scripted(stage("mid", vec![], &[], &Local::default(), role), addresses, window);
     (spawn(config), links, sink)
-}
-
-fn scripted(mut config: StageConfig, addresses: &[&str], window: Window) -> (StageConfig, mpsc::Receiver<Scripted>) {
-    let (opened, links) = mpsc::channel(16);
-    config.upstreams = vec![UpstreamSpec {
-        output: "in".into(),
-        kind: GroupKind::Required,
-        window: Window { events: 4, bytes: 100 },
-        min_demand: 2,
-        asking: Asking::Automatic,
-        cancel: Cancel::Temporary,
-        selector: None,
-        partition: None,
-        discover: Box::new(Always(addresses.iter().map(|name| Address((*name).into())).collect(), true)),
-        connect: Arc::new(Scripts { opened, window }),
-    }];
-    (config, links)
 }
 
 #[tokio::test]

@@ -29,6 +29,14 @@ pub const EVENTS_IN: &str = "jaiminho_events_in_total";
 pub const SETTLED: &str = "jaiminho_settled_total";
 /// Events that this stage rejected. Labels `stage`, `reason`.
 pub const REJECTED: &str = "jaiminho_rejected_total";
+/// Copies of events that a stage dropped. Label `stage`.
+pub const DUPLICATES: &str = "jaiminho_duplicates_total";
+/// Copies that wait for what becomes of the first. Label `stage`.
+pub const DUPLICATES_WAITING: &str = "jaiminho_duplicates_waiting";
+/// Identities of events that a stage knows. Label `stage`.
+pub const IDS_KNOWN: &str = "jaiminho_ids_known";
+/// Identities for which there was no room: one was forgotten before its time, or an event went through without. Label `stage`.
+pub const IDS_FORGOTTEN: &str = "jaiminho_ids_forgotten_total";
 /// Offers refused at the edge. Label `stage`.
 pub const REFUSED: &str = "jaiminho_refused_total";
 /// 1; the labels `version`, `commit`, `pipeline` and `stage` say what runs.
@@ -49,6 +57,10 @@ pub(crate) fn describe() {
     metrics::describe_counter!(EVENTS_IN, "Events taken in");
     metrics::describe_counter!(SETTLED, "Inputs settled");
     metrics::describe_counter!(REJECTED, "Events that this stage rejected");
+    metrics::describe_counter!(DUPLICATES, "Copies of events that a stage dropped");
+    metrics::describe_gauge!(DUPLICATES_WAITING, "Copies that wait for what becomes of the first");
+    metrics::describe_gauge!(IDS_KNOWN, "Identities of events that a stage knows");
+    metrics::describe_counter!(IDS_FORGOTTEN, "Identities for which there was no room");
     metrics::describe_counter!(REFUSED, "Offers refused at the edge");
     metrics::describe_gauge!(INFO, "What runs: 1, with version, commit, pipeline and stage as labels");
     ingest::describe();

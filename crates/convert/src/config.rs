@@ -1,8 +1,9 @@
-//! What `transform:` says: one step, or a list of steps, in this order: `sample` and
+//! What `transform:` says: one step, or a list of steps, in this order: `dedupe`, `sample` and
 //! `throttle`, `vrl` and `filter`, and at last `route`.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+use jaiminho_event::units::HumanDuration;
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
@@ -28,6 +29,9 @@ pub enum Step {
     Vrl(Source),
     /// A VRL expression of type boolean; events for which it is `true` are kept, unchanged.
     Filter(String),
+    /// Of events with the same source and id only the first goes through; the others share what becomes of it. Stands before all other
+    /// steps.
+    Dedupe(Dedupe),
     /// Keeps a part of the events, of which an event is or is not whenever it is delivered; the others are done. Stands before `vrl` and
     /// `filter`: it decides by the event as the stage gets it.
     Sample(Sample),
@@ -37,6 +41,27 @@ pub enum Step {
     /// Named outputs by condition; other stages subscribe to `STAGE.OUTPUT`. Only the last step can be one, and the stage has
     /// no output of its own name then.
     Route(Route),
+}
+
+/// How long, and of how many events, an instance drops the copies.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dedupe {
+    /// How long an event is remembered after it was accepted.
+    #[serde(default = "window")]
+    pub window: HumanDuration,
+    /// Events known at once, those in work included; beyond it the oldest one remembered is forgotten.
+    #[serde(default = "ids_max")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub ids_max: u32,
+}
+
+fn window() -> HumanDuration {
+    HumanDuration::from_secs(600)
+}
+
+fn ids_max() -> u32 {
+    100_000
 }
 
 /// Which part of the events is kept.
@@ -142,7 +167,7 @@ impl TransformConfig {
     pub fn outputs(&self) -> Option<Vec<&str>> {
         self.steps().iter().find_map(|step| match step {
             Step::Route(route) => Some(route.names()),
-            Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) => None,
+            Step::Dedupe(_) | Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) => None,
         })
     }
 
@@ -150,9 +175,21 @@ impl TransformConfig {
     pub fn keys_max(&self) -> u64 {
         let keys = self.steps().iter().map(|step| match step {
             Step::Throttle(throttle) if throttle.key.is_some() => u64::from(throttle.keys_max),
-            Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) | Step::Route(_) => 0,
+            Step::Throttle(_) | Step::Dedupe(_) | Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Route(_) => {
+                0
+            }
         });
         keys.sum()
+    }
+
+    /// Which copies of events it drops.
+    pub fn dedupe(&self) -> Option<jaiminho_runtime::Dedupe> {
+        self.steps().iter().find_map(|step| match step {
+            Step::Dedupe(Dedupe { window, ids_max }) => {
+                Some(jaiminho_runtime::Dedupe { window: window.0, ids_max: *ids_max as usize })
+            }
+            Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) | Step::Route(_) => None,
+        })
     }
 }
 
@@ -218,21 +255,23 @@ impl<'de> Deserialize<'de> for TransformConfig {
 
 fn in_their_places(steps: &[Step]) -> Result<(), &'static str> {
     let place = |step: &Step| match step {
-        Step::Sample(_) | Step::Throttle(_) => 0,
-        Step::Vrl(_) | Step::Filter(_) => 1,
-        Step::Route(_) => 2,
+        Step::Dedupe(_) => 0,
+        Step::Sample(_) | Step::Throttle(_) => 1,
+        Step::Vrl(_) | Step::Filter(_) => 2,
+        Step::Route(_) => 3,
     };
     for (before, after) in steps.iter().zip(steps.iter().skip(1)) {
         match (place(before), place(after)) {
-            (2, _) => return Err("`route` must be the last step"),
-            (1, 0) => return Err("`sample` and `throttle` must stand before `vrl` and `filter`"),
+            (_, 0) => return Err("`dedupe` must be the first step, and stands there once"),
+            (3, _) => return Err("`route` must be the last step"),
+            (2, 1) => return Err("`sample` and `throttle` must stand before `vrl` and `filter`"),
             _ => {}
         }
     }
     Ok(())
 }
 
-const STEP_WORDS: &str = "`vrl:`, `filter:`, `sample:`, `throttle:` or `route:`";
+const STEP_WORDS: &str = "`vrl:`, `filter:`, `dedupe:`, `sample:`, `throttle:` or `route:`";
 
 struct StepVisitor;
 
@@ -244,10 +283,11 @@ impl<'de> Visitor<'de> for StepVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        const KEYS: &[&str] = &["vrl", "filter", "sample", "throttle", "route"];
+        const KEYS: &[&str] = &["vrl", "filter", "dedupe", "sample", "throttle", "route"];
         let step = match map.next_key::<String>()?.as_deref() {
             Some("vrl") => Step::Vrl(map.next_value()?),
             Some("filter") => Step::Filter(map.next_value()?),
+            Some("dedupe") => Step::Dedupe(map.next_value()?),
             Some("sample") => Step::Sample(map.next_value()?),
             Some("throttle") => Step::Throttle(map.next_value()?),
             Some("route") => Step::Route(map.next_value()?),
@@ -335,6 +375,10 @@ mod tests {
             (r#"{"route": {"outputs": {"hot": "true", "odd": "false"}, "else": "rest", "exclusive": true}}"#, true),
             (r#"[{"vrl": ".x = 1"}, {"route": {"outputs": {"hot": "true"}}}]"#, true),
             (r#"[{"sample": {"rate": 0.1, "key": "{{subject}}"}}, {"throttle": {"rate": 5, "over": "drop"}}]"#, true),
+            (r#"[{"dedupe": {}}, {"vrl": ".x = 1"}]"#, true),
+            (r#"{"dedupe": {"window": "1h", "ids_max": 5}}"#, true),
+            (r#"{"dedupe": {"window": "1 hour"}}"#, false),
+            (r#"{"dedupe": {"key": "x"}}"#, false),
             (r#"{"sample": {"rate": "x"}}"#, false),
             (r#"{"throttle": {"burst": 5}}"#, false),
             (r#"{"throttle": {"rate": 5, "over": "board"}}"#, false),
@@ -352,20 +396,28 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            (r#"{"lua": "x"}"#, "unknown field `lua`, expected one of `vrl`, `filter`, `sample`, `throttle`, `route`"),
+            (
+                r#"{"lua": "x"}"#,
+                "unknown field `lua`, expected one of `vrl`, `filter`, `dedupe`, `sample`, `throttle`, `route`",
+            ),
             (r#"{"vrl": {"path": "x"}}"#, "unknown field `path`, expected `file` or `inline`"),
             (r#"{"vrl": {"file": "x", "inline": "y"}}"#, "`vrl` has either `file` or `inline`"),
             (r#"{"vrl": "x", "filter": "y"}"#, "a step has one key; for two steps write a list"),
             (
                 r#"[{"vrl": "x", "fitler": "y"}]"#,
-                "unknown field `fitler`, expected one of `vrl`, `filter`, `sample`, `throttle`, `route`",
+                "unknown field `fitler`, expected one of `vrl`, `filter`, `dedupe`, `sample`, `throttle`, `route`",
             ),
             ("{}", "a step is empty"),
             (r#"{"vrl": 7}"#, "expected a VRL program, `{file: PATH}` or `{inline: PROGRAM}`"),
-            (r#""x""#, "expected a step (`vrl:`, `filter:`, `sample:`, `throttle:` or `route:`) or a list of steps"),
+            (
+                r#""x""#,
+                "expected a step (`vrl:`, `filter:`, `dedupe:`, `sample:`, `throttle:` or `route:`) or a list of steps",
+            ),
             ("[]", "expected at least one step"),
             (r#"[{"route": {"outputs": {"a": "true"}}}, {"vrl": "x"}]"#, "`route` must be the last step"),
             (r#"[{"filter": "true"}, {"sample": {"rate": 1}}]"#, "must stand before `vrl` and `filter`"),
+            (r#"[{"sample": {"rate": 1}}, {"dedupe": {}}]"#, "`dedupe` must be the first step, and stands there once"),
+            (r#"[{"dedupe": {}}, {"dedupe": {}}]"#, "`dedupe` must be the first step, and stands there once"),
             (r#"{"route": {"outputs": {}}}"#, "expected at least one output"),
         ];
         for (text, expected) in cases {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +16,13 @@ use crate::config::{Over, Sample, Throttle};
 
 /// A full table of keys is searched for idle ones at most so often.
 const SWEEP: Duration = Duration::from_millis(100);
+
+/// One of a transform's.
+#[derive(Clone, Debug)]
+pub(crate) enum Gate {
+    Sample(Sampler),
+    Throttle(Arc<Throttler>),
+}
 
 /// Keeps a part of the events.
 #[derive(Clone, Debug)]

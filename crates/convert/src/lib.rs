@@ -1,4 +1,4 @@
-//! Transforms that a pipeline file can name: programs in VRL, filters, samples, throttles, and routes.
+//! Transforms that a pipeline file can name: programs in VRL, filters, samples, throttles, routes, and what drops copies.
 //!
 //! A [`TransformConfig`] compiles to a [`Program`], which is the stage's [`jaiminho_runtime::Transform`].
 //! [`mapping_tests`] runs the tests that lie beside a mapping.
@@ -12,7 +12,9 @@ mod program;
 mod source;
 mod step;
 
-pub use config::{KEY_BYTES, OUTPUTS_MAX, Over, Route, Sample, Source, SourceLong, Step, Throttle, TransformConfig};
+pub use config::{
+    Dedupe, KEY_BYTES, OUTPUTS_MAX, Over, Route, Sample, Source, SourceLong, Step, Throttle, TransformConfig,
+};
 pub use memory::{ParseMemory, TREE_BYTES_PER_TEXT_BYTE};
 pub use program::{Limits, Program};
 pub use source::CompileError;

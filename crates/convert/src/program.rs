@@ -5,13 +5,13 @@ use std::{path::Path, sync::Arc};
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, Payload, Reason};
 use jaiminho_event::{CloudEvent, EventView, TemplateError};
-use jaiminho_runtime::{Emitted, Failure, Transform, Verdict};
+use jaiminho_runtime::{Dedupe, Emitted, Failure, Transform, Verdict};
 use smallvec::SmallVec;
 
 use crate::{
     config::{Source, SourceLong, Step, TransformConfig},
     event_value,
-    gate::{Sampler, Throttler},
+    gate::{Gate, Sampler, Throttler},
     memory::ParseMemory,
     source::{CompileError, Text},
     step::{Code, CompiledRoute, CompiledStep, Rejected, Routed, Stop},
@@ -60,17 +60,12 @@ impl Default for Limits {
 /// [`Reason::Malformed`]. Outputs past the limits: [`Reason::TooLarge`].
 #[derive(Clone, Debug)]
 pub struct Program {
+    dedupe: Option<Dedupe>,
     gates: Vec<Gate>,
     steps: Vec<CompiledStep>,
     route: Option<CompiledRoute>,
     warnings: Vec<CompileError>,
     limits: Limits,
-}
-
-#[derive(Clone, Debug)]
-enum Gate {
-    Sample(Sampler),
-    Throttle(Arc<Throttler>),
 }
 
 impl Program {
@@ -80,8 +75,14 @@ impl Program {
     ///
     /// All mistakes of all steps.
     pub fn compile(config: &TransformConfig, base_dir: &Path) -> Result<Self, Vec<CompileError>> {
-        let mut program =
-            Self { gates: Vec::new(), steps: Vec::new(), route: None, warnings: Vec::new(), limits: Limits::default() };
+        let mut program = Self {
+            dedupe: config.dedupe(),
+            gates: Vec::new(),
+            steps: Vec::new(),
+            route: None,
+            warnings: Vec::new(),
+            limits: Limits::default(),
+        };
         let mut errors = Vec::new();
         for (index, step) in config.steps().iter().enumerate() {
             if let Err(found) = program.add(index, step, base_dir) {
@@ -104,6 +105,8 @@ impl Program {
             Step::Filter(text) => {
                 CompiledStep::Filter(Code::condition("a filter", Text::inline(index, text), warnings)?)
             }
+            // The stage does it, before it calls the program.
+            Step::Dedupe(_) => return Ok(()),
             Step::Sample(sample) => {
                 let gate = Sampler::new(sample).map_err(|error| wrong_key(index, "sample", &sample.key, &error))?;
                 self.gates.push(Gate::Sample(gate));
@@ -135,7 +138,7 @@ impl Program {
         &self.warnings
     }
 
-    /// Converts one event, without waiting for memory or for a `throttle`, which lets all pass.
+    /// Converts one event, without waiting for memory or for a `throttle`. That lets all pass, as `dedupe` does: each event is the first.
     pub fn run(&self, event: &Event) -> Verdict {
         let samples = |view| {
             self.gates.iter().all(|gate| match gate {
@@ -242,6 +245,10 @@ impl Program {
 }
 
 impl Transform for Program {
+    fn dedupe(&self) -> Option<Dedupe> {
+        self.dedupe
+    }
+
     fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>> {
         Box::pin(async move {
             let _reservation = self.limits.parse_memory.reserve(event.payload.len()).await;

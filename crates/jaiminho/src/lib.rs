@@ -33,8 +33,8 @@ pub use upstream::Upstream;
 /// The runtime's own traits, for what must be fastest or settles late: see [`Stage::new`].
 pub mod raw {
     pub use jaiminho_runtime::{
-        Acknowledge, Answer, Emitted, Failure, NewEvent, Offer, Pending, Receipt, Refusal, Settler, Sink, Source,
-        SourceError, SourceHandle, Transform, Verdict,
+        Acknowledge, Answer, Dedupe, Emitted, Failure, NewEvent, Offer, Pending, Receipt, Refusal, Settler, Sink,
+        Source, SourceError, SourceHandle, Transform, Verdict,
     };
 }
 

@@ -181,6 +181,7 @@ mod tests {
             "source.kafka",
             "transform.vrl",
             "transform.filter",
+            "transform.dedupe",
             "transform.sample",
             "transform.throttle",
             "transform.route",

@@ -3,6 +3,7 @@
 pub(crate) use jaiminho_convert::TransformConfig as Steps;
 pub(crate) use jaiminho_ingest::Config as IngestConfig;
 pub(crate) use jaiminho_kafka::{SinkConfig as KafkaConfig, SourceConfig as KafkaSourceConfig};
+use jaiminho_runtime::Dedupe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
@@ -66,6 +67,14 @@ impl Transform {
     pub(crate) fn outputs(&self) -> Option<Vec<&str>> {
         match self {
             Self::Steps(steps) => steps.outputs(),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// Which copies of events it drops, as the file says.
+    pub(crate) fn dedupe(&self) -> Option<Dedupe> {
+        match self {
+            Self::Steps(steps) => steps.dedupe(),
             Self::Own(_) => None,
         }
     }

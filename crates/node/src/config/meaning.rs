@@ -10,6 +10,7 @@ use jaiminho_link::memory::EVENT_BYTES_MAX;
 
 use super::Setting;
 use super::component::{IngestConfig, Sink, Source, Transform};
+use super::copies;
 use super::files::{self, Files};
 use super::listeners;
 use super::model::{Group, Pipeline, Stage, Subscription};
@@ -55,6 +56,7 @@ pub(super) fn check(read: &Read, tree: &Node, scope: Scope<'_>) -> Vec<Problem> 
         check.components(name, stage);
     }
     check.problems.extend(listeners::check(pipeline, tree, scope.setting));
+    check.problems.extend(copies::check(pipeline, tree, scope.setting));
     check.cycles();
     check.event_sizes();
     if doubtful.is_empty() {
@@ -452,21 +454,10 @@ impl Check<'_> {
 
     /// A source above `name` that answers before its events are published.
     fn early_source(&self, name: &str) -> Option<String> {
-        let mut seen: Vec<&str> = vec![name];
-        let mut at = 0;
-        while let Some(stage) = seen.get(at).and_then(|name| self.pipeline.stages.get_key_value(*name)) {
-            at += 1;
-            if let Some(Source::Ingest(ingest)) = &stage.1.source
-                && ingest.acknowledge == AcknowledgeWhen::Accepted
-            {
-                return Some(stage.0.clone());
-            }
-            for wanted in stage.1.subscribe_to.iter().map(|subscription| subscription.stage()) {
-                if !seen.contains(&wanted) && self.pipeline.stages.contains_key(wanted) {
-                    seen.push(wanted);
-                }
-            }
-        }
-        None
+        let mut above = self.pipeline.above(name).into_iter();
+        above.find_map(|(name, stage)| match &stage.source {
+            Some(Source::Ingest(ingest)) if ingest.acknowledge == AcknowledgeWhen::Accepted => Some(name.to_owned()),
+            Some(Source::Ingest(_) | Source::Generate(_) | Source::Kafka(_) | Source::Own(_)) | None => None,
+        })
     }
 }

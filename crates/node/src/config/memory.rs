@@ -7,7 +7,7 @@ use jaiminho_kafka::KafkaSource;
 use jaiminho_link::memory::{
     CONSUMER_MESSAGE_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
 };
-use jaiminho_runtime::{FRAMES_PER_LINK, consumer_messages_max, results_max};
+use jaiminho_runtime::{FRAMES_PER_LINK, ID_BYTES, WAITING_BYTES, consumer_messages_max, results_max};
 
 use super::Config;
 use super::component::{Sink, Source, Steps, Transform};
@@ -101,6 +101,15 @@ fn transform(stage: &Stage, steps: &Steps, event: u64) -> Vec<Term> {
     if keys > 0 {
         let from = format!("{keys} keys x {KEY_BYTES}");
         terms.push(Term { name: "throttled keys", bytes: mul(keys, KEY_BYTES), from });
+    }
+    if let Some(dedupe) = steps.dedupe() {
+        let ids = dedupe.ids_max as u64;
+        let waiting = mul(stage.limits.links, stage.window.max_demand);
+        terms.push(Term {
+            name: "copies",
+            bytes: mul(ids, ID_BYTES).saturating_add(mul(waiting, WAITING_BYTES)),
+            from: format!("{ids} ids x {ID_BYTES} + {waiting} events that wait x {WAITING_BYTES}"),
+        });
     }
     let outputs = stage.limits.outputs_bytes.0;
     let concurrency = u64::from(stage.concurrency);

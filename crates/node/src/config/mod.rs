@@ -2,6 +2,7 @@
 //! meaning. Every error is reported at once, with its place and what would be right.
 
 pub(crate) mod component;
+mod copies;
 mod document;
 mod expand;
 mod files;

@@ -41,6 +41,22 @@ impl Pipeline {
         let limits = consumers.map(|(name, stage)| (stage.limits.event_bytes.0, Some(name.as_str())));
         limits.filter(|(bytes, _)| *bytes <= EVENT_BYTES_MAX).min().unwrap_or((EVENT_BYTES_MAX, None))
     }
+
+    /// A stage and all those that its events come from, the nearest first.
+    pub(crate) fn above(&self, name: &str) -> Vec<(&str, &Stage)> {
+        let find = |name: &str| self.stages.get_key_value(name).map(|(name, stage)| (name.as_str(), stage));
+        let mut seen: Vec<(&str, &Stage)> = find(name).into_iter().collect();
+        let mut at = 0;
+        while let Some((_, stage)) = seen.get(at) {
+            at += 1;
+            for wanted in &stage.subscribe_to {
+                if !seen.iter().any(|(known, _)| *known == wanted.stage()) {
+                    seen.extend(find(wanted.stage()));
+                }
+            }
+        }
+        seen
+    }
 }
 
 /// One step of the pipeline. It has exactly one of `source`, `transform` and `sink`.
@@ -79,8 +95,7 @@ pub(crate) struct Stage {
     pub(crate) limits: Limits,
     /// How many instances Helm and Marathon start.
     #[schemars(range(min = 0, max = 1000))]
-    #[serde(rename = "replicas")]
-    pub(crate) _replicas: Option<u32>,
+    pub(crate) replicas: Option<u32>,
     /// How many events a transform works on at once; those of one key one after the other.
     #[schemars(range(min = 1, max = 4096))]
     #[serde(default = "concurrency")]

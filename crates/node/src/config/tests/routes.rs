@@ -1,4 +1,4 @@
-//! Stages with a `route`, a `sample`, a `throttle` or a `rate`.
+//! Stages with a `route`, a `sample`, a `throttle`, a `dedupe` or a `rate`.
 
 use super::*;
 
@@ -89,4 +89,47 @@ fn the_keys_of_a_throttle_are_a_term_of_the_memory() {
     let config = load_text(&yaml, &Overrides::default(), Setting::Apart).unwrap();
     let terms = memory::terms(&config, "convert", &config.pipeline.stages["convert"], 3);
     assert_eq!(terms.iter().find(|term| term.name == "throttled keys").unwrap().bytes, 96_000);
+}
+
+const DEDUPE: (&str, &str) =
+    ("transform: { vrl: { file: mappings/eugenio.vrl } }", "transform: { dedupe: { window: 1m, ids_max: 1000 } }");
+
+#[test]
+fn copies_must_meet_where_a_stage_that_drops_them_may_have_several_instances() {
+    let yaml = EUGENIO.replace(DEDUPE.0, DEDUPE.1);
+    let told = |yaml: &str, setting| match load_text(yaml, &Overrides::default(), setting) {
+        Ok(config) => config.warnings.to_string(),
+        Err(problems) => problems.to_string(),
+    };
+    let several = yaml.replace("    transform:", "    replicas: 2\n    transform:");
+    let one = yaml.replace("    transform:", "    replicas: 1\n    transform:");
+    assert_eq!(told(&one, Setting::Apart), "");
+    assert_eq!(told(&several, Setting::Together), "", "`up` has one of each");
+    for key in ["{{id}}", "{{source}}{{id}}", "e-{{ source }}-{{id}}"] {
+        let keyed = several.replace("{{data.deviceId}}", key);
+        assert_eq!(told(&keyed, Setting::Apart), "", "{key}");
+    }
+    let mut all = String::new();
+    for (from, to) in [
+        ("", ""),
+        ("{{data.deviceId}}", "{{source}}"),
+        ("{{data.deviceId}}", "{{id}}{{type}}"),
+        ("    key: \"{{data.deviceId}}\"\n", ""),
+        ("    replicas: 2\n", ""),
+        ("{{data.deviceId}}", "{{"),
+    ] {
+        assert!(several.contains(from), "{from}");
+        all.push_str(&format!("# {from} -> {to}\n{}\n", told(&several.replacen(from, to, 1), Setting::Anywhere)));
+    }
+    let any = several.replace("{{data.deviceId}}", "{{id}}");
+    let any = any.replace("subscribe_to: [ingest]", "subscribe_to: [{ stage: ingest, dispatch: demand }]");
+    insta::assert_snapshot!(format!("{all}# dispatch\n{}", told(&any, Setting::Apart)));
+}
+
+#[test]
+fn the_ids_and_the_copies_of_a_dedupe_are_a_term_of_the_memory() {
+    let config = load_text(&EUGENIO.replace(DEDUPE.0, DEDUPE.1), &Overrides::default(), Setting::Together).unwrap();
+    let terms = memory::terms(&config, "convert", &config.pipeline.stages["convert"], 3);
+    let copies = terms.iter().find(|term| term.name == "copies").unwrap();
+    assert_eq!(copies.bytes, 1_000 * 256 + 32 * 2_000 * 384, "{}", copies.from);
 }

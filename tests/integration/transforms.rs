@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use jaiminho_tests::{Client, Directory, Jaiminho, free_port};
+use jaiminho_tests::{Client, Directory, Jaiminho, eventually, free_port};
 use serde_json::{Value, json};
 
 /// A pipeline of these stages behind an `ingest`, and its client.
@@ -88,4 +88,40 @@ async fn a_stages_rate_is_read_again_at_sighup() {
     }
     assert_eq!(tokio::time::timeout(Duration::from_secs(10), second).await.expect("in time").expect("an answer"), 200);
     assert!(up.child.log_tail().contains("rates stay as they are"), "{}", up.child.log_tail());
+}
+
+/// An event with this id, in the structured JSON format.
+fn event(id: &str, t: i64) -> String {
+    json!({ "specversion": "1.0", "id": id, "source": "/meter", "type": "t", "data": { "t": t } }).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dedupe_lets_an_id_through_once_within_its_window_and_again_behind_it() {
+    let directory = Directory::new("dedupe");
+    let stages = "  once: { subscribe_to: [ingest], transform: [{ dedupe: { window: 3s } }, { filter: .data.t != 9 }] }
+  out: { subscribe_to: [once, once.dead_letter], sink: { file: { path: out } } }
+";
+    let (up, client) = up(&directory, stages).await;
+    let post = async |id: &str, t: i64| {
+        let answer = client.post("application/cloudevents+json", event(id, t)).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    };
+    for (id, t) in [("a", 1), ("b", 2), ("a", 3), ("a", 4), ("b", 5), ("c", 9), ("c", 6)] {
+        post(id, t).await;
+    }
+    let file = directory.path().join("out");
+    assert_eq!(written(&file), [1, 2], "of each id the first, and what was filtered is done as well");
+    eventually("four are counted", Duration::from_secs(10), async || {
+        let dropped = up.metric("jaiminho_duplicates_total", "stage=\"once\"").await;
+        if dropped == 4.0 { Ok(()) } else { Err(format!("{dropped}")) }
+    })
+    .await;
+    let again = async {
+        while written(&file) == [1, 2] {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            post("a", 7).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the window passes");
+    assert_eq!(written(&file), [1, 2, 7]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jaiminho_core::Event;
-use jaiminho_runtime::{Emitted, Failure, Transform, Verdict};
+use jaiminho_runtime::{Dedupe, Emitted, Failure, Transform, Verdict};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::event::{self, Part};
@@ -17,12 +17,21 @@ pub(crate) struct Converter {
     pub(crate) seed: u64,
     /// Calls so far: an event that failed does not fail for ever.
     pub(crate) calls: AtomicU64,
+    pub(crate) dedupe: Option<Dedupe>,
 }
 
 /// What a handler that panics says: a run does not count it as a failure of its own.
 pub(crate) const PANIC: &str = "simulated panic";
 
 impl Transform for Converter {
+    fn dedupe(&self) -> Option<Dedupe> {
+        self.dedupe
+    }
+
+    fn identity(&self, event: &Event) -> Option<u128> {
+        event::read(&event.payload).map(event::Numbered::identity)
+    }
+
     fn process<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Verdict, Failure>> {
         let calls = self.calls.fetch_add(1, Ordering::Relaxed);
         let chance = xxh3_64_with_seed(&calls.to_le_bytes(), self.seed) % 1_000;

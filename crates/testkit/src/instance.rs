@@ -109,7 +109,8 @@ fn stage(world: &World, plan: &HostPlan, instance: Instance, tasks: &TaskTracker
         Tier::Ingest => (vec![output(Tier::Convert)], vec![], Role::Source(Box::new(Outside))),
         Tier::Convert => {
             let seed = instance.incarnation;
-            let converter = Converter { world: world.clone(), host: host.clone(), seed, calls: AtomicU64::new(0) };
+            let (world, host, dedupe) = (world.clone(), host.clone(), plan.dedupe);
+            let converter = Converter { world, host, seed, calls: AtomicU64::new(0), dedupe };
             (vec![output(Tier::Publish)], vec![upstream(Tier::Ingest)], Role::Transform(Arc::new(converter)))
         }
         Tier::Publish => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jaiminho_core::Window;
+use jaiminho_runtime::Dedupe;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
 
@@ -66,6 +67,8 @@ pub(crate) struct HostPlan {
     pub(crate) handover_ms: u64,
     pub(crate) concurrency: usize,
     pub(crate) clients: Vec<ClientPlan>,
+    /// Of the middle tier: which copies it drops.
+    pub(crate) dedupe: Option<Dedupe>,
 }
 
 impl HostPlan {
@@ -133,7 +136,12 @@ impl Plan {
         // One seed in eight shows how it is without any.
         let count = rng.random_range(1..=9) * usize::from(!seed.is_multiple_of(8));
         let faults = fault::draw(&mut rng, &hosts, count, load);
-        Self { seed, hosts, faults, load }
+        let plan = Self { seed, hosts, faults, load };
+        match seed % 3 {
+            // From far too few to all.
+            2 => plan.deduping(Duration::from_secs(seed % 7 * 5), [3, 60, 100_000][seed as usize / 3 % 3]),
+            _ => plan,
+        }
     }
 
     /// Three tiers of `sizes` instances, one client each, for so long, with these faults and no others.
@@ -152,6 +160,14 @@ impl Plan {
     /// Whether another host claims this one's name.
     pub(crate) fn is_claimed(&self, host: &HostPlan) -> bool {
         self.hosts.iter().any(|other| other.name == host.name && other.host != host.host)
+    }
+
+    /// The middle tier drops copies.
+    #[must_use]
+    pub fn deduping(mut self, window: Duration, ids_max: usize) -> Self {
+        let dedupe = Some(Dedupe { window, ids_max });
+        self.hosts.iter_mut().for_each(|host| host.dedupe = dedupe.filter(|_| host.tier == Tier::Convert));
+        self
     }
 
     /// Clients wait for as long as it takes: only a crash makes them send anything again.
@@ -180,6 +196,7 @@ fn host(rng: &mut StdRng, tier: Tier, host: &str, is_initial: bool) -> HostPlan 
         handover_ms: rng.random_range(1_000..10_000),
         concurrency: rng.random_range(1..16),
         clients: vec![],
+        dedupe: None,
     }
 }
 

@@ -42,6 +42,21 @@ fn n5_a_network_that_parts_in_the_middle_of_a_window_loses_and_reorders_nothing_
 }
 
 #[test]
+fn what_a_parted_network_brings_again_is_dropped_where_copies_are() {
+    let link = || Link { a: "ingest-0".into(), b: "convert-0".into() };
+    let faults: Vec<Scheduled> = [1_000, 14_000]
+        .into_iter()
+        .flat_map(|at| [Scheduled::new(at, Fault::Partition(link())), Scheduled::new(at + 300, Fault::Repair(link()))])
+        .collect();
+    let plan = |seed| Plan::of(seed, [1, 1, 1], Duration::from_secs(20), faults.clone()).patient();
+    let duplicates = |plan: Plan| good(plan).duplicates;
+    assert!((0..5).map(|seed| duplicates(plan(seed))).sum::<u64>() > 0, "something was under way");
+    for seed in 0..5 {
+        assert_eq!(duplicates(plan(seed).deduping(Duration::from_secs(60), 100_000)), 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn n6_what_a_crashed_instance_had_received_and_not_settled_is_delivered_again() {
     let crash = |host: &str| Fault::Crash { host: host.into(), power: true };
     let faults = vec![

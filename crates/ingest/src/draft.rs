@@ -1,10 +1,8 @@
 //! From a body's text to events that can be offered. No IO; no JSON tree is built.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use jaiminho_core::{KeyHash, TraceContext};
-use jaiminho_event::{CloudEvent, Data, EventError, EventView, Template, Value, check_json, identity, key_hash};
+use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, identity, key_hash, set_key};
 use jaiminho_runtime::NewEvent;
 use time::OffsetDateTime;
 
@@ -270,42 +268,18 @@ impl Drafter {
         for (name, value) in &common.attributes {
             event.set(name, Value::String(value.clone())).map_err(|error| Fault::of(&error, 0))?;
         }
-        let (payload, key) = self.keyed(&mut event)?;
+        let unchanged = set_key(&mut event, self.key.as_ref(), || None);
+        let unchanged = unchanged.map_err(|error| Fault::malformed(error.problem()))?;
+        let payload = unchanged.unwrap_or_else(|| event.encode());
         if payload.len() > self.event_bytes_max {
             return Err(self.too_large(payload.len()));
         }
+        let key = event.attribute("partitionkey").map(|key| KeyHash(key_hash(&key)));
         let identity = identity(&event.source, &event.id);
         drafts.bytes += payload.len() + DRAFT_COLUMNS_BYTES;
         drafts.events.push(NewEvent { payload: payload.into(), key, identity, trace: common.trace.map(Box::new) });
         drafts.ids.push(EventId { text: event.id, assigned });
         Ok(())
-    }
-
-    /// The key is the template's; where that misses a field, the event's `partitionkey`, else its `subject`.
-    fn keyed(&self, event: &mut CloudEvent) -> Result<(Arc<[u8]>, Option<KeyHash>), Fault> {
-        let first = self.key.is_some().then(|| event.encode());
-        let rendered = match (&self.key, &first) {
-            (Some(template), Some(payload)) => {
-                let view = EventView::parse(payload).map_err(|error| Fault::malformed(error.problem()))?;
-                template.render(&view).ok().filter(|key| !key.is_empty())
-            }
-            (_, _) => None,
-        };
-        let own = event.attribute("partitionkey").map(std::borrow::Cow::into_owned);
-        let key =
-            rendered.or_else(|| own.clone()).or_else(|| event.attribute("subject").map(std::borrow::Cow::into_owned));
-        let hash = key.as_deref().map(|key| KeyHash(key_hash(key)));
-        let payload = match first {
-            Some(payload) if own == key => payload,
-            first => {
-                drop(first);
-                if let Some(key) = key.filter(|key| own.as_ref() != Some(key)) {
-                    event.set("partitionkey", Value::String(key)).map_err(|error| Fault::of(&error, 0))?;
-                }
-                event.encode()
-            }
-        };
-        Ok((payload, hash))
     }
 }
 

@@ -116,7 +116,7 @@ pub struct SourceError(pub String);
 pub struct NewEvent {
     /// A CloudEvent in its protobuf format, its own allocation.
     pub payload: Payload,
-    /// Hash of its `partitionkey`.
+    /// Hash of its `partitionkey`; an empty one is none.
     pub key: Option<KeyHash>,
     /// 128-bit xxh3 of source, NUL, id: a retry of an unsettled event joins it.
     pub identity: u128,
@@ -129,7 +129,7 @@ impl From<&CloudEvent> for NewEvent {
     fn from(event: &CloudEvent) -> Self {
         Self {
             payload: event.encode().into(),
-            key: event.attribute("partitionkey").map(|key| KeyHash(key_hash(&key))),
+            key: event.attribute("partitionkey").filter(|key| !key.is_empty()).map(|key| KeyHash(key_hash(&key))),
             identity: identity(&event.source, &event.id),
             trace: None,
         }
@@ -179,4 +179,18 @@ pub enum Answer {
     Withdrawn,
     /// Its deadline passed while it was under way.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_partitionkey_is_no_key() {
+        let mut event = CloudEvent::new("1", "s", "t");
+        for (text, key) in [("k", Some(KeyHash(key_hash("k")))), ("", None)] {
+            event.attributes.insert("partitionkey".to_owned(), text.into());
+            assert_eq!(NewEvent::from(&event).key, key);
+        }
+    }
 }

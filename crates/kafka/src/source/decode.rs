@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use jaiminho_core::{Reason, Rejection};
-use jaiminho_event::{CloudEvent, Data, EventError, EventView, Template, Value, check_json, format_timestamp};
+use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, format_timestamp, set_key};
 use jaiminho_runtime::NewEvent;
 use rdkafka::message::{Headers as _, Message};
 
@@ -48,7 +48,8 @@ impl Decoder {
     /// Never fails: what can't be read is an item to reject, with the record's bytes.
     pub(super) fn decode(&self, record: &impl Message) -> Item {
         let read = self.event(record).and_then(|mut event| {
-            let item = self.keyed(&mut event, record.key())?;
+            set_key(&mut event, self.key.as_ref(), || record.key().map(key_text))?;
+            let item = NewEvent::from(&event);
             let bytes = item.payload.len();
             if bytes > self.event_bytes_max {
                 let text = format!("an event of {bytes} bytes; the limit is {}", self.event_bytes_max);
@@ -130,29 +131,10 @@ impl Decoder {
             event.attributes.insert("truncated".to_owned(), Value::Boolean(true));
         }
         event.data = Data::Binary(value[..value.len().min(self.event_bytes_max)].to_vec().into());
-        if let Some(key) = record.key().map(key_text) {
+        if let Some(key) = record.key().filter(|key| !key.is_empty()).map(key_text) {
             event.attributes.insert("partitionkey".to_owned(), key.into());
         }
         NewEvent::from(&event)
-    }
-
-    /// The key is the template's; where that misses a field, the event's `partitionkey`, else the record's key, else the
-    /// event's `subject`.
-    fn keyed(&self, event: &mut CloudEvent, record_key: Option<&[u8]>) -> Result<NewEvent, Fault> {
-        let rendered = match &self.key {
-            Some(template) => {
-                let payload = event.encode();
-                template.render(&EventView::parse(&payload)?).ok().filter(|key| !key.is_empty())
-            }
-            None => None,
-        };
-        let own = event.attributes.contains_key("partitionkey");
-        let from_record = || record_key.filter(|key| !own && !key.is_empty()).map(key_text);
-        let subject = || event.attribute("subject").filter(|_| !own).map(std::borrow::Cow::into_owned);
-        if let Some(key) = rendered.or_else(from_record).or_else(subject) {
-            event.set("partitionkey", key.into())?;
-        }
-        Ok(NewEvent::from(&*event))
     }
 }
 

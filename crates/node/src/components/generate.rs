@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use jaiminho_event::units::ByteSize;
-use jaiminho_event::{CloudEvent, Data, EventError, EventView, Template, format_timestamp};
+use jaiminho_event::{CloudEvent, Data, EventError, Template, format_timestamp, set_key};
 use jaiminho_runtime::{Acknowledge, NewEvent, Offer, Refusal, Source, SourceError, SourceHandle};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -161,15 +161,9 @@ impl Generator {
     }
 
     fn new_event(&self, number: u64, now: Duration) -> Result<NewEvent, SourceError> {
-        let fault = |error: &EventError| SourceError(format!("generated event: {error}"));
         let mut event = self.cloud_event(number, now);
-        if let Some(template) = &self.key {
-            let payload = event.encode();
-            let view = EventView::parse(&payload).map_err(|error| fault(&error))?;
-            if let Ok(key) = template.render(&view) {
-                event.set("partitionkey", key.into()).map_err(|error| fault(&error))?;
-            }
-        }
+        set_key(&mut event, self.key.as_ref(), || None)
+            .map_err(|error| SourceError(format!("generated event: {error}")))?;
         Ok(NewEvent::from(&event))
     }
 

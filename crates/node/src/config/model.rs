@@ -72,7 +72,7 @@ pub(crate) struct Stage {
     /// to it alone. Instead of `subscribe_to`; no other entry changes.
     pub(crate) before: Option<String>,
     /// For a source: a template for the key. Events of one key keep their order. Default: the event's
-    /// `partitionkey`, else (of `kafka`) the record's key, else its `subject`, else none.
+    /// `partitionkey`, else (of `kafka`) the record's key, else its `subject`, else none. An empty one is none.
     pub(crate) key: Option<String>,
     /// Takes events in from outside.
     pub(crate) source: Option<Source>,

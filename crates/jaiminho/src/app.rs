@@ -5,13 +5,13 @@
 //! line, column and the nearest key.
 //!
 //! ```no_run
-#![doc = include_str!("../examples/own_program/main.rs")]
+#![doc = include_str!("../../node/examples/own_program/main.rs")]
 //! ```
 //!
 //! Its pipeline file:
 //!
 //! ```yaml
-#![doc = include_str!("../examples/own_program/pipeline.yaml")]
+#![doc = include_str!("../../node/examples/own_program/pipeline.yaml")]
 //! ```
 //!
 //! The stages of a pipeline file speak CloudEvents, and so do handlers that are registered without a codec. A name that a

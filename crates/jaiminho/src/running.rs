@@ -112,6 +112,15 @@ impl Running {
         self.handle.subscribe_to(spec).await.map(Subscribed)
     }
 
+    /// Ends a subscription and begins another in its place: what the old one has brought is handled first, and its
+    /// `handle_cancel` comes before the new one's `handle_subscribe`. The stage goes on, also where the old one is
+    /// [permanent](Upstream::permanent). None: the stage leaves.
+    pub async fn resubscribe(&self, old: Subscribed, upstream: impl Into<Upstream>) -> Option<Subscribed> {
+        let reach = self.reach.clone();
+        let spec = spec(upstream.into(), &mut |stage: &str| reach(stage));
+        self.handle.resubscribe(old.0, spec).await.map(Subscribed)
+    }
+
     /// Ends a subscription: what it has brought is finished.
     pub async fn unsubscribe(&self, subscribed: Subscribed) {
         self.handle.unsubscribe(subscribed.0).await;

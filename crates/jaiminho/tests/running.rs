@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use jaiminho::{Batch, Consumer, Local, Nothing, Result, Stage, Turn, Upstream};
+use jaiminho::{Batch, Consumer, Left, Local, Nothing, Peer, Result, Stage, Subscribed, Turn, Upstream};
 use support::{Counter, Forwarder, Mouth, Queue, Told, ear};
 
 #[tokio::test(start_paused = true)]
@@ -30,6 +30,81 @@ async fn a_running_stage_subscribes_and_unsubscribes_and_says_who_is_there_and_w
     assert_eq!(counter.status().await.unwrap().consumers, []);
     counter.info(Queue(vec![4])).await.unwrap();
     ear.silence_of("consumer").await;
+}
+
+/// Is slow, and tells what it is called for.
+struct Slow(Mouth);
+
+impl Consumer for Slow {
+    type In = u64;
+
+    async fn handle_events(&mut self, events: Batch<u64>, _: &mut Turn<'_, Nothing>) -> Result {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.0.tell(Told::Events("slow", events.into_values().collect()));
+        Ok(())
+    }
+
+    async fn handle_subscribe(&mut self, peer: &Peer, _: &mut Turn<'_, Nothing>) -> Result {
+        self.0.tell(Told::Subscribed("slow", peer.name.clone()));
+        Ok(())
+    }
+
+    async fn handle_cancel(&mut self, peer: &Peer, left: &Left, _: &mut Turn<'_, Nothing>) -> Result {
+        self.0.tell(Told::Cancelled("slow", peer.name.clone(), left.clone()));
+        Ok(())
+    }
+}
+
+fn events(numbers: &[u64]) -> Told {
+    Told::Events("slow", numbers.to_vec())
+}
+
+fn cancelled(producer: &str) -> Told {
+    Told::Cancelled("slow", producer.to_owned(), Left::Cancelled)
+}
+
+fn subscribed(producer: &str) -> Told {
+    Told::Subscribed("slow", producer.to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_subscription_has_brought_is_handled_before_the_one_that_takes_its_place_begins() {
+    let ((mouth, mut ear), local, (nobody, _ear)) = (ear(), Local::new(), ear());
+    let [old, new] =
+        ["old", "new"].map(|name| local.start(Stage::producer(name, Counter::silent(&nobody)).group("slow")));
+    old.info(Queue(vec![1, 2, 3, 4])).await.unwrap();
+    new.info(Queue(vec![11, 12])).await.unwrap();
+    let from = Upstream::new("old").max_demand(4).min_demand(2).permanent();
+    let slow = local.start(Stage::consumer("slow", Slow(mouth)).subscribe_to(from));
+    assert_eq!(ear.next().await, subscribed("old"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = slow.resubscribe(Subscribed::of_stage(0), "new").await.unwrap();
+    old.info(Queue(vec![5])).await.unwrap();
+    for told in [events(&[1, 2]), events(&[3, 4]), cancelled("old"), subscribed("new"), events(&[11, 12])] {
+        assert_eq!(ear.next().await, told);
+    }
+    assert_eq!(old.status().await.unwrap().inputs, 1, "what came too late waits");
+    slow.unsubscribe(second).await;
+    assert_eq!(ear.next().await, cancelled("new"));
+    ear.silence().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_subscribes_to_the_same_output_on_other_terms_and_gets_nothing_twice() {
+    let ((mouth, mut ear), local, (nobody, _ear)) = (ear(), Local::new(), ear());
+    let counter = local.start(Stage::producer("counter", Counter::silent(&nobody)).group("slow"));
+    counter.info(Queue((1..=6).collect())).await.unwrap();
+    let from = Upstream::new("counter").max_demand(2).min_demand(0);
+    let slow = local.start(Stage::consumer("slow", Slow(mouth)).subscribe_to(from));
+    assert_eq!(ear.next().await, subscribed("counter"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let wider = Upstream::new("counter").max_demand(8).min_demand(4);
+    slow.resubscribe(Subscribed::of_stage(0), wider).await.unwrap();
+    for told in [events(&[1, 2]), cancelled("counter"), subscribed("counter"), events(&[3, 4, 5, 6])] {
+        assert_eq!(ear.next().await, told);
+    }
+    ear.silence().await;
+    assert_eq!(counter.status().await.unwrap().inputs, 0);
 }
 
 /// Can't stand 2 and 3.

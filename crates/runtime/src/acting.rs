@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use crate::{
     actor::{Acted, Actor, Batch, Letter},
     config::Cancel,
+    consumer::Gone,
     handler::{Call, Emission, End, Info, Judgement, Key, Kind, Left, Turn},
     lanes::Work,
     peers::PeerId,
@@ -195,9 +196,12 @@ impl Task {
 
     /// A link to a producer has ended, and what it brought is handled: its subscription says whether the stage goes on.
     pub(crate) fn has_left(&mut self, link: UpstreamLink, left: &Left) {
-        let Some((cancel, output)) = self.upstreams.forget(link) else { return };
+        let Some(Gone { subscription, cancel, output }) = self.upstreams.forget(link) else { return };
+        let is_succeeded = self.subscriptions.has_successor(subscription);
+        self.succeed(subscription);
         let stays = match cancel {
             Cancel::Temporary => true,
+            _ if is_succeeded => true,
             Cancel::Transient => left.is_normal(),
             Cancel::Permanent => false,
         };
@@ -284,11 +288,32 @@ impl Task {
     }
 
     /// A subscription that is made while the stage runs; its number. None: the stage leaves.
-    pub(crate) fn subscribe_to(&mut self, spec: crate::config::UpstreamSpec, reply: oneshot::Sender<usize>) {
-        if self.leave.is_none() {
-            let index = self.subscriptions.add(spec);
-            // Whoever asked may have left: the subscription stays.
-            let _gone = reply.send(index);
+    /// `instead_of` another one: that one ends, and all that it has brought is handled first.
+    pub(crate) fn subscribe_to(
+        &mut self,
+        spec: crate::config::UpstreamSpec,
+        instead_of: Option<usize>,
+        reply: oneshot::Sender<usize>,
+    ) {
+        if self.leave.is_some() {
+            return;
+        }
+        let index = match instead_of {
+            Some(old) => {
+                let index = self.subscriptions.add_after(old, spec);
+                self.unsubscribe(old);
+                self.succeed(old);
+                index
+            }
+            None => self.subscriptions.add(spec),
+        };
+        // Whoever asked may have left: the subscription stays.
+        let _gone = reply.send(index);
+    }
+
+    fn succeed(&mut self, subscription: usize) {
+        if !self.upstreams.has_links(subscription) {
+            self.subscriptions.is_over(subscription);
         }
     }
 

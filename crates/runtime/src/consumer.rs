@@ -63,6 +63,14 @@ struct Dead {
     _place: OwnedSemaphorePermit,
 }
 
+/// A link that has ended.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    pub(crate) subscription: usize,
+    pub(crate) cancel: Cancel,
+    pub(crate) output: Arc<str>,
+}
+
 /// All links to upstreams.
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
@@ -73,7 +81,7 @@ pub(crate) struct Upstreams {
     holds_back: bool,
     dead: BTreeMap<UpstreamLink, Dead>,
     /// Links that have ended, until their subscription has a say.
-    over: BTreeMap<UpstreamLink, (Cancel, Arc<str>)>,
+    over: BTreeMap<UpstreamLink, Gone>,
 }
 
 /// How a link ended.
@@ -186,7 +194,8 @@ impl Upstreams {
     /// The link is over; where it led, and how it ended. What it brought goes on, and keeps its place among the links.
     pub(crate) fn closed(&mut self, link: UpstreamLink, error: LinkError) -> Option<Closed> {
         let upstream = self.open.remove(&link)?;
-        let Upstream { address, terms, intake, place: _place, over, lived, ended, unwanted, .. } = upstream;
+        let Upstream { address, subscription, terms, intake, place: _place, over, lived, ended, unwanted, .. } =
+            upstream;
         let left_as_it_said = ended.is_some() && matches!(error, LinkError::Unavailable(_));
         let error = if left_as_it_said { LinkError::Draining } else { error };
         let left = match (&error, ended) {
@@ -199,7 +208,7 @@ impl Upstreams {
         let _gone = over.send(Over { error: error.clone(), lived, is_wanted: !unwanted });
         // A newer link of this stage took its place.
         let cancel = if error == LinkError::Replaced { Cancel::Temporary } else { terms.cancel };
-        self.over.insert(link, (cancel, terms.output));
+        self.over.insert(link, Gone { subscription, cancel, output: terms.output });
         let count = intake.unsettled();
         if count > 0 {
             self.dead.insert(link, Dead { left: count, dropped: HashSet::new(), _place });
@@ -208,7 +217,7 @@ impl Upstreams {
     }
 
     /// A link that has ended needs no more words: its subscription's terms, once.
-    pub(crate) fn forget(&mut self, link: UpstreamLink) -> Option<(Cancel, Arc<str>)> {
+    pub(crate) fn forget(&mut self, link: UpstreamLink) -> Option<Gone> {
         self.over.remove(&link)
     }
 
@@ -236,6 +245,13 @@ impl Upstreams {
             upstream.unwanted = true;
             upstream.cancel(time_left_ms);
         }
+    }
+
+    /// Whether a subscription has a link that is open, or has ended and not had its say.
+    pub(crate) fn has_links(&self, subscription: usize) -> bool {
+        let is_its = |of: usize| of == subscription;
+        self.open.values().any(|link| is_its(link.subscription))
+            || self.over.values().any(|link| is_its(link.subscription))
     }
 
     /// Open links of one subscription.

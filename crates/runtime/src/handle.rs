@@ -19,7 +19,8 @@ use crate::{
 pub(crate) enum Command {
     Subscribe(Subscribe, oneshot::Sender<Result<LinkHalf, LinkError>>),
     Inspect(oneshot::Sender<StageStatus>),
-    SubscribeTo(Box<UpstreamSpec>, oneshot::Sender<usize>),
+    /// Instead of another one, if so.
+    SubscribeTo(Box<UpstreamSpec>, Option<usize>, oneshot::Sender<usize>),
     Unsubscribe(usize),
     Info(Info, oneshot::Sender<bool>),
     SetDemand(Demand),
@@ -148,8 +149,18 @@ impl StageHandle {
 
     /// Subscribes to one more output; the subscription's number, after those that the stage was made with. None: it leaves.
     pub async fn subscribe_to(&self, spec: UpstreamSpec) -> Option<usize> {
+        self.add_subscription(spec, None).await
+    }
+
+    /// Ends a subscription and begins another in its place, once all that the old one's links have brought is handled; the
+    /// stage goes on, whatever the end of a link means for it otherwise. The new one's number. None: the stage leaves.
+    pub async fn resubscribe(&self, old: usize, spec: UpstreamSpec) -> Option<usize> {
+        self.add_subscription(spec, Some(old)).await
+    }
+
+    async fn add_subscription(&self, spec: UpstreamSpec, instead_of: Option<usize>) -> Option<usize> {
         let (reply, index) = oneshot::channel();
-        self.commands.send(Command::SubscribeTo(Box::new(spec), reply)).await.ok()?;
+        self.commands.send(Command::SubscribeTo(Box::new(spec), instead_of, reply)).await.ok()?;
         index.await.ok()
     }
 

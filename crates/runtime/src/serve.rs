@@ -26,7 +26,7 @@ impl Task {
                 // A transport that left before its answer drops its half: the link ends as any other.
                 let _gone = reply.send(self.subscribe(&subscribe));
             }
-            Command::SubscribeTo(spec, reply) => self.subscribe_to(*spec, reply),
+            Command::SubscribeTo(spec, instead_of, reply) => self.subscribe_to(*spec, instead_of, reply),
             Command::Unsubscribe(index) => self.unsubscribe(index),
             Command::SetDemand(demand) => {
                 let outputs = self.outputs();

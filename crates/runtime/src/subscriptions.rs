@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Asking, Cancel, StageLimits, UpstreamSpec},
+    link::Discover,
     task::VERSION,
     upstream::{Subscription, UpstreamEvent, UpstreamLink},
 };
@@ -36,6 +37,8 @@ pub(crate) struct Subscriptions {
     /// Cancelled when the stage wants no more links.
     closing: CancellationToken,
     terms: Vec<Terms>,
+    /// Those that take another one's place, whose number stands before them.
+    successors: Vec<(usize, Subscription, Box<dyn Discover>)>,
 }
 
 impl Subscriptions {
@@ -47,12 +50,39 @@ impl Subscriptions {
         closing: CancellationToken,
     ) -> Self {
         let places = Arc::new(Semaphore::new(links_max.min(Semaphore::MAX_PERMITS)));
-        let (links, terms) = (Arc::new(AtomicU64::new(1)), Vec::new());
-        Self { template, links, links_max, places, events, tasks, closing, terms }
+        let (links, terms, successors) = (Arc::new(AtomicU64::new(1)), Vec::new(), Vec::new());
+        Self { template, links, links_max, places, events, tasks, closing, terms, successors }
     }
 
     /// One task, which keeps links to all instances; the subscription's number.
     pub(crate) fn add(&mut self, spec: UpstreamSpec) -> usize {
+        let (subscription, discover) = self.made(spec);
+        let index = subscription.index;
+        self.tasks.spawn(subscription.run(discover));
+        index
+    }
+
+    /// The same, once [`Subscriptions::is_over`] is said of the one whose place it takes.
+    pub(crate) fn add_after(&mut self, old: usize, spec: UpstreamSpec) -> usize {
+        let (subscription, discover) = self.made(spec);
+        let index = subscription.index;
+        self.successors.push((old, subscription, discover));
+        index
+    }
+
+    /// Whether another one waits to take its place.
+    pub(crate) fn has_successor(&self, index: usize) -> bool {
+        self.successors.iter().any(|(old, ..)| *old == index)
+    }
+
+    /// All that its links have brought is handled.
+    pub(crate) fn is_over(&mut self, index: usize) {
+        for (_, subscription, discover) in self.successors.extract_if(.., |(old, ..)| *old == index) {
+            self.tasks.spawn(subscription.run(discover));
+        }
+    }
+
+    fn made(&mut self, spec: UpstreamSpec) -> (Subscription, Box<dyn Discover>) {
         let UpstreamSpec { output, kind, window, min_demand, asking, cancel, selector, partition, discover, connect } =
             spec;
         let stop = self.closing.child_token();
@@ -70,8 +100,7 @@ impl Subscriptions {
             tasks: self.tasks.clone(),
             closing: stop,
         };
-        self.tasks.spawn(subscription.run(discover));
-        index
+        (subscription, discover)
     }
 
     pub(crate) fn terms(&self, index: usize) -> Option<&Terms> {

@@ -1,4 +1,4 @@
-//! A program with a source of its own: `cargo run -p jaiminho --example own_program -- up -f FILE`.
+//! A program with a source of its own: `cargo run -p jaiminho-node --example own_program -- up -f FILE`.
 
 use std::{process::ExitCode, time::Duration};
 

@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the failure")]
 
-#[path = "app/kinds.rs"]
-mod kinds;
-
 use std::{
     fs,
     path::{Path, PathBuf},

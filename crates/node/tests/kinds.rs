@@ -1,4 +1,6 @@
-//! Every kind of component, in one pipeline that ends by itself.
+//! Every kind of component of a program's own, in one pipeline that ends by itself.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
 use std::{
     process::ExitCode,

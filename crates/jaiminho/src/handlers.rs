@@ -1,6 +1,7 @@
 //! What a stage's author implements: [`Producer`], [`ProducerConsumer`] or [`Consumer`].
 
 use futures_util::future::{BoxFuture, FutureExt as _};
+use jaiminho_core::Outcome;
 use jaiminho_runtime::{Call, Failure as Untyped, Handler, Info, Kind, Left, Peer, Role, Turn as Said};
 
 use crate::{Batch, Codec, NoCodec, Nothing, Result, Turn};
@@ -55,6 +56,17 @@ pub trait Producer: Send + 'static {
     /// Consumers want `demand` events more than were asked for before. It may emit fewer now and the rest from any later
     /// call, exactly as many, or more: these wait in the log. Demand is told once, however consumers come and go.
     fn handle_demand(&mut self, demand: u64, turn: &mut Turn<'_, Self::Out>) -> impl Future<Output = Result> + Send;
+
+    /// What became of the next events of those that it emitted by [`Turn::emit_tracked`]: in their order, each once. A source
+    /// acknowledges here what it has read; where the stage ends before, it reads that again.
+    fn handle_settled(
+        &mut self,
+        outcomes: &[Outcome],
+        turn: &mut Turn<'_, Self::Out>,
+    ) -> impl Future<Output = Result> + Send {
+        let _unheard = (outcomes, turn);
+        async { Ok(()) }
+    }
 
     callbacks!(Self::Out);
 }
@@ -146,7 +158,7 @@ macro_rules! handle_batches {
                 let batch = turn.decode(from, events, input);
                 handler.handle_events(batch, &mut turn).await
             }
-            Call::Demand(_) => Ok(()),
+            Call::Demand(_) | Call::Settled(_) => Ok(()),
         )
     };
 }
@@ -158,6 +170,7 @@ impl<P: Producer, C: Codec<P::Out>> Handler for Producing<P, C> {
     fn handle<'a>(&'a mut self, call: &'a Call, said: &'a mut Said) -> BoxFuture<'a, Result<(), Untyped>> {
         handle!(self.0, call, said, |handler, (), turn|
             Call::Demand(demand) => handler.handle_demand(*demand, &mut turn).await,
+            Call::Settled(outcomes) => handler.handle_settled(outcomes, &mut turn).await,
             Call::Events { .. } => Ok(()),
         )
     }

@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use jaiminho_core::{Event, Reason};
+use jaiminho_core::{Event, Outcome, Reason};
 use jaiminho_runtime::{Call, Handler, Left, Peer, Turn};
 
 use crate::{
@@ -43,6 +43,7 @@ pub struct Harness<In, Out> {
     input: Box<dyn Codec<In>>,
     output: Box<dyn Codec<Out>>,
     peer: Arc<Peer>,
+    outputs: Vec<String>,
 }
 
 /// What a handler said in one call.
@@ -50,6 +51,8 @@ pub struct Harness<In, Out> {
 pub struct Said<Out> {
     /// In order.
     pub emitted: Vec<Out>,
+    /// The same of further outputs, by their names.
+    pub emitted_to: Vec<(String, Out)>,
     /// The place of each rejected event in the batch, and why.
     pub rejected: Vec<(usize, Reason, String)>,
     /// Whether the stage comes to its end.
@@ -91,7 +94,14 @@ where
 
 impl<In: 'static, Out: 'static> Harness<In, Out> {
     fn new(handler: Box<dyn Handler>, input: Box<dyn Codec<In>>, output: Box<dyn Codec<Out>>) -> Self {
-        Self { handler, input, output, peer: Peer::producer_for_test("test") }
+        Self { handler, input, output, peer: Peer::producer_for_test("test"), outputs: vec![String::new()] }
+    }
+
+    /// The stage has this output, too.
+    #[must_use]
+    pub fn output(mut self, name: impl Into<String>) -> Self {
+        self.outputs.push(name.into());
+        self
     }
 
     /// Consumers want so many events more.
@@ -147,12 +157,27 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
         self.call(Call::Wake).await
     }
 
+    /// This became of the next events that it tracks.
+    ///
+    /// # Errors
+    /// As the handler's.
+    pub async fn settled(&mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Result<Said<Out>> {
+        self.call(Call::Settled(outcomes.into_iter().collect())).await
+    }
+
     async fn call(&mut self, call: Call) -> Result<Said<Out>> {
-        let mut turn = Turn::for_test();
+        let mut turn = Turn::for_test(self.outputs.clone().into());
         self.handler.handle(&call, &mut turn).await.map_err(|failure| Failure::new(failure.text))?;
-        let emitted = turn.emitted().map(|(payload, _)| self.output.decode(payload)).collect::<Result<_>>()?;
+        let (mut emitted, mut emitted_to) = (Vec::new(), Vec::new());
+        for (payload, output) in turn.emitted() {
+            let value = self.output.decode(payload)?;
+            match self.outputs.get(output).filter(|_| output > 0) {
+                Some(name) => emitted_to.push((name.clone(), value)),
+                None => emitted.push(value),
+            }
+        }
         let rejected = turn.rejected().map(|(place, why)| (place, why.reason, why.text.clone())).collect();
-        Ok(Said { emitted, rejected, stopped: turn.is_stopped() })
+        Ok(Said { emitted, emitted_to, rejected, stopped: turn.is_stopped() })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Stage {
     pub(crate) upstreams: Vec<Upstream>,
     role: Role,
     groups: Vec<RequiredGroup>,
+    /// Its further outputs.
+    named: Vec<(String, Vec<RequiredGroup>)>,
     output: OutputConfig,
     pub(crate) demand: Demand,
     dead_letters: Vec<RequiredGroup>,
@@ -126,6 +128,7 @@ impl Stage {
             upstreams: Vec::new(),
             role,
             groups: Vec::new(),
+            named: Vec::new(),
             output: OutputConfig { capacity_events: LOG_EVENTS, capacity_bytes: LOG_BYTES, ..OutputConfig::default() },
             demand: Demand::Forward,
             dead_letters: Vec::new(),
@@ -166,6 +169,16 @@ impl Stage {
     #[must_use]
     pub fn group_with(mut self, name: impl Into<String>, dispatch: Dispatch) -> Self {
         self.groups.push(RequiredGroup { name: name.into(), dispatch });
+        self
+    }
+
+    /// One more output, into which [`Turn::emit_to`](crate::Turn::emit_to) emits, and stages that consume it, from `STAGE.NAME`. It
+    /// has a log of its own, as large as the first one's. What is asked of the stage is the least that any output's consumers want:
+    /// all are to have some.
+    #[must_use]
+    pub fn output<G: Into<String>>(mut self, name: impl Into<String>, groups: impl IntoIterator<Item = G>) -> Self {
+        let group = |name: G| RequiredGroup { name: name.into(), dispatch: Dispatch::Keyed };
+        self.named.push((name.into(), groups.into_iter().map(group).collect()));
         self
     }
 
@@ -266,10 +279,15 @@ impl Stage {
         instance: Instance,
         mut reach: impl FnMut(&str) -> (Box<dyn Discover>, Arc<dyn Connect>),
     ) -> StageConfig {
-        let Self { name, pipeline, upstreams, role, groups, output: capacity, dead_letters, limits, .. } = self;
+        let Self { name, pipeline, upstreams, role, groups, named, output: capacity, dead_letters, limits, .. } = self;
         let has_output = !matches!(&role, Role::Handler(_, Kind::Consumer) | Role::Sink(..));
-        let config = log(capacity, groups, &limits);
-        let outputs = has_output.then(|| OutputSpec { name: name.clone(), config });
+        let (capacity_events, capacity_bytes) = (capacity.capacity_events, capacity.capacity_bytes);
+        let named = named.into_iter().map(|(output, groups)| {
+            let capacity = OutputConfig { capacity_events, capacity_bytes, ..OutputConfig::default() };
+            OutputSpec { name: format!("{name}.{output}"), config: log(capacity, groups, &limits) }
+        });
+        let main = OutputSpec { name: name.clone(), config: log(capacity, groups, &limits) };
+        let outputs = if has_output { std::iter::once(main).chain(named).collect() } else { Vec::new() };
         let letters = format!("{name}.dead_letter");
         let dead_letter = (!dead_letters.is_empty()).then(|| {
             let capacity = OutputConfig {
@@ -286,7 +304,6 @@ impl Stage {
             }
         });
         let upstreams = upstreams.into_iter().map(|upstream| spec(upstream, &mut reach)).collect();
-        let outputs = outputs.into_iter().collect();
         StageConfig { pipeline, stage: name, instance, outputs, dead_letter, upstreams, role, limits }
     }
 }

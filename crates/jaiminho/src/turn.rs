@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
-use jaiminho_core::{Event, Reason};
+use jaiminho_core::{Event, Payload, Reason};
 use jaiminho_runtime::{Info, Peer, Turn as Untyped};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -92,18 +92,52 @@ impl<'a, Out: 'static> Turn<'a, Out> {
     /// are, with the worst of their outcomes; those that are accepted or rejected one by one apart.
     pub fn emit(&mut self, value: Out) {
         let key = self.codec.key(&value);
-        match self.codec.encode(value) {
-            Ok(payload) => self.said.emit(payload, key),
-            Err(failure) => self.failed = Some(failure),
+        if let Some(payload) = self.encoded(value) {
+            self.said.emit(payload, key);
         }
     }
 
     /// Emits a result of one event of the batch, with that event's key: it, and no other, is settled after this.
     pub fn emit_of<In>(&mut self, event: &Received<In>, value: Out) {
-        match self.codec.encode(value) {
-            Ok(payload) => self.said.emit_of(event.place, payload),
-            Err(failure) => self.failed = Some(failure),
+        if let Some(payload) = self.encoded(value) {
+            self.said.emit_of(event.place, payload);
         }
+    }
+
+    /// The same as [`Turn::emit`] into another of the [stage's outputs](crate::Stage::output). A name that is none fails the
+    /// call.
+    pub fn emit_to(&mut self, output: &str, value: Out) {
+        let key = self.codec.key(&value);
+        if let (Some(index), Some(payload)) = (self.index_of(output), self.encoded(value)) {
+            self.said.emit(payload, key).into_output(index);
+        }
+    }
+
+    /// The same as [`Turn::emit_of`] into another of the [stage's outputs](crate::Stage::output).
+    pub fn emit_of_to<In>(&mut self, output: &str, event: &Received<In>, value: Out) {
+        if let (Some(index), Some(payload)) = (self.index_of(output), self.encoded(value)) {
+            self.said.emit_of(event.place, payload).into_output(index);
+        }
+    }
+
+    /// Emits an event of a producer's, of which [`handle_settled`](crate::Producer::handle_settled) says what became of it.
+    pub fn emit_tracked(&mut self, value: Out) {
+        let key = self.codec.key(&value);
+        if let Some(payload) = self.encoded(value) {
+            self.said.emit(payload, key).track();
+        }
+    }
+
+    fn encoded(&mut self, value: Out) -> Option<Payload> {
+        self.codec.encode(value).map_err(|failure| self.failed = Some(failure)).ok()
+    }
+
+    fn index_of(&mut self, output: &str) -> Option<usize> {
+        let index = self.said.output(output);
+        if index.is_none() {
+            self.failed = Some(Failure::new(format!("the stage has no output `{output}`")));
+        }
+        index
     }
 
     /// The event is done, once its own results are; it doesn't wait for those of the batch.

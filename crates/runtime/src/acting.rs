@@ -60,7 +60,12 @@ impl Task {
                     self.has_left(link, &left);
                 }
             }
-            Call::Demand(_) | Call::Info(_) | Call::Subscribed(_) | Call::Wake | Call::Discarded(_) => {
+            Call::Demand(_)
+            | Call::Info(_)
+            | Call::Subscribed(_)
+            | Call::Wake
+            | Call::Discarded(_)
+            | Call::Settled(_) => {
                 self.place_new(emitted);
             }
         }
@@ -76,15 +81,20 @@ impl Task {
         if emitted.is_empty() {
             return;
         }
-        let input = self.inputs.open(Tag::Made);
-        for Emission { payload, key, of: _ } in emitted {
+        let made = self.inputs.open(Tag::Made);
+        for Emission { payload, key, output, is_tracked, of: _ } in emitted {
+            let tracked = is_tracked.then(|| self.actor().map(Actor::track)).flatten();
+            let input = tracked.map_or(made, |number| self.inputs.open(Tag::Tracked(number)));
             let origin = Origin { incarnation: self.instance.incarnation, offset: self.made };
             self.made += 1;
             let arrived_ms = self.clock.wall(self.clock.now);
             let event = Event { key: given(key), arrived_ms, origin, ..Event::new(payload) };
-            self.push(input, 0, event);
+            self.push(input, output, event);
+            if tracked.is_some() {
+                self.seal(input);
+            }
         }
-        self.seal(input);
+        self.seal(made);
     }
 
     fn place_batch(&mut self, inputs: &[InputId], events: &[Event], emitted: Vec<Emission>, turn: &mut Turn) {
@@ -107,14 +117,14 @@ impl Task {
             (0..inputs.len()).filter(|index| waits(*index)).map(|index| inputs[index]).collect();
         let is_shared = emitted.iter().any(|emission| emission.of.is_none());
         let shared = is_shared.then(|| self.share(waiting));
-        for Emission { payload, of, key } in emitted {
+        for Emission { payload, of, key, output, is_tracked: _ } in emitted {
             let parent = match of {
                 None => shared.zip(events.first()),
                 Some(index) => live.get(index).is_some_and(|live| *live).then(|| (inputs[index], &events[index])),
             };
             let Some((input, parent)) = parent else { continue };
             let key = if key == Key::Inherited { parent.key } else { given(key) };
-            self.push(input, 0, Event { payload, key, attempt: 1, ..parent.clone() });
+            self.push(input, output, Event { payload, key, attempt: 1, ..parent.clone() });
         }
         if let Some(shared) = shared {
             self.seal(shared);
@@ -150,7 +160,7 @@ impl Task {
     }
 
     fn obey(&mut self, turn: Turn) {
-        let Turn { asked, cancelled, infos, wake, stop, emitted: _, judged: _, draining: _ } = turn;
+        let Turn { asked, cancelled, infos, wake, stop, emitted: _, judged: _, draining: _, outputs: _ } = turn;
         for (link, events) in asked {
             self.upstreams.ask(link, events);
         }
@@ -246,6 +256,9 @@ impl Task {
         let Some(actor) = self.actor().filter(|actor| !actor.is_busy && actor.acted.is_none()) else { return };
         if let Some(letter) = actor.urgent.pop_front() {
             return actor.deliver(letter);
+        }
+        if let Some(settled) = actor.next_settled() {
+            return actor.call(Call::Settled(settled));
         }
         let is_blocked = match actor.letters.front() {
             Some(Letter::Batch(batch)) => {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use jaiminho_core::{InputId, Reason, Rejection, Window};
+use jaiminho_core::{InputId, Outcome, Reason, Rejection, Window};
 use slab::Slab;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -90,9 +90,13 @@ pub(crate) struct Actor {
     /// Messages that have a place in the log, and how many had one.
     pub(crate) in_log: VecDeque<Info>,
     pub(crate) passed: u64,
+    /// What became of the events that the handler tracks, since the first of which it is not told; none: under way.
+    tracked: VecDeque<Option<Outcome>>,
+    /// How many tracked ones it was told of.
+    told: u64,
     pub(crate) wake: Option<Instant>,
     pub(crate) throttle: Throttle,
-    /// How the handler has ended, once it has: it is not called again.
+    /// How the handler has ended, once it has: it is not called again, but for what was settled.
     pub(crate) ended: Option<Result<(), String>>,
     _gone: DropGuard,
 }
@@ -104,11 +108,12 @@ impl Actor {
         kind: Kind,
         acted: mpsc::Sender<Acted>,
         limits: &StageLimits,
+        outputs: Arc<[String]>,
         draining: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (calls, receiver) = mpsc::channel(1);
         let gone = CancellationToken::new();
-        let caller = Caller { handler, max_failures: limits.max_failures, draining };
+        let caller = Caller { handler, max_failures: limits.max_failures, draining, outputs };
         let run = {
             let gone = gone.clone();
             async move {
@@ -135,6 +140,8 @@ impl Actor {
             infos: 0,
             in_log: VecDeque::new(),
             passed: 0,
+            tracked: VecDeque::new(),
+            told: 0,
             wake: None,
             throttle: Throttle::new(limits.rate.clone()),
             ended: None,
@@ -233,6 +240,36 @@ impl Actor {
         !self.is_busy && self.acted.is_none() && (self.ended.is_some() || is_quiet)
     }
 
+    /// One more event is tracked; its number.
+    pub(crate) fn track(&mut self) -> u64 {
+        self.tracked.push_back(None);
+        self.told + self.tracked.len() as u64 - 1
+    }
+
+    /// This became of a tracked event.
+    pub(crate) fn tracked_settled(&mut self, number: u64, outcome: Outcome) {
+        let index = usize::try_from(number - self.told).unwrap_or(usize::MAX);
+        if let Some(tracked) = self.tracked.get_mut(index) {
+            *tracked = Some(outcome);
+        }
+    }
+
+    /// Whether the handler is to be told of settled events.
+    fn has_settled(&self) -> bool {
+        let has_failed = matches!(self.ended, Some(Err(_)));
+        !has_failed && self.tracked.front().is_some_and(Option::is_some)
+    }
+
+    /// What is settled without a gap, once.
+    pub(crate) fn next_settled(&mut self) -> Option<Vec<Outcome>> {
+        let mut settled = Vec::new();
+        while self.has_settled() {
+            settled.extend(self.tracked.pop_front().flatten());
+        }
+        self.told += settled.len() as u64;
+        (!settled.is_empty()).then_some(settled)
+    }
+
     /// Resolves when a time has come: of [`Call::Wake`], of an open batch, or for a batch that waits for the rate.
     pub(crate) async fn due(&mut self, is_leaving: bool) {
         let is_free = !self.is_busy && self.acted.is_none();
@@ -270,9 +307,14 @@ struct Caller {
     handler: Box<dyn Handler>,
     max_failures: u32,
     draining: CancellationToken,
+    outputs: Arc<[String]>,
 }
 
 impl Caller {
+    fn turn(&self) -> Turn {
+        Turn::new(self.draining.clone(), self.outputs.clone())
+    }
+
     async fn run(mut self, mut calls: mpsc::Receiver<Call>, acted: mpsc::Sender<Acted>) {
         while let Some(call) = calls.recv().await {
             let (result, turn) = self.act(&call).await;
@@ -290,7 +332,7 @@ impl Caller {
                     Ok(turn) => return (Ok(()), turn),
                     Err(failure) => failure,
                 };
-                let mut turn = Turn::new(self.draining.clone());
+                let mut turn = self.turn();
                 let (count, mut last) = (events.len(), Some(failure));
                 for (index, event) in events.iter().enumerate() {
                     let one = Call::Events { from: from.clone(), events: vec![event.clone()] };
@@ -311,9 +353,10 @@ impl Caller {
             | Call::Subscribed(_)
             | Call::Cancelled(..)
             | Call::Wake
-            | Call::Discarded(_) => match self.often(call, None).await {
+            | Call::Discarded(_)
+            | Call::Settled(_) => match self.often(call, None).await {
                 Ok(turn) => (Ok(()), turn),
-                Err(failure) => (Err(failure), Turn::new(self.draining.clone())),
+                Err(failure) => (Err(failure), self.turn()),
             },
         }
     }
@@ -340,7 +383,7 @@ impl Caller {
     }
 
     async fn once(&mut self, call: &Call) -> Result<Turn, Failure> {
-        let mut turn = Turn::new(self.draining.clone());
+        let mut turn = self.turn();
         // What the handler does before its first await may panic, too.
         let calling = AssertUnwindSafe(async { self.handler.handle(call, &mut turn).await }).catch_unwind();
         match calling.await {

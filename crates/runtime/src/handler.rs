@@ -4,7 +4,7 @@
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{Event, Instance, KeyHash, LinkError, Payload, Reason, Rejection};
+use jaiminho_core::{Event, Instance, KeyHash, LinkError, Outcome, Payload, Reason, Rejection};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{peers::PeerId, stage::Failure, upstream::UpstreamLink};
@@ -55,6 +55,8 @@ pub enum Call {
     Wake,
     /// The output had no room for so many events and has [discarded](jaiminho_core::Overflow) them.
     Discarded(u64),
+    /// What became of the next events of those that it [tracks](Emission::track), in the order in which it emitted them.
+    Settled(Vec<Outcome>),
 }
 
 /// The other end of a link.
@@ -123,11 +125,28 @@ impl fmt::Display for Left {
 
 /// One result.
 #[derive(Debug)]
-pub(crate) struct Emission {
+pub struct Emission {
     pub(crate) payload: Payload,
     /// Place in the batch of the event whose result it is; none: of the whole batch.
     pub(crate) of: Option<usize>,
     pub(crate) key: Key,
+    /// Index among the stage's outputs.
+    pub(crate) output: usize,
+    pub(crate) is_tracked: bool,
+}
+
+impl Emission {
+    /// Into another output than the first: see [`Turn::output`].
+    pub fn into_output(&mut self, index: usize) -> &mut Self {
+        self.output = index;
+        self
+    }
+
+    /// Has a [`Call::Settled`] say what becomes of it. Not of a result of [`Call::Events`]: its inputs are settled with it.
+    pub fn track(&mut self) -> &mut Self {
+        self.is_tracked = true;
+        self
+    }
 }
 
 /// The key of a result.
@@ -156,27 +175,37 @@ pub struct Turn {
     pub(crate) wake: Option<Duration>,
     pub(crate) stop: bool,
     pub(crate) draining: CancellationToken,
+    pub(crate) outputs: Arc<[String]>,
 }
 
 impl Turn {
     /// For a handler without a stage.
-    pub fn for_test() -> Self {
-        Self::default()
+    pub fn for_test(outputs: Arc<[String]>) -> Self {
+        Self { outputs, ..Self::default() }
     }
 
-    pub(crate) fn new(draining: CancellationToken) -> Self {
-        Self { draining, ..Self::default() }
+    pub(crate) fn new(draining: CancellationToken, outputs: Arc<[String]>) -> Self {
+        Self { draining, outputs, ..Self::default() }
+    }
+
+    /// The index of the stage's output of this name, `NAME` of `STAGE.NAME`.
+    pub fn output(&self, name: &str) -> Option<usize> {
+        self.outputs.iter().position(|output| output == name)
+    }
+
+    fn push(&mut self, payload: Payload, of: Option<usize>, key: Key) -> &mut Emission {
+        self.emitted.push_mut(Emission { payload, of, key, output: 0, is_tracked: false })
     }
 
     /// Emits an event. In [`Call::Events`] it is a result of the whole batch: events that are not judged one by one are
     /// settled when all of these are, with the worst of their outcomes.
-    pub fn emit(&mut self, payload: impl Into<Payload>, key: Option<KeyHash>) {
-        self.emitted.push(Emission { payload: payload.into(), of: None, key: Key::Given(key) });
+    pub fn emit(&mut self, payload: impl Into<Payload>, key: Option<KeyHash>) -> &mut Emission {
+        self.push(payload.into(), None, Key::Given(key))
     }
 
     /// Emits a result of the event at this place of the batch, with its key; that event is not settled before it.
-    pub fn emit_of(&mut self, index: usize, payload: impl Into<Payload>) {
-        self.emitted.push(Emission { payload: payload.into(), of: Some(index), key: Key::Inherited });
+    pub fn emit_of(&mut self, index: usize, payload: impl Into<Payload>) -> &mut Emission {
+        self.push(payload.into(), Some(index), Key::Inherited)
     }
 
     /// The event at this place of the batch is done, once its own results are: it doesn't wait for those of the batch.
@@ -227,9 +256,9 @@ impl Turn {
         self.draining.is_cancelled()
     }
 
-    /// What was emitted, each with the place of the event whose result it is: for tests of handlers.
-    pub fn emitted(&self) -> impl Iterator<Item = (&Payload, Option<usize>)> {
-        self.emitted.iter().map(|emission| (&emission.payload, emission.of))
+    /// What was emitted, each with the index of its output: for tests of handlers.
+    pub fn emitted(&self) -> impl Iterator<Item = (&Payload, usize)> {
+        self.emitted.iter().map(|emission| (&emission.payload, emission.output))
     }
 
     /// What was rejected, by its place in the batch: for tests of handlers.

@@ -36,7 +36,7 @@ pub use config::{
 };
 pub use dedupe::{Dedupe, ID_BYTES, WAITING_BYTES};
 pub use handle::{NotTaken, StageEnd, StageHandle, StageStatus};
-pub use handler::{Call, Handler, Info, Kind, Left, Peer, Turn};
+pub use handler::{Call, Emission, Handler, Info, Kind, Left, Peer, Turn};
 pub use lanes::results_max;
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
 pub use peers::{FRAMES_PER_LINK, consumer_messages_max};

@@ -80,6 +80,11 @@ impl Task {
         }
         match tag {
             Tag::Made | Tag::Shared(_) => {}
+            Tag::Tracked(number) => {
+                if let Some(actor) = self.actor() {
+                    actor.tracked_settled(number, outcome);
+                }
+            }
             Tag::Link { link, number } => self.upstreams.settle(link, number, Settled::Outcome(outcome)),
             Tag::Sunk { link, number, bytes } => self.upstreams.done(link, number, bytes, Settled::Outcome(outcome)),
             Tag::Offered(input) => {

@@ -52,6 +52,8 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
     let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
     let (tasks, progress) = (TaskTracker::new(), Arc::new(Notify::new()));
 
+    let names =
+        outputs.iter().map(|output| output.name.split_once('.').map_or("", |(_, name)| name).to_owned()).collect();
     let (logs, dead_letter) = logs(outputs, dead_letter);
     let handle = StageHandle {
         commands: commands.clone(),
@@ -77,7 +79,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
             Doing::Sink(outlet)
         }
         Role::Handler(handler, kind) => {
-            let (actor, run) = Actor::new(handler, kind, acted.clone(), &limits, closing.clone());
+            let (actor, run) = Actor::new(handler, kind, acted.clone(), &limits, names, closing.clone());
             tasks.spawn(run);
             Doing::Handler(Box::new(actor))
         }

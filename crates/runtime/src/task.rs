@@ -52,6 +52,8 @@ pub(crate) enum Tag {
     Offered(InputId),
     /// Events that a handler made up: nobody waits for them.
     Made,
+    /// An event that a handler tracks.
+    Tracked(u64),
     /// The results of a batch; by its place among the actor's.
     Shared(usize),
 }

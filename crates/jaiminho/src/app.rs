@@ -202,6 +202,8 @@ impl Codec<CloudEvent> for Entering {
     }
 
     fn key(&self, value: &CloudEvent) -> Option<KeyHash> {
-        self.0.key(value).map(|key| KeyHash(jaiminho_event::key_hash(&key)))
+        let mut event = value.clone();
+        // A key that can't be set fails the event when it is encoded.
+        self.0.enter(&mut event).ok().and_then(|()| Cloud.key(&event))
     }
 }

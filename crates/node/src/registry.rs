@@ -1,7 +1,6 @@
 //! A program's own components: sources, transforms and sinks that its pipeline files name beside the built-in ones.
 
 use std::{
-    borrow::Cow,
     collections::BTreeSet,
     error::Error,
     fmt,
@@ -9,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use jaiminho_event::{CloudEvent, EventError, EventView, Template};
+use jaiminho_event::{CloudEvent, EventError, Template, set_key};
 use jaiminho_runtime::{Kind, Role};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -93,14 +92,7 @@ impl Context {
     /// # Errors
     /// The key is no value of an attribute.
     pub fn enter(&self, event: &mut CloudEvent) -> Result<(), EventError> {
-        self.key(event).map_or(Ok(()), |key| event.set("partitionkey", key.into()))
-    }
-
-    /// The key that [`Context::enter`] gives it.
-    pub fn key(&self, event: &CloudEvent) -> Option<String> {
-        let render = |template: &Template| template.render(&EventView::parse(&event.encode()).ok()?).ok();
-        let own = || event.attribute("partitionkey").or_else(|| event.attribute("subject"));
-        self.key.as_ref().and_then(render).or_else(|| own().map(Cow::into_owned))
+        set_key(event, self.key.as_ref(), || None).map(drop)
     }
 }
 

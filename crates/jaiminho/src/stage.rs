@@ -237,6 +237,14 @@ impl Stage {
         self
     }
 
+    /// The stage may accept an event before its results are settled: [`Turn::accept_early`](crate::Turn::accept_early). A
+    /// [`Role::Transform`] then does so by itself, and works on several events of one key at once. Order and durability are given up.
+    #[must_use]
+    pub fn unordered(mut self) -> Self {
+        self.limits.unordered = true;
+        self
+    }
+
     /// Most events a second that are taken into work, in this instance; a clone of `rate` changes it while the stage runs. What is
     /// over waits, and pushes back.
     #[must_use]

@@ -145,6 +145,15 @@ impl<'a, Out: 'static> Turn<'a, Out> {
         self.said.accept(event.place);
     }
 
+    /// The event is accepted when what this call emits is in the stage's log, whatever becomes of that: a crash of this stage loses
+    /// it.
+    ///
+    /// # Errors
+    /// The stage is not [unordered](crate::Stage::unordered).
+    pub fn accept_early<In>(&mut self, event: &Received<In>) -> Result {
+        self.said.accept_early(event.place).map_err(|failure| Failure::new(failure.text))
+    }
+
     /// The event is at fault, for good: it is told to its sender, and stored where somebody wants dead letters.
     pub fn reject<In>(&mut self, event: &Received<In>, why: impl Into<String>) {
         self.said.reject(event.place, Reason::Invalid, why);

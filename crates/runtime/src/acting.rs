@@ -117,24 +117,29 @@ impl Task {
             (0..inputs.len()).filter(|index| waits(*index)).map(|index| inputs[index]).collect();
         let is_shared = emitted.iter().any(|emission| emission.of.is_none());
         let shared = is_shared.then(|| self.share(waiting));
+        let is_early = |judged: &Option<Judgement>| matches!(judged, Some(Judgement::AcceptEarly));
+        let apart = judged.iter().any(is_early).then(|| self.inputs.open(Tag::Apart));
         for Emission { payload, of, key, output, is_tracked: _ } in emitted {
             let parent = match of {
                 None => shared.zip(events.first()),
-                Some(index) => live.get(index).is_some_and(|live| *live).then(|| (inputs[index], &events[index])),
+                Some(index) => live.get(index).is_some_and(|live| *live).then(|| {
+                    let own = apart.filter(|_| is_early(&judged[index]));
+                    (own.unwrap_or(inputs[index]), &events[index])
+                }),
             };
             let Some((input, parent)) = parent else { continue };
             let key = if key == Key::Inherited { parent.key } else { given(key) };
             self.push(input, output, Event { payload, key, attempt: 1, ..parent.clone() });
         }
-        if let Some(shared) = shared {
-            self.seal(shared);
+        for results in shared.into_iter().chain(apart) {
+            self.seal(results);
         }
         for (index, judgement) in judged.into_iter().enumerate().filter(|(index, _)| live[*index]) {
             match judgement {
                 Some(Judgement::Reject(rejection)) => {
                     self.reject(inputs[index], &events[index], rejection.reason, rejection.text);
                 }
-                Some(Judgement::Accept) | None => self.seal(inputs[index]),
+                Some(Judgement::Accept | Judgement::AcceptEarly) | None => self.seal(inputs[index]),
             }
         }
     }
@@ -160,7 +165,7 @@ impl Task {
     }
 
     fn obey(&mut self, turn: Turn) {
-        let Turn { asked, cancelled, infos, wake, stop, emitted: _, judged: _, draining: _, outputs: _ } = turn;
+        let Turn { asked, cancelled, infos, wake, stop, emitted: _, judged: _, terms: _ } = turn;
         for (link, events) in asked {
             self.upstreams.ask(link, events);
         }

@@ -23,7 +23,7 @@ use crate::{
     backoff::Backoff,
     batching::Assembly,
     config::StageLimits,
-    handler::{Call, End, Handler, Info, Judgement, Kind, Left, Peer, Turn},
+    handler::{Call, End, Handler, Info, Judgement, Kind, Left, Peer, Terms, Turn},
     lanes::Work,
     rate::Throttle,
     stage::Failure,
@@ -113,7 +113,11 @@ impl Actor {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (calls, receiver) = mpsc::channel(1);
         let gone = CancellationToken::new();
-        let caller = Caller { handler, max_failures: limits.max_failures, draining, outputs };
+        let caller = Caller {
+            handler,
+            max_failures: limits.max_failures,
+            terms: Terms { draining, outputs, unordered: limits.unordered },
+        };
         let run = {
             let gone = gone.clone();
             async move {
@@ -306,13 +310,12 @@ impl Actor {
 struct Caller {
     handler: Box<dyn Handler>,
     max_failures: u32,
-    draining: CancellationToken,
-    outputs: Arc<[String]>,
+    terms: Terms,
 }
 
 impl Caller {
     fn turn(&self) -> Turn {
-        Turn::new(self.draining.clone(), self.outputs.clone())
+        Turn::new(self.terms.clone())
     }
 
     async fn run(mut self, mut calls: mpsc::Receiver<Call>, acted: mpsc::Sender<Acted>) {

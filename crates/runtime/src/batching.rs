@@ -25,6 +25,11 @@ use crate::{
     upstream::UpstreamLink,
 };
 
+/// What an event that is held takes beside itself, at most: that of a batch of its own.
+pub const HELD_BYTES: u64 = 512;
+/// Longer than this nobody waits.
+const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// What the events of a batch have in common.
 type Key = dyn Fn(&Event) -> Option<KeyHash> + Send + Sync;
 
@@ -42,7 +47,7 @@ pub struct Batching {
 impl Batching {
     /// So many events, one at least, or what came within this time from the first of them on.
     pub fn new(events: u64, time: Duration) -> Self {
-        Self { events: events.max(1), bytes: u64::MAX, time, key: None }
+        Self { events: events.max(1), bytes: u64::MAX, time: time.min(TIME_MAX), key: None }
     }
 
     /// No more bytes of events than these, but for one that is larger alone.
@@ -123,7 +128,7 @@ impl Assembly {
             self.next
         });
         let due = now + self.limits.time;
-        let open = self.open.entry(id).or_insert_with(|| Open { key, due, bytes: 0, members: Vec::new() });
+        let open = self.open.entry(id).or_insert_with(|| Open { key, due, bytes: 0, members: Vec::with_capacity(1) });
         open.bytes += size;
         open.members.push(Member { from: from.clone(), work });
         let is_complete = open.members.len() as u64 >= self.limits.events || open.bytes >= self.limits.bytes;
@@ -285,6 +290,17 @@ mod tests {
             }
             assert_eq!(push(&mut assembly, 1, "6c", half), ["1a 2a"]);
             assert_eq!(push(&mut assembly, 1, "7c", half), ["3b"]);
+        }
+    }
+
+    /// A vector's room is for four when it is for more than one; a node of a B-tree is at least half full.
+    #[test]
+    fn what_is_held_takes_no_more_than_it_is_said_to() {
+        let (member, entry) =
+            (size_of::<Member>(), 2 * size_of::<(u64, Open)>() + 2 * size_of::<(Option<KeyHash>, u64)>());
+        for events in [1, 2] {
+            let room = if events == 1 { 1 } else { 4 };
+            assert!((room * member + entry) as u64 <= events * HELD_BYTES, "{member} {entry}");
         }
     }
 

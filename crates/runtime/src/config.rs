@@ -128,6 +128,9 @@ pub struct StageLimits {
     pub rate: Rate,
     /// How a handler's events are made batches over the lists in which they come; none: list by list.
     pub batch: Option<Batching>,
+    /// Events of one key may be in a transform at once, and an input may be settled when its results are in the log: at once for a
+    /// transform, for a handler where it says so. Order and durability are given up.
+    pub unordered: bool,
     /// For one call of a transform; time in which the process stood still does not count.
     pub timeout: Duration,
     /// Tries of a transform, and panics of a sink at one event, before it is rejected as exhausted.
@@ -146,6 +149,7 @@ impl Default for StageLimits {
             concurrency: 64,
             rate: Rate::default(),
             batch: None,
+            unordered: false,
             timeout: Duration::from_secs(10),
             max_failures: 5,
             links_max: 64,

@@ -161,6 +161,8 @@ pub(crate) enum Key {
 #[derive(Debug)]
 pub(crate) enum Judgement {
     Accept,
+    /// Before its results are settled.
+    AcceptEarly,
     Reject(Rejection),
 }
 
@@ -174,23 +176,30 @@ pub struct Turn {
     pub(crate) infos: Vec<Info>,
     pub(crate) wake: Option<Duration>,
     pub(crate) stop: bool,
+    pub(crate) terms: Terms,
+}
+
+/// What a call may say and know of its stage.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
     pub(crate) draining: CancellationToken,
     pub(crate) outputs: Arc<[String]>,
+    pub(crate) unordered: bool,
 }
 
 impl Turn {
     /// For a handler without a stage.
     pub fn for_test(outputs: Arc<[String]>) -> Self {
-        Self { outputs, ..Self::default() }
+        Self { terms: Terms { outputs, ..Terms::default() }, ..Self::default() }
     }
 
-    pub(crate) fn new(draining: CancellationToken, outputs: Arc<[String]>) -> Self {
-        Self { draining, outputs, ..Self::default() }
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self { terms, ..Self::default() }
     }
 
     /// The index of the stage's output of this name, `NAME` of `STAGE.NAME`.
     pub fn output(&self, name: &str) -> Option<usize> {
-        self.outputs.iter().position(|output| output == name)
+        self.terms.outputs.iter().position(|output| output == name)
     }
 
     fn push(&mut self, payload: Payload, of: Option<usize>, key: Key) -> &mut Emission {
@@ -211,6 +220,25 @@ impl Turn {
     /// The event at this place of the batch is done, once its own results are: it doesn't wait for those of the batch.
     pub fn accept(&mut self, index: usize) {
         self.judged.push((index, Judgement::Accept));
+    }
+
+    /// The event at this place of the batch is accepted when what this call emits is in the log, whatever becomes of that: a crash
+    /// of this stage loses it.
+    ///
+    /// # Errors
+    /// The stage is not [`unordered`](crate::StageLimits::unordered).
+    pub fn accept_early(&mut self, index: usize) -> Result<(), Failure> {
+        if !self.terms.unordered {
+            let text = "a stage that settles an event before its results are must say that it is unordered";
+            return Err(Failure::new(text));
+        }
+        self.judged.push((index, Judgement::AcceptEarly));
+        Ok(())
+    }
+
+    /// Whether the stage gives up order and durability: [`Turn::accept_early`] succeeds.
+    pub fn is_unordered(&self) -> bool {
+        self.terms.unordered
     }
 
     /// The event at this place of the batch is at fault, for good. `text` is cut to 256 bytes.
@@ -248,12 +276,12 @@ impl Turn {
 
     /// Resolves when the stage begins to drain: a call that waits for something should return then.
     pub fn draining(&self) -> WaitForCancellationFutureOwned {
-        self.draining.clone().cancelled_owned()
+        self.terms.draining.clone().cancelled_owned()
     }
 
     /// Whether the stage drains.
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.terms.draining.is_cancelled()
     }
 
     /// What was emitted, each with the index of its output: for tests of handlers.
@@ -265,7 +293,7 @@ impl Turn {
     pub fn rejected(&self) -> impl Iterator<Item = (usize, &Rejection)> {
         self.judged.iter().filter_map(|(index, judgement)| match judgement {
             Judgement::Reject(rejection) => Some((*index, rejection)),
-            Judgement::Accept => None,
+            Judgement::Accept | Judgement::AcceptEarly => None,
         })
     }
 

@@ -54,6 +54,7 @@ pub(crate) struct Lanes {
     workers: Vec<(VecDeque<Work>, mpsc::Sender<Vec<Work>>)>,
     next: usize,
     chunk: usize,
+    is_ordered: bool,
     throttle: Throttle,
     /// The worker that is fed first: a slow rate would starve those behind it.
     turn: usize,
@@ -87,12 +88,19 @@ impl Lanes {
                 (VecDeque::new(), chunks)
             })
             .collect();
-        Self { workers, next: 0, chunk: each.min(CHUNK_EVENTS), throttle: Throttle::new(limits.rate.clone()), turn: 0 }
+        Self {
+            workers,
+            next: 0,
+            chunk: each.min(CHUNK_EVENTS),
+            is_ordered: !limits.unordered,
+            throttle: Throttle::new(limits.rate.clone()),
+            turn: 0,
+        }
     }
 
     /// Queues an event for the worker of its key.
     pub(crate) fn push(&mut self, work: Work) {
-        let index = match work.event.key {
+        let index = match work.event.key.filter(|_| self.is_ordered) {
             // The upper half: partitions are taken from the hash as well.
             Some(key) => (key.0 >> 32) as usize % self.workers.len(),
             None => {
@@ -183,7 +191,7 @@ impl Worker {
     }
 
     fn start(&mut self, work: Work) {
-        let lane = work.event.key.map(|key| key.0);
+        let lane = work.event.key.map(|key| key.0).filter(|_| !self.limits.unordered);
         if let Some(queue) = lane.and_then(|lane| self.busy.get_mut(&lane)) {
             queue.push_back(work);
             return;

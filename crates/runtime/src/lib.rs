@@ -30,7 +30,7 @@ mod subscriptions;
 mod task;
 mod upstream;
 
-pub use batching::Batching;
+pub use batching::{Batching, HELD_BYTES};
 pub use config::{
     Asking, Cancel, DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig, StageLimits, UpstreamSpec,
 };

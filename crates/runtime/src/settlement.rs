@@ -71,15 +71,17 @@ impl Task {
 
     /// An input is settled: its upstream, or its client, is told.
     fn answer(&mut self, tag: Tag, outcome: Outcome) {
-        if let Tag::Shared(slot) = tag {
-            return self.shared_settled(slot, &outcome);
+        match tag {
+            Tag::Shared(slot) => return self.shared_settled(slot, &outcome),
+            Tag::Apart => return,
+            Tag::Link { .. } | Tag::Sunk { .. } | Tag::Offered(_) | Tag::Made | Tag::Tracked(_) => {}
         }
         match &outcome {
             Outcome::Accepted => self.tally.accepted += 1,
             Outcome::Rejected(_) => self.tally.rejected += 1,
         }
         match tag {
-            Tag::Made | Tag::Shared(_) => {}
+            Tag::Made | Tag::Apart | Tag::Shared(_) => {}
             Tag::Tracked(number) => {
                 if let Some(actor) = self.actor() {
                     actor.tracked_settled(number, outcome);

@@ -109,6 +109,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         warned: None,
         absent: Absent::default(),
         made: 0,
+        unordered: limits.unordered,
         drain: limits.drain,
         closing,
         draining,

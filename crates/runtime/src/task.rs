@@ -54,6 +54,8 @@ pub(crate) enum Tag {
     Made,
     /// An event that a handler tracks.
     Tracked(u64),
+    /// Results whose inputs were settled before them, and counted then.
+    Apart,
     /// The results of a batch; by its place among the actor's.
     Shared(usize),
 }
@@ -126,6 +128,8 @@ pub(crate) struct Task {
     pub(crate) absent: Absent,
     /// Events that a handler has made up.
     pub(crate) made: u64,
+    /// Inputs of a transform are settled when their results are in the log.
+    pub(crate) unordered: bool,
     /// Longest drain once its source has failed.
     pub(crate) drain: Duration,
     /// No link is opened once this is cancelled.
@@ -368,10 +372,14 @@ impl Task {
                         self.reject(done.input, &done.event, Reason::Invalid, text);
                     }
                     None => {
+                        let input = if self.unordered { self.inputs.open(Tag::Apart) } else { done.input };
                         for Emitted { payload, output } in emitted {
-                            self.push(done.input, output, Event { payload, attempt: 1, ..done.event.clone() });
+                            self.push(input, output, Event { payload, attempt: 1, ..done.event.clone() });
                         }
-                        self.seal(done.input);
+                        self.seal(input);
+                        if self.unordered {
+                            self.seal(done.input);
+                        }
                     }
                 },
                 Verdict::Reject { reason, text } => self.reject(done.input, &done.event, reason, text),

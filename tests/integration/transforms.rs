@@ -125,3 +125,31 @@ async fn a_dedupe_lets_an_id_through_once_within_its_window_and_again_behind_it(
     tokio::time::timeout(Duration::from_secs(20), again).await.expect("the window passes");
     assert_eq!(written(&file), [1, 2, 7]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_becomes_one_event_and_its_clients_are_answered_together() {
+    let directory = Directory::new("batch");
+    let stages = "  gather:
+    subscribe_to: [ingest]
+    transform: { batch: { events: 3, time: 10s, type: readings } }
+  out: { subscribe_to: [gather, gather.dead_letter], sink: { file: { path: out } } }
+";
+    let (_up, client) = up(&directory, stages).await;
+    let bodies = [1, 2, 3].map(|t| json!({ "t": t }));
+    let start = std::time::Instant::now();
+    let answers = tokio::join!(client.json(&bodies[0]), client.json(&bodies[1]), client.json(&bodies[2]));
+    assert_eq!([answers.0.status, answers.1.status, answers.2.status], [200; 3]);
+    assert!(start.elapsed() < Duration::from_secs(8), "at its events, not at its time: {:?}", start.elapsed());
+    let text = std::fs::read_to_string(directory.path().join("out")).expect("written");
+    let batch: Value = serde_json::from_str(text.trim()).expect("one event");
+    let head = (&batch["type"], &batch["datacontenttype"], &batch["source"]);
+    assert_eq!(head, (&json!("readings"), &json!("application/cloudevents-batch+json"), &json!("/p/gather")));
+    let mut all: Vec<i64> = batch["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|event| event["data"]["t"].as_i64().expect("a number"))
+        .collect();
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3]);
+}

@@ -1,5 +1,5 @@
 //! What `transform:` says: one step, or a list of steps, in this order: `dedupe`, `sample` and
-//! `throttle`, `vrl` and `filter`, and at last `route`.
+//! `throttle`, `vrl` and `filter`, and at last `route`; or `batch` alone.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -9,6 +9,8 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor, value},
 };
+
+use crate::batch::Batch;
 
 /// The steps of a transform, in order: what one emits, the next takes. One step need not be a list.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
@@ -41,6 +43,9 @@ pub enum Step {
     /// Named outputs by condition; other stages subscribe to `STAGE.OUTPUT`. Only the last step can be one, and the stage has
     /// no output of its own name then.
     Route(Route),
+    /// Makes one event of many, with a JSON array of them as data (`application/cloudevents-batch+json`); all are settled when it is. It
+    /// is a stage's only step.
+    Batch(Batch),
 }
 
 /// How long, and of how many events, an instance drops the copies.
@@ -167,17 +172,31 @@ impl TransformConfig {
     pub fn outputs(&self) -> Option<Vec<&str>> {
         self.steps().iter().find_map(|step| match step {
             Step::Route(route) => Some(route.names()),
-            Step::Dedupe(_) | Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) => None,
+            Step::Dedupe(_) | Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) | Step::Batch(_) => {
+                None
+            }
         })
+    }
+
+    /// How it makes batches, if it does.
+    pub fn batch(&self) -> Option<&Batch> {
+        match self.steps() {
+            [Step::Batch(batch)] => Some(batch),
+            _ => None,
+        }
     }
 
     /// Keys that it tells apart at once: each takes [`KEY_BYTES`].
     pub fn keys_max(&self) -> u64 {
         let keys = self.steps().iter().map(|step| match step {
             Step::Throttle(throttle) if throttle.key.is_some() => u64::from(throttle.keys_max),
-            Step::Throttle(_) | Step::Dedupe(_) | Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Route(_) => {
-                0
-            }
+            Step::Throttle(_)
+            | Step::Dedupe(_)
+            | Step::Vrl(_)
+            | Step::Filter(_)
+            | Step::Sample(_)
+            | Step::Route(_)
+            | Step::Batch(_) => 0,
         });
         keys.sum()
     }
@@ -188,7 +207,9 @@ impl TransformConfig {
             Step::Dedupe(Dedupe { window, ids_max }) => {
                 Some(jaiminho_runtime::Dedupe { window: window.0, ids_max: *ids_max as usize })
             }
-            Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) | Step::Route(_) => None,
+            Step::Vrl(_) | Step::Filter(_) | Step::Sample(_) | Step::Throttle(_) | Step::Route(_) | Step::Batch(_) => {
+                None
+            }
         })
     }
 }
@@ -259,9 +280,11 @@ fn in_their_places(steps: &[Step]) -> Result<(), &'static str> {
         Step::Sample(_) | Step::Throttle(_) => 1,
         Step::Vrl(_) | Step::Filter(_) => 2,
         Step::Route(_) => 3,
+        Step::Batch(_) => 4,
     };
     for (before, after) in steps.iter().zip(steps.iter().skip(1)) {
         match (place(before), place(after)) {
+            (4, _) | (_, 4) => return Err("`batch` must be the only step: give it a stage of its own"),
             (_, 0) => return Err("`dedupe` must be the first step, and stands there once"),
             (3, _) => return Err("`route` must be the last step"),
             (2, 1) => return Err("`sample` and `throttle` must stand before `vrl` and `filter`"),
@@ -271,7 +294,7 @@ fn in_their_places(steps: &[Step]) -> Result<(), &'static str> {
     Ok(())
 }
 
-const STEP_WORDS: &str = "`vrl:`, `filter:`, `dedupe:`, `sample:`, `throttle:` or `route:`";
+const STEP_WORDS: &str = "`vrl:`, `filter:`, `dedupe:`, `sample:`, `throttle:`, `route:` or `batch:`";
 
 struct StepVisitor;
 
@@ -283,7 +306,7 @@ impl<'de> Visitor<'de> for StepVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        const KEYS: &[&str] = &["vrl", "filter", "dedupe", "sample", "throttle", "route"];
+        const KEYS: &[&str] = &["vrl", "filter", "dedupe", "sample", "throttle", "route", "batch"];
         let step = match map.next_key::<String>()?.as_deref() {
             Some("vrl") => Step::Vrl(map.next_value()?),
             Some("filter") => Step::Filter(map.next_value()?),
@@ -291,6 +314,7 @@ impl<'de> Visitor<'de> for StepVisitor {
             Some("sample") => Step::Sample(map.next_value()?),
             Some("throttle") => Step::Throttle(map.next_value()?),
             Some("route") => Step::Route(map.next_value()?),
+            Some("batch") => Step::Batch(map.next_value()?),
             Some(other) => return Err(de::Error::unknown_field(other, KEYS)),
             None => return Err(de::Error::custom("a step is empty; expected one of its keys")),
         };
@@ -379,6 +403,12 @@ mod tests {
             (r#"{"dedupe": {"window": "1h", "ids_max": 5}}"#, true),
             (r#"{"dedupe": {"window": "1 hour"}}"#, false),
             (r#"{"dedupe": {"key": "x"}}"#, false),
+            (
+                r#"{"batch": {"events": 10, "bytes": "64KiB", "time": "500ms", "key": "{{subject}}", "type": "b"}}"#,
+                true,
+            ),
+            (r#"{"batch": {}}"#, true),
+            (r#"{"batch": {"size": 10}}"#, false),
             (r#"{"sample": {"rate": "x"}}"#, false),
             (r#"{"throttle": {"burst": 5}}"#, false),
             (r#"{"throttle": {"rate": 5, "over": "board"}}"#, false),
@@ -398,23 +428,24 @@ mod tests {
         let cases = [
             (
                 r#"{"lua": "x"}"#,
-                "unknown field `lua`, expected one of `vrl`, `filter`, `dedupe`, `sample`, `throttle`, `route`",
+                "unknown field `lua`, expected one of `vrl`, `filter`, `dedupe`, `sample`, `throttle`, `route`, `batch`",
             ),
             (r#"{"vrl": {"path": "x"}}"#, "unknown field `path`, expected `file` or `inline`"),
             (r#"{"vrl": {"file": "x", "inline": "y"}}"#, "`vrl` has either `file` or `inline`"),
             (r#"{"vrl": "x", "filter": "y"}"#, "a step has one key; for two steps write a list"),
             (
                 r#"[{"vrl": "x", "fitler": "y"}]"#,
-                "unknown field `fitler`, expected one of `vrl`, `filter`, `dedupe`, `sample`, `throttle`, `route`",
+                "unknown field `fitler`, expected one of `vrl`, `filter`, `dedupe`, `sample`, `throttle`, `route`, `batch`",
             ),
             ("{}", "a step is empty"),
             (r#"{"vrl": 7}"#, "expected a VRL program, `{file: PATH}` or `{inline: PROGRAM}`"),
             (
                 r#""x""#,
-                "expected a step (`vrl:`, `filter:`, `dedupe:`, `sample:`, `throttle:` or `route:`) or a list of steps",
+                "expected a step (`vrl:`, `filter:`, `dedupe:`, `sample:`, `throttle:`, `route:` or `batch:`) or a list of steps",
             ),
             ("[]", "expected at least one step"),
             (r#"[{"route": {"outputs": {"a": "true"}}}, {"vrl": "x"}]"#, "`route` must be the last step"),
+            (r#"[{"vrl": "x"}, {"batch": {}}]"#, "`batch` must be the only step: give it a stage of its own"),
             (r#"[{"filter": "true"}, {"sample": {"rate": 1}}]"#, "must stand before `vrl` and `filter`"),
             (r#"[{"sample": {"rate": 1}}, {"dedupe": {}}]"#, "`dedupe` must be the first step, and stands there once"),
             (r#"[{"dedupe": {}}, {"dedupe": {}}]"#, "`dedupe` must be the first step, and stands there once"),

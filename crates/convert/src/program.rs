@@ -122,6 +122,11 @@ impl Program {
                 self.route = Some(CompiledRoute::compile(index, route, warnings)?);
                 return Ok(());
             }
+            // It is a Batcher's; only its key can be wrong.
+            Step::Batch(batch) => {
+                batch.batching().map_err(|error| wrong_key(index, "batch", &batch.key, &error))?;
+                return Ok(());
+            }
         };
         self.steps.push(step);
         Ok(())

@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use jaiminho_convert::{Limits as ConvertLimits, ParseMemory};
+use jaiminho_convert::{Batch, Batcher, Limits as ConvertLimits, ParseMemory};
 use jaiminho_core::{GroupKind, Instance, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::Fixed;
-use jaiminho_event::Template;
 use jaiminho_event::units::HumanDuration;
+use jaiminho_event::{Template, TemplateError};
 use jaiminho_ingest::{BindError, HttpSource};
 use jaiminho_kafka::{KafkaSink, KafkaSource, SourceStage};
 use jaiminho_link::{Connector, ConnectorConfig, InProcess};
 use jaiminho_runtime::{
-    Asking, Cancel, Connect, DeadLetterSpec, Discover, OutputSpec, Rate, Role, Settler, Sink as RuntimeSink,
+    Asking, Cancel, Connect, DeadLetterSpec, Discover, Kind, OutputSpec, Rate, Role, Settler, Sink as RuntimeSink,
     StageConfig, StageLimits, UpstreamSpec,
 };
 use tokio_util::task::TaskTracker;
@@ -48,6 +48,10 @@ pub(crate) struct Wired {
     pub(crate) websocket: Option<SocketAddr>,
 }
 
+fn wrong_key(stage: &str, error: &TemplateError) -> Failure {
+    Failure::config(format!("stage `{stage}`: key: {error}"))
+}
+
 /// Who a producer's instances are, and how to connect to one.
 type Reach = (Box<dyn Discover>, Arc<dyn Connect>);
 
@@ -74,6 +78,7 @@ impl Wiring<'_> {
                 make: Arc::new(move |event, rejection| dead_letter(&pipeline, &name, event, rejection, bytes_max)),
             }
         });
+        let batching = stage.transform.as_ref().and_then(Transform::batch).map(Batch::batching);
         let upstreams = stage.subscribe_to.iter().map(|subscription| self.upstream(stage, subscription));
         let stage = StageConfig {
             pipeline,
@@ -86,7 +91,8 @@ impl Wiring<'_> {
             limits: StageLimits {
                 concurrency: stage.concurrency as usize,
                 rate: Rate::new(stage.rate),
-                batch: None,
+                batch: batching.transpose().map_err(|error| wrong_key(name, &error))?,
+                unordered: stage.unordered,
                 timeout: stage.timeout.0,
                 max_failures: stage.max_failures,
                 links_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX),
@@ -167,6 +173,13 @@ impl Wiring<'_> {
         }
         if let Some(Transform::Own(own)) = &stage.transform {
             return Ok((self.own(name, stage, own)?, None, None));
+        }
+        if let Some(batch) = stage.transform.as_ref().and_then(Transform::batch) {
+            let pipeline = &self.config.pipeline;
+            let source = format!("/{}/{name}", pipeline.pipeline);
+            let batcher = Batcher::new(batch, source, pipeline.batch_bytes_max(name, stage));
+            let batcher = batcher.map_err(|error| wrong_key(name, &error))?;
+            return Ok((Role::Handler(Box::new(batcher), Kind::ProducerConsumer), None, None));
         }
         if stage.transform.is_some() {
             let program = self.config.programs.get(name).cloned();

@@ -185,6 +185,7 @@ mod tests {
             "transform.sample",
             "transform.throttle",
             "transform.route",
+            "transform.batch",
             "sink.kafka",
             "sink.stdout",
             "sink.file",

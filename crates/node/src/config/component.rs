@@ -1,5 +1,6 @@
 //! Which sources, transforms and sinks a stage may have.
 
+use jaiminho_convert::Batch;
 pub(crate) use jaiminho_convert::TransformConfig as Steps;
 pub(crate) use jaiminho_ingest::Config as IngestConfig;
 pub(crate) use jaiminho_kafka::{SinkConfig as KafkaConfig, SourceConfig as KafkaSourceConfig};
@@ -67,6 +68,14 @@ impl Transform {
     pub(crate) fn outputs(&self) -> Option<Vec<&str>> {
         match self {
             Self::Steps(steps) => steps.outputs(),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// How it makes batches, if it does.
+    pub(crate) fn batch(&self) -> Option<&Batch> {
+        match self {
+            Self::Steps(steps) => steps.batch(),
             Self::Own(_) => None,
         }
     }

@@ -12,6 +12,7 @@ use super::Setting;
 use super::component::{IngestConfig, Sink, Source, Transform};
 use super::copies;
 use super::files::{self, Files};
+use super::holding;
 use super::listeners;
 use super::model::{Group, Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem};
@@ -57,6 +58,7 @@ pub(super) fn check(read: &Read, tree: &Node, scope: Scope<'_>) -> Vec<Problem> 
     }
     check.problems.extend(listeners::check(pipeline, tree, scope.setting));
     check.problems.extend(copies::check(pipeline, tree, scope.setting));
+    check.problems.extend(holding::check(pipeline, tree));
     check.cycles();
     check.event_sizes();
     if doubtful.is_empty() {

@@ -7,7 +7,7 @@ use jaiminho_kafka::KafkaSource;
 use jaiminho_link::memory::{
     CONSUMER_MESSAGE_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
 };
-use jaiminho_runtime::{FRAMES_PER_LINK, ID_BYTES, WAITING_BYTES, consumer_messages_max, results_max};
+use jaiminho_runtime::{FRAMES_PER_LINK, HELD_BYTES, ID_BYTES, WAITING_BYTES, consumer_messages_max, results_max};
 
 use super::Config;
 use super::component::{Sink, Source, Steps, Transform};
@@ -44,12 +44,14 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         (_, None) => stage.limits.event_bytes.0,
     };
     let outputs = stage.outputs(name).len() as u64;
+    let batch = stage.transform.as_ref().and_then(Transform::batch).map(|batch| batch.json_bytes_max(event));
     if outputs > 0 {
         let (over, what) = match (&stage.source, made) {
             (Some(Source::Ingest(ingest)), _) => (ingest.limits.expanded_bytes.0, "one body"),
             (Some(Source::Kafka(_)), _) => (KafkaSource::batch_bytes_max(event), "one batch"),
             (Some(Source::Own(_)), _) => (stage.log.bytes.0, "one offer, at most"),
             (_, Some((_, body))) => (body, "events made at once"),
+            (_, None) if let Some(json) = batch => (json, "one batch as JSON"),
             (_, None) => (stage.limits.outputs_bytes.0, "one input's outputs"),
         };
         let one = log_term("log", &stage.log, over, what);
@@ -96,6 +98,13 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
 
 /// The terms of a transform whose largest input has `event` bytes.
 fn transform(stage: &Stage, steps: &Steps, event: u64) -> Vec<Term> {
+    if let Some(json) = steps.batch().map(|batch| batch.json_bytes_max(event)) {
+        let held = mul(stage.limits.links, (stage.window.max_demand / 2).max(1));
+        let from = format!("{held} events, half of each window, x {HELD_BYTES}; their own bytes are in the windows");
+        let held = Term { name: "held in batches", bytes: mul(held, HELD_BYTES), from };
+        let from = format!("2 x {} as JSON", human(json));
+        return vec![held, Term { name: "a batch being made", bytes: mul(2, json), from }];
+    }
     let mut terms = Vec::new();
     let keys = steps.keys_max();
     if keys > 0 {

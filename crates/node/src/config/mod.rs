@@ -6,6 +6,7 @@ mod copies;
 mod document;
 mod expand;
 mod files;
+mod holding;
 mod listeners;
 mod meaning;
 pub(crate) mod memory;

@@ -104,6 +104,10 @@ pub(crate) struct Stage {
     /// SIGHUP reads it again from the file.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub(crate) rate: Option<f64>,
+    /// Of a transform: events of one key may be worked on at once and overtake each other, and each is acknowledged when this stage
+    /// has its results: a crash loses them. Only below sources that `acknowledge: accepted`.
+    #[serde(default)]
+    pub(crate) unordered: bool,
     /// Longest run of a transform on one event before that try counts as failed.
     #[serde(default = "timeout")]
     pub(crate) timeout: HumanDuration,

@@ -35,7 +35,9 @@ pub(super) fn compile(
         match Program::compile(steps, origin.base_dir) {
             Ok(program) => {
                 problems.extend(program.warnings().iter().map(|found| origin.problem(Severity::Warning, name, found)));
-                programs.insert(name.clone(), program);
+                if steps.batch().is_none() {
+                    programs.insert(name.clone(), program);
+                }
             }
             Err(errors) => {
                 problems.extend(errors.iter().map(|found| origin.problem(Severity::Error, name, found)));

@@ -9,15 +9,19 @@
 //! - no such name, or a name without such records: the set becomes empty at the second time in a row. Kubernetes answers so
 //!   for a service without ready instances, but so do, for a moment, servers that are starting.
 //!
+//! A consumer that need not be linked to all of them takes a [`Subset`].
+//!
 //! A and AAAA are judged apart, so that a server that fails at one of them leaves the other as it is.
 
 mod at;
 mod known;
 mod names;
 mod resolver;
+mod subset;
 
 pub use at::{At, AtError};
 pub use resolver::Resolver;
+pub use subset::{Here, Subset};
 
 use futures_util::future::{self, BoxFuture, FutureExt};
 use jaiminho_runtime::{Address, Discover};
@@ -44,9 +48,12 @@ impl Fixed {
 
 impl Discover for Fixed {
     fn changed(&mut self) -> BoxFuture<'_, Vec<Address>> {
-        match self.0.take() {
-            Some(addresses) => future::ready(addresses).boxed(),
-            None => future::pending().boxed(),
+        async {
+            match self.0.take() {
+                Some(addresses) => addresses,
+                None => future::pending().await,
+            }
         }
+        .boxed()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jaiminho_convert::{Batch, Batcher, Limits as ConvertLimits, ParseMemory};
 use jaiminho_core::{GroupKind, Instance, OutputConfig, RequiredGroup, Window};
-use jaiminho_discovery::Fixed;
+use jaiminho_discovery::{Fixed, Here, Subset};
 use jaiminho_event::units::HumanDuration;
 use jaiminho_event::{Template, TemplateError};
 use jaiminho_ingest::{BindError, HttpSource};
@@ -61,6 +61,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) links: Links,
     /// What `embedded` stands for.
     pub(crate) embedded: Option<String>,
+    /// Where this process is found, if it is one stage.
+    pub(crate) here: Option<Here>,
 }
 
 impl Wiring<'_> {
@@ -128,7 +130,13 @@ impl Wiring<'_> {
     }
 
     fn upstream(&self, stage: &Stage, subscription: &Subscription) -> Result<UpstreamSpec, Failure> {
-        let (discover, connect) = self.reach(stage, subscription.stage())?;
+        let (all, connect) = self.reach(stage, subscription.stage())?;
+        let discover = match (subscription.producers, &self.here, &stage.at) {
+            (Some(min), Some(here), Some(own)) => {
+                Box::new(Subset::new(all, own.discover(), here.clone(), min as usize)) as Box<dyn Discover>
+            }
+            _ => all,
+        };
         Ok(UpstreamSpec {
             output: subscription.output.clone(),
             kind: match subscription.group {

@@ -6,10 +6,15 @@ use std::{
     task::Poll,
 };
 
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jaiminho_core::{
     Delivery, EndReason, Instance, Intake, KeyHash, LinkError, Outcome, Settled, ToConsumer, ToProducer, Window,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{
+    OwnedSemaphorePermit,
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use crate::{
     config::{Asking, Cancel},
@@ -17,7 +22,7 @@ use crate::{
     link::{Address, LinkHalf},
     peers::{IDLE_TICKS, SILENT_TICKS, TICK_MS},
     subscriptions::Terms,
-    upstream::{Opened, Over, UpstreamLink},
+    upstream::{Again, Opened, Over, UpstreamLink},
 };
 
 /// Messages of one upstream taken at once.
@@ -36,6 +41,8 @@ struct Upstream {
     window: Window,
     intake: Intake,
     to_producer: mpsc::Sender<ToProducer>,
+    /// That channel is full: room in it is waited for.
+    is_blocked: bool,
     from_producer: mpsc::Receiver<Result<ToConsumer, LinkError>>,
     over: oneshot::Sender<Over>,
     /// It has brought something.
@@ -82,6 +89,8 @@ pub(crate) struct Upstreams {
     dead: BTreeMap<UpstreamLink, Dead>,
     /// Links that have ended, until their subscription has a say.
     over: BTreeMap<UpstreamLink, Gone>,
+    /// Full channels: each resolves when its own has room.
+    full: FuturesUnordered<BoxFuture<'static, UpstreamLink>>,
 }
 
 /// How a link ended.
@@ -121,6 +130,7 @@ impl Upstreams {
             window,
             intake,
             to_producer,
+            is_blocked: false,
             from_producer,
             over,
             silent_ticks,
@@ -136,7 +146,8 @@ impl Upstreams {
         self.open.insert(link, upstream);
     }
 
-    /// Resolves when upstreams have said something, which is then in `said`; an error is a link's end.
+    /// Resolves when upstreams have said something, which is then in `said` (an error is a link's end), or when a full channel
+    /// to one has room again, for what waits to be flushed.
     pub(crate) async fn changed(&mut self, said: &mut Vec<(UpstreamLink, Result<ToConsumer, LinkError>)>) {
         std::future::poll_fn(|context| {
             let mut read = |(link, upstream): (&UpstreamLink, &mut Upstream)| {
@@ -154,7 +165,14 @@ impl Upstreams {
             self.open.range_mut(..self.turn).for_each(&mut read);
             let next = self.open.range(self.turn..).nth(1).map(|(link, _)| *link);
             self.turn = next.unwrap_or_default();
-            if said.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+            let mut has_room = false;
+            while let Poll::Ready(Some(link)) = self.full.poll_next_unpin(context) {
+                has_room = true;
+                if let Some(upstream) = self.open.get_mut(&link) {
+                    upstream.is_blocked = false;
+                }
+            }
+            if said.is_empty() && !has_room { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
     }
@@ -204,8 +222,14 @@ impl Upstreams {
             (LinkError::Draining, Some(EndReason::Draining) | None) => Left::Draining,
             _ => Left::Down(error.clone()),
         };
+        let again = match (&error, &left) {
+            _ if unwanted => Again::Never,
+            (LinkError::Violation(_), _) | (_, Left::Finished) => Again::Later,
+            _ if lived => Again::Soon,
+            _ => Again::Later,
+        };
         // When the stage ends, nobody waits to connect again.
-        let _gone = over.send(Over { error: error.clone(), lived, is_wanted: !unwanted });
+        let _gone = over.send(Over { error: error.clone(), again });
         // A newer link of this stage took its place.
         let cancel = if error == LinkError::Replaced { Cancel::Temporary } else { terms.cancel };
         self.over.insert(link, Gone { subscription, cancel, output: terms.output });
@@ -327,18 +351,28 @@ impl Upstreams {
         }
     }
 
-    /// Sends credit and dispositions where the channel has room; the rest stays coalesced for the next time.
+    /// Sends credit and dispositions where the channel has room; the rest stays coalesced until it has.
     pub(crate) fn flush(&mut self) {
-        for upstream in self.open.values_mut() {
+        for (&link, upstream) in self.open.iter_mut().filter(|(_, upstream)| !upstream.is_blocked) {
             upstream.flush_dispositions();
-            if upstream.cancelled {
-                continue;
-            }
-            if let Ok(permit) = upstream.to_producer.try_reserve()
-                && let Some(credit) = upstream.intake.next_credit()
-            {
-                permit.send(ToProducer::Credit(credit));
-                upstream.idle = 0;
+            match upstream.to_producer.try_reserve() {
+                Ok(permit) => {
+                    let credit = if upstream.cancelled { None } else { upstream.intake.next_credit() };
+                    if let Some(credit) = credit {
+                        permit.send(ToProducer::Credit(credit));
+                        upstream.idle = 0;
+                    }
+                }
+                Err(TrySendError::Full(())) => {
+                    let channel = upstream.to_producer.clone();
+                    upstream.is_blocked = true;
+                    self.full.push(Box::pin(async move {
+                        // A closed one is seen where it is read. The permit goes back at once: `flush` takes it again.
+                        let _room = channel.reserve().await;
+                        link
+                    }));
+                }
+                Err(TrySendError::Closed(())) => {}
             }
         }
     }
@@ -406,9 +440,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_end_that_names_another_delivery_than_the_last_one_is_a_violation() {
-        let (mut upstreams, link) = (Upstreams::default(), UpstreamLink(1));
+    fn opened(link: UpstreamLink) -> (Upstreams, oneshot::Receiver<Over>) {
+        let mut upstreams = Upstreams::default();
         let subscribed = Subscribed {
             version: 1,
             window: Window { events: 4, bytes: 100 },
@@ -420,7 +453,7 @@ mod tests {
         };
         let half = LinkHalf { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 };
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let (address, over) = (Address("in".into()), oneshot::channel().0);
+        let (address, (over, ended)) = (Address("in".into()), oneshot::channel());
         let terms = Terms {
             output: "in".into(),
             min_demand: 2,
@@ -429,6 +462,39 @@ mod tests {
             stop: CancellationToken::new(),
         };
         upstreams.opened(link, Opened { subscription: 0, address, half, place, over }, terms);
+        (upstreams, ended)
+    }
+
+    #[test]
+    fn how_a_link_ended_says_how_soon_there_is_another() {
+        let link = UpstreamLink(1);
+        let gone = || LinkError::Unavailable("the connection closed".into());
+        let again = |reason: Option<EndReason>, lived: bool, error: LinkError| {
+            let (mut upstreams, mut ended) = opened(link);
+            if lived {
+                upstreams.received(link, &[], false).unwrap();
+            }
+            if let Some(reason) = reason {
+                upstreams.ended(link, 0, reason).unwrap();
+            }
+            upstreams.closed(link, error);
+            ended.try_recv().unwrap().again
+        };
+        assert_eq!(again(None, true, gone()), Again::Soon);
+        assert_eq!(again(Some(EndReason::Draining), true, gone()), Again::Soon);
+        assert_eq!(again(Some(EndReason::Finished), true, gone()), Again::Later, "nothing more comes");
+        assert_eq!(again(None, true, LinkError::Violation("a gap".into())), Again::Later);
+        assert_eq!(again(None, false, gone()), Again::Later, "it never brought anything");
+        let (mut upstreams, mut ended) = opened(link);
+        upstreams.cancel(link, 0);
+        upstreams.closed(link, gone());
+        assert_eq!(ended.try_recv().unwrap().again, Again::Never);
+    }
+
+    #[test]
+    fn an_end_that_names_another_delivery_than_the_last_one_is_a_violation() {
+        let link = UpstreamLink(1);
+        let (mut upstreams, _ended) = opened(link);
         assert!(
             matches!(upstreams.ended(link, 1, EndReason::Draining), Err(LinkError::Violation(_))),
             "delivery 1 never came"

@@ -36,5 +36,12 @@ pub trait Serve: Send + Sync + 'static {
 /// Who the instances of a stage are, kept up to date.
 pub trait Discover: Send + 'static {
     /// The whole present set; resolves at once at first, then at each change. Never fails: a resolver that is down keeps the last set.
+    /// A future that is dropped loses nothing.
     fn changed(&mut self) -> BoxFuture<'_, Vec<Address>>;
+
+    /// Instances that are there and left to other consumers: an open link to one is cancelled, in order. (One to an instance
+    /// of which nothing is known any more stays until it ends.)
+    fn spared(&self) -> &[Address] {
+        &[]
+    }
 }

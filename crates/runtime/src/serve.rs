@@ -55,7 +55,7 @@ impl Task {
         }
         for message in messages {
             if let Err(error) = self.consumer_said(peer, message) {
-                tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link ends");
+                tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link to a consumer ends");
                 self.end_link(peer, error.clone(), Left::Down(error));
                 return;
             }
@@ -65,6 +65,7 @@ impl Task {
     /// A consumer is gone.
     fn forget(&mut self, peer: PeerId) {
         self.peers.remove(peer);
+        tracing::info!(stage = self.stage, link = peer.link.0, "a consumer is gone");
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
         }
@@ -192,6 +193,7 @@ impl Task {
                 }
             }
             UpstreamEvent::Refused(error) => self.look_for_fence(&error),
+            UpstreamEvent::Spared => self.upstreams.cancel(link, self.drain.as_millis() as u64),
         }
     }
 
@@ -288,6 +290,7 @@ impl Task {
         let pressure = self.pressure();
         for peer in silent {
             let silent = LinkError::Silent(u64::from(SILENT_TICKS) * TICK_MS);
+            tracing::warn!(stage = self.stage, link = peer.link.0, error = %silent, "link to a consumer ends");
             self.end_link(peer, silent.clone(), Left::Down(silent));
         }
         for peer in deaf {

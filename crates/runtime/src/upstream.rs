@@ -27,6 +27,8 @@ pub(crate) struct UpstreamLink(pub(crate) u64);
 pub(crate) enum UpstreamEvent {
     Opened(Box<Opened>),
     Refused(LinkError),
+    /// The link is left to other consumers.
+    Spared,
 }
 
 /// A new link. From now on the stage's task reads it.
@@ -44,10 +46,27 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) struct Over {
     pub(crate) error: LinkError,
-    /// Whether it ever brought anything.
-    pub(crate) lived: bool,
-    /// The stage would have it again.
-    pub(crate) is_wanted: bool,
+    pub(crate) again: Again,
+}
+
+/// Whether the stage would have a link again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    Never,
+    /// After the shortest wait.
+    Soon,
+    /// The producer has said that nothing comes, or has broken the protocol and would do so again at once, or the link never
+    /// brought anything: the waits grow.
+    Later,
+}
+
+/// What an address is wanted for.
+#[derive(Clone, Default)]
+struct Wanted {
+    /// No more links to it are opened.
+    stop: CancellationToken,
+    /// The one that is open is given up, too.
+    spare: CancellationToken,
 }
 
 /// How a link ended, and the newer one to the same producer, if there is one.
@@ -77,7 +96,7 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// Follows the set of instances; one task for each that is there.
     pub(crate) async fn run(self, mut discover: Box<dyn Discover>) {
-        let mut running: BTreeMap<Address, CancellationToken> = BTreeMap::new();
+        let mut running: BTreeMap<Address, Wanted> = BTreeMap::new();
         loop {
             let present = tokio::select! {
                 biased;
@@ -85,30 +104,33 @@ impl Subscription {
                 () = self.closing.cancelled() => return,
             };
             let present: BTreeSet<Address> = present.into_iter().collect();
-            running.retain(|address, stop| {
+            running.retain(|address, wanted| {
                 let stays = present.contains(address);
                 if !stays {
-                    stop.cancel();
+                    wanted.stop.cancel();
+                }
+                if discover.spared().contains(address) {
+                    wanted.spare.cancel();
                 }
                 stays
             });
             for address in present {
                 running.entry(address.clone()).or_insert_with(|| {
-                    let stop = self.closing.child_token();
-                    self.tasks.spawn(self.clone().keep_linked(address, stop.clone()));
-                    stop
+                    let wanted = Wanted { stop: self.closing.child_token(), ..Wanted::default() };
+                    self.tasks.spawn(self.clone().keep_linked(address, wanted.clone()));
+                    wanted
                 });
             }
         }
     }
 
     /// Connects to one instance as long as it is named; a link that is open outlives the name.
-    async fn keep_linked(self, address: Address, stop: CancellationToken) {
+    async fn keep_linked(self, address: Address, wanted: Wanted) {
         let seed = (&self.template.instance, &address);
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), seed);
         let mut told = None;
-        while let Some(place) = self.place(&address, &stop).await {
-            let ended = self.link(&address, &stop, &mut backoff, &mut told, place).await;
+        while let Some(place) = self.place(&address, &wanted.stop).await {
+            let ended = self.link(&address, &wanted, &mut backoff, &mut told, place).await;
             let newer = match ended {
                 None | Some(Ended { error: LinkError::Fenced(_), .. }) => return,
                 Some(Ended { error: LinkError::Replaced, newer }) => newer,
@@ -124,7 +146,7 @@ impl Subscription {
             tokio::select! {
                 biased;
                 () = wait => {}
-                () = stop.cancelled() => return,
+                () = wanted.stop.cancelled() => return,
             }
         }
     }
@@ -148,7 +170,7 @@ impl Subscription {
     async fn link(
         &self,
         address: &Address,
-        stop: &CancellationToken,
+        wanted: &Wanted,
         backoff: &mut Backoff,
         told: &mut Option<LinkError>,
         place: OwnedSemaphorePermit,
@@ -158,7 +180,7 @@ impl Subscription {
         let connected = tokio::select! {
             biased;
             connected = self.connect.connect(address, subscribe) => connected,
-            () = stop.cancelled() => return None,
+            () = wanted.stop.cancelled() => return None,
         };
         let half = match connected.and_then(|half| agreed(half, self.template.window)) {
             Ok(half) => {
@@ -181,16 +203,22 @@ impl Subscription {
         let gone = CancellationToken::new();
         let alive = gone.clone().drop_guard();
         self.live().insert(producer.clone(), (link, gone));
-        let (over, ended) = oneshot::channel();
+        let (over, mut ended) = oneshot::channel();
         let opened = Opened { subscription: self.index, address: address.clone(), half, place, over };
         self.events.send((link, UpstreamEvent::Opened(Box::new(opened)))).await.ok()?;
-        let Over { error, lived, is_wanted } = ended.await.ok()?;
-        if !is_wanted {
-            return None;
-        }
-        // One that breaks the protocol would do so again at once.
-        if lived && !matches!(error, LinkError::Violation(_)) {
-            backoff.reset();
+        let over = tokio::select! {
+            biased;
+            over = &mut ended => over,
+            () = wanted.spare.cancelled() => {
+                self.events.send((link, UpstreamEvent::Spared)).await.ok()?;
+                ended.await
+            }
+        };
+        let Over { error, again } = over.ok()?;
+        match again {
+            Again::Never => return None,
+            Again::Soon => backoff.reset(),
+            Again::Later => {}
         }
         drop(alive);
         let mut live = self.live();

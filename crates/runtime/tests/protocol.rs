@@ -13,7 +13,8 @@ use jaiminho_core::{
     Subscribe, ToConsumer, ToProducer, Window,
 };
 use jaiminho_runtime::{
-    Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _, StageHandle, Transform, Verdict, spawn,
+    Address, Discover, Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _, StageHandle, Transform,
+    Verdict, spawn,
 };
 use smallvec::smallvec;
 use support::{
@@ -21,7 +22,7 @@ use support::{
     scripted::{Scripted, deliveries, delivery, scripted, soon},
     stage,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 fn wanted(name: &str) -> Subscribe {
     Subscribe {
@@ -229,6 +230,84 @@ async fn a_producer_that_breaks_the_protocol_given_up_and_linked_again_and_no_ot
     }
     let came = |what: &str| sink.payloads().iter().filter(|payload| *payload == what).count();
     assert_eq!([came("0"), came("4"), came("5"), came("7")], [0, 1, 1, 1], "nothing of a bad frame is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_consumer_says_waits_for_room_in_its_channel_and_no_longer() {
+    let sink = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let window = Window { events: 1_000, bytes: 100_000 };
+    let (mut config, mut links) = scripted(stage("mid", vec![], &[], &Local::default(), role), &["a"], window);
+    config.upstreams[0].window = window;
+    let _stage = spawn(config);
+    let mut link = soon(links.recv()).await.unwrap();
+    assert_eq!(link.credit().await.events, 1_000);
+    let begun = tokio::time::Instant::now();
+    for number in 1..=40 {
+        link.send([number]).await;
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!((sink.payloads().len(), link.from_consumer.len()), (40, 16), "the channel is full");
+    link.settled(40).await;
+    assert_eq!(begun.elapsed(), Duration::ZERO, "nothing had to wait for a tick");
+}
+
+/// Two producers, of which the second is left to others once that is said.
+struct Sparing {
+    spare: Option<oneshot::Receiver<()>>,
+    is_first: bool,
+    spared: Vec<Address>,
+}
+
+impl Discover for Sparing {
+    fn changed(&mut self) -> BoxFuture<'_, Vec<Address>> {
+        Box::pin(async {
+            let [a, b] = ["a", "b"].map(|name| Address(name.into()));
+            if std::mem::take(&mut self.is_first) {
+                return vec![a, b];
+            }
+            let Some(spare) = self.spare.take() else { return std::future::pending().await };
+            spare.await.unwrap();
+            self.spared = vec![b];
+            vec![a]
+        })
+    }
+
+    fn spared(&self) -> &[Address] {
+        &self.spared
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_is_left_to_others_is_cancelled_in_order_and_not_linked_again() {
+    let sink = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let window = Window { events: 4, bytes: 100 };
+    let (mut config, mut links) = scripted(stage("mid", vec![], &[], &Local::default(), role), &[], window);
+    let (say, spare) = oneshot::channel();
+    config.upstreams[0].discover = Box::new(Sparing { spare: Some(spare), is_first: true, spared: vec![] });
+    let stage = spawn(config);
+    let (mut stays, mut spared) = (soon(links.recv()).await.unwrap(), soon(links.recv()).await.unwrap());
+    spared.credit().await;
+    spared.send([1, 2]).await;
+    say.send(()).unwrap();
+    let mut heard = Vec::new();
+    while !matches!(heard.last(), Some(ToProducer::Cancel { drain: true, .. })) {
+        heard.push(soon(spared.from_consumer.recv()).await.unwrap());
+    }
+    assert!(
+        heard.iter().any(|said| matches!(said, ToProducer::Dispositions(_))),
+        "what it had sent is settled: {heard:?}"
+    );
+    spared.say(ToConsumer::Ended { last: 2, reason: EndReason::Draining }).await;
+    spared.given_up().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(stage.status().await.unwrap().links_out, 1);
+    assert!(links.try_recv().is_err(), "no new link");
+    stays.send([1]).await;
+    stays.settled(1).await;
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jaiminho_discovery::Here;
 use jaiminho_link::{Server, ServerConfig};
-use jaiminho_runtime::StageEnd;
+use jaiminho_runtime::{Address, StageEnd};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -43,9 +44,10 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     let (listener, listening) = admin::bind(&arguments.listen, "--listen").await?;
     let (admin_listener, admin_address) = admin::bind(&arguments.admin, "--admin").await?;
     let advertised = arguments.advertise.clone().unwrap_or_else(|| format!("{}:{}", hostname(), listening.port()));
+    let here = Here { advertised: Address(advertised.clone()), port: listening.port() };
     let instance = instance(arguments.name.clone().unwrap_or(advertised));
 
-    let wiring = Wiring { config, links: Links::Apart(tasks.clone()), embedded: None };
+    let wiring = Wiring { config, links: Links::Apart(tasks.clone()), embedded: None, here: Some(here) };
     let wired = wiring.stage(name, stage, instance.clone())?;
     let rates = vec![(name.to_owned(), wired.stage.limits.rate.clone())];
     Rates::new(global, Setting::Apart, rates).read_on_hangup(&tasks, stop.clone())?;

@@ -114,7 +114,7 @@ fn embedded(config: &Config) -> Result<Option<EmbeddedBroker>, Failure> {
 /// Starts all stages, consumers first: none is there without those that take its events.
 fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edges), Failure> {
     let links = InProcess::new();
-    let wiring = Wiring { config, links: Links::Together(links.clone()), embedded };
+    let wiring = Wiring { config, links: Links::Together(links.clone()), embedded, here: None };
     let mut edges = Edges::default();
     let mut wired = Vec::new();
     for (name, stage) in config.in_order() {

@@ -14,7 +14,7 @@ use super::copies;
 use super::files::{self, Files};
 use super::holding;
 use super::listeners;
-use super::model::{Group, Pipeline, Stage, Subscription};
+use super::model::{Dispatch, Group, Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem};
 use super::schema::exclusive;
 use super::stages::Read;
@@ -187,6 +187,10 @@ impl Check<'_> {
             if stage.subscribe_to[..index].iter().any(|earlier| earlier.output == output) {
                 self.error(&path, format!("`{output}` stands here twice"));
             }
+            if subscription.producers.is_some() && subscription.dispatch == Dispatch::Keyed {
+                let what = "`producers` needs `dispatch: demand`: all events of a key go to one instance, wherever they come from";
+                self.error(&["stages", name, "subscribe_to", &index_text, "producers"], what);
+            }
             if let Some(problem) = self.unknown_output(&path, name, output) {
                 self.problems.push(problem);
             }
@@ -266,10 +270,16 @@ impl Check<'_> {
             .stages
             .iter()
             .find(|(_, other)| other.subscribe_to.iter().any(|wanted| wanted.stage() == name));
-        let (None, Some((consumer, _))) = (&stage.at, consumer) else { return };
-        let what = format!(
-            "stage `{consumer}` subscribes to `{name}`, which has no `at`: as separate processes it can't be found"
-        );
+        let what = match consumer {
+            _ if stage.at.is_some() => return,
+            Some((consumer, _)) => format!(
+                "stage `{consumer}` subscribes to `{name}`, which has no `at`: as separate processes it can't be found"
+            ),
+            None if stage.subscribe_to.iter().any(|subscription| subscription.producers.is_some()) => {
+                format!("stage `{name}` has no `at`: with `producers` its instances have to find one another")
+            }
+            None => return,
+        };
         match self.scope.setting {
             Setting::Together => {}
             Setting::Apart => self.error(&["stages", name], what),

@@ -151,12 +151,14 @@ pub(crate) struct Subscription {
     pub(crate) output: String,
     pub(crate) group: Group,
     pub(crate) dispatch: Dispatch,
+    /// Instances to link to, at least; none: all.
+    pub(crate) producers: Option<u32>,
 }
 
 impl Subscription {
     /// The short form.
     pub(crate) fn to(output: &str) -> Self {
-        Self { output: output.to_owned(), group: Group::default(), dispatch: Dispatch::default() }
+        Self { output: output.to_owned(), group: Group::default(), dispatch: Dispatch::default(), producers: None }
     }
 
     /// The producing stage's name.
@@ -209,14 +211,18 @@ struct LongSubscription {
     /// `keyed` (default) or `demand`.
     #[serde(default)]
     dispatch: Dispatch,
+    /// With `dispatch: demand`: each instance links to so many instances of the producer at least, instead of to all. Which
+    /// ones follows from the names of both (rendezvous hashing), so that each has a consumer. Needs this stage's own `at`.
+    #[schemars(range(min = 1, max = 1024))]
+    producers: Option<u32>,
 }
 
 impl From<SubscriptionForm> for Subscription {
     fn from(form: SubscriptionForm) -> Self {
         match form {
-            SubscriptionForm::Short(output) => Self { output, group: Group::default(), dispatch: Dispatch::default() },
-            SubscriptionForm::Long(LongSubscription { stage, group, dispatch }) => {
-                Self { output: stage, group, dispatch }
+            SubscriptionForm::Short(output) => Self::to(&output),
+            SubscriptionForm::Long(LongSubscription { stage, group, dispatch, producers }) => {
+                Self { output: stage, group, dispatch, producers }
             }
         }
     }

@@ -299,6 +299,7 @@ fn mistakes_of_meaning_say_where_they_are_and_what_would_be_right() {
         ("    subscribe_to: [ingest]", "    key: a\n    subscribe_to: [ingest]"),
         ("    key:", "    window: { min_demand: 3000 }\n    key:"),
         ("    key:", "    tls: { key: a.pem }\n    key:"),
+        ("subscribe_to: [ingest]", "subscribe_to: [{ stage: ingest, producers: 2 }]"),
     ] {
         all.push_str(&format!("# {to}\n{}\n", changed(from, to)));
     }
@@ -347,6 +348,8 @@ p.yaml:6:27: error: min_demand 3000 must be below max_demand 2000
 #     tls: { key: a.pem }
     key:
 p.yaml:6:5: error: `cert` and `key` go together
+# subscribe_to: [{ stage: ingest, producers: 2 }]
+p.yaml:13:48: error: `producers` needs `dispatch: demand`: all events of a key go to one instance, wherever they come from
 "##);
 }
 
@@ -433,6 +436,14 @@ p.yaml:17:41: error: `embedded` is the broker inside `jaiminho up`; a stage on i
 p.yaml:20:41: error: `embedded` is the broker inside `jaiminho up`; a stage on its own needs a real one's HOST:PORT
 "##);
     assert_eq!(wrong(&yaml), "");
+    let subset = EUGENIO.replace("${KAFKA:-embedded}", "kafka:9092");
+    let subset = subset
+        .replace("[convert.dead", "[{ stage: convert.dead")
+        .replace("letter, publ", "letter, dispatch: demand, producers: 2 }, publ");
+    let problems =
+        |yaml: &str| load_text(yaml, &Overrides::default(), Setting::Apart).err().map(|error| error.to_string());
+    assert_eq!(problems(&subset.replace("  dead:\n", "  dead:\n    at: { dns: \"dead:7400\" }\n")), None);
+    insta::assert_snapshot!(problems(&subset).unwrap(), @"p.yaml:19:3: error: stage `dead` has no `at`: with `producers` its instances have to find one another");
     assert!(!load_text(&yaml, &Overrides::default(), Setting::Anywhere).unwrap().warnings.has_errors());
 }
 

@@ -9,7 +9,7 @@ use jaiminho_core::Window;
 use jaiminho_event::{CloudEvent, Data, EventError};
 use jaiminho_kafka::{BareRecord, BareRun, KafkaSink, SinkConfig};
 use jaiminho_link::InProcess;
-use jaiminho_runtime::{NewEvent, Role, Settler, SourceHandle, spawn};
+use jaiminho_runtime::{NewEvent, Outside, Role, Settler, SourceHandle, StageConfig, spawn};
 
 use crate::BenchError;
 use crate::stages::{self, CONSUMER, Feed, PRODUCER};
@@ -77,14 +77,17 @@ pub async fn ours(job: &PublishJob) -> Result<f64, BenchError> {
         (0..job.count + WARM_UP).map(|number| new_event(job, number)).collect();
     let mut warm_up = events.map_err(|error| BenchError::Kafka(error.to_string()))?;
     let events = warm_up.split_off(WARM_UP);
-    let producer = spawn(stages::producer(&WINDOW, 1));
+    let outputs = vec![stages::output(PRODUCER, CONSUMER, &WINDOW, 1)];
+    let source = Role::Source(Box::new(Outside));
+    let producer = spawn(StageConfig { outputs, ..stages::stage(PRODUCER, PRODUCER, source) });
     let links = InProcess::new();
     links.register(PRODUCER, Arc::new(producer.clone()));
     let settler = Settler::default();
     let sink =
         KafkaSink::new(&config(job), "bench", settler.clone()).map_err(|error| BenchError::Kafka(error.to_string()))?;
     let role = Role::Sink(Box::new(sink), settler);
-    let consumer = spawn(stages::consumer(CONSUMER, role, WINDOW, InProcess::address(PRODUCER), Arc::new(links)));
+    let upstreams = vec![stages::upstream(PRODUCER, WINDOW, InProcess::address(PRODUCER), Arc::new(links))];
+    let consumer = spawn(StageConfig { upstreams, ..stages::stage(CONSUMER, CONSUMER, role) });
     let source = producer.source();
     publish(&source, warm_up).await?;
     let began = Instant::now();

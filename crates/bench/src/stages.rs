@@ -7,13 +7,14 @@ use crate::BenchError;
 use jaiminho_core::{Dispatch, GroupKind, Instance, Outcome, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::Fixed;
 use jaiminho_runtime::{
-    Acknowledge, Address, Answer, Asking, Cancel, Connect, NewEvent, Offer, OutputSpec, Outside, Pending, Role,
-    SourceHandle, StageConfig, StageLimits, UpstreamSpec,
+    Acknowledge, Address, Answer, Asking, Cancel, Connect, NewEvent, Offer, OutputSpec, Pending, Role, SourceHandle,
+    StageConfig, StageLimits, UpstreamSpec,
 };
 
 /// Names of pipeline and stages.
 const PIPELINE: &str = "bench";
 pub(crate) const PRODUCER: &str = "produce";
+pub(crate) const PASS: &str = "pass";
 pub(crate) const CONSUMER: &str = "consume";
 /// As in a pipeline file's defaults.
 const SPAN_FACTOR: u64 = 16;
@@ -60,33 +61,24 @@ async fn settled(pending: Pending) -> u64 {
     answers.iter().filter(|answer| **answer == Answer::Settled(Outcome::Accepted)).count() as u64
 }
 
-/// A producer stage with one group, and a log that holds four windows.
-pub(crate) fn producer(window: &Window, links_max: usize) -> StageConfig {
+/// A log that holds four windows, with one group.
+pub(crate) fn output(name: &str, group: &str, window: &Window, links_max: usize) -> OutputSpec {
     let capacity_events = window.events.saturating_mul(4);
     let config = OutputConfig {
         capacity_events,
         capacity_bytes: window.bytes.saturating_mul(4),
         span: capacity_events.saturating_mul(SPAN_FACTOR),
         links_max,
-        groups: vec![RequiredGroup { name: CONSUMER.to_owned(), dispatch: Dispatch::Keyed }],
+        groups: vec![RequiredGroup { name: group.to_owned(), dispatch: Dispatch::Keyed }],
         ..OutputConfig::default()
     };
-    StageConfig {
-        outputs: vec![OutputSpec { name: PRODUCER.to_owned(), config }],
-        ..stage(PRODUCER, PRODUCER, Role::Source(Box::new(Outside)))
-    }
+    OutputSpec { name: name.to_owned(), config }
 }
 
-/// One instance of the consumer stage.
-pub(crate) fn consumer(
-    name: &str,
-    role: Role,
-    window: Window,
-    address: Address,
-    connect: Arc<dyn Connect>,
-) -> StageConfig {
-    let upstream = UpstreamSpec {
-        output: PRODUCER.to_owned(),
+/// What a stage subscribes to.
+pub(crate) fn upstream(output: &str, window: Window, address: Address, connect: Arc<dyn Connect>) -> UpstreamSpec {
+    UpstreamSpec {
+        output: output.to_owned(),
         kind: GroupKind::Required,
         window,
         min_demand: window.events / 2,
@@ -96,11 +88,11 @@ pub(crate) fn consumer(
         partition: None,
         discover: Box::new(Fixed::new([address])),
         connect,
-    };
-    StageConfig { upstreams: vec![upstream], ..stage(CONSUMER, name, role) }
+    }
 }
 
-fn stage(stage: &str, name: &str, role: Role) -> StageConfig {
+/// One instance of a stage, without outputs and upstreams.
+pub(crate) fn stage(stage: &str, name: &str, role: Role) -> StageConfig {
     StageConfig {
         pipeline: PIPELINE.to_owned(),
         stage: stage.to_owned(),

@@ -76,7 +76,7 @@ fn parts(job: &Job) -> Pin<Box<dyn Stream<Item = Bytes> + Send>> {
             let firsts = (0..count).step_by(batch);
             stream::iter(firsts.map(move |first| frame(first, (count - first).min(batch as u64), size))).boxed()
         }
-        (Contender::BareEvents | Contender::Link, None) => {
+        (Contender::BareEvents | Contender::Link | Contender::InProcess | Contender::PassThrough, None) => {
             stream::iter((0..count).map(move |number| event(number, size))).boxed()
         }
     }

@@ -63,10 +63,9 @@ pub(crate) fn paced(job: &Job, rate: u32) -> mpsc::Receiver<Bytes> {
 pub(crate) struct Events {
     made: u64,
     count: u64,
-    size: usize,
     keys: Vec<KeyHash>,
-    /// Each event is made here before it gets its own memory.
-    desk: BytesMut,
+    /// Each event is made here before it gets its own memory: all are alike but for their number.
+    desk: Vec<u8>,
     paced: Option<mpsc::Receiver<Bytes>>,
 }
 
@@ -74,7 +73,16 @@ impl Events {
     pub(crate) fn new(job: &Job) -> Self {
         let keys = (0..job.keys).map(|key| KeyHash(key_hash(&format!("key-{key}")))).collect();
         let paced = job.rate.map(|rate| paced(job, rate));
-        Self { made: 0, count: job.count, size: job.size, keys, desk: BytesMut::new(), paced }
+        let desk = event(0, job.size).to_vec();
+        Self { made: 0, count: job.count, keys, desk, paced }
+    }
+
+    /// The next one; none: all are made.
+    pub(crate) fn make(&mut self) -> Option<NewEvent> {
+        (self.made < self.count).then(|| {
+            self.desk[..8].copy_from_slice(&self.made.to_le_bytes());
+            self.new_event(Payload::from(&self.desk[..]))
+        })
     }
 
     fn new_event(&mut self, payload: impl Into<Payload>) -> NewEvent {
@@ -92,14 +100,7 @@ impl Feed for Events {
             paced.recv_many(&mut due, events_max).await;
             return due.into_iter().map(|payload| self.new_event(&payload[..])).collect();
         }
-        let left = usize::try_from(self.count - self.made).unwrap_or(usize::MAX);
-        (0..left.min(events_max))
-            .map(|_| {
-                self.desk.clear();
-                put_event(&mut self.desk, self.made, self.size);
-                self.new_event(Payload::from(&self.desk[..]))
-            })
-            .collect()
+        std::iter::from_fn(|| self.make()).take(events_max).collect()
     }
 }
 

@@ -5,9 +5,12 @@
 //!           ──starts──▶ consumer: connects, takes, waits until all has arrived ─▶ a line on standard output
 //!           ──closes the standard input of both──▶ they say what CPU they took, and end
 //! ```
+//!
+//! A pass-through stage stands in a third process between them; without a wire, one process has both sides.
 
 mod bare;
 mod events;
+mod in_process;
 mod ours;
 mod rounds;
 mod sides;
@@ -15,7 +18,7 @@ mod sides;
 use serde::{Deserialize, Serialize};
 
 pub use rounds::{Round, run_job};
-pub use sides::{Open, Producer, consume};
+pub use sides::{Open, Producer, alone, consume};
 
 /// What carries the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,10 @@ pub enum Contender {
     BareFrames,
     /// Our link: log, credit, settlement.
     Link,
+    /// The same within one process, whose threads are as many as its cores.
+    InProcess,
+    /// Our link twice, with a stage between that passes events on as they are.
+    PassThrough,
 }
 
 /// One run.

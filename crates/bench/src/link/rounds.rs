@@ -1,4 +1,4 @@
-//! One run, from outside: two processes of this program, and what they say.
+//! One run, from outside: processes of this program, and what they say.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::{Arrived, Hop, Job, Sent, Taken};
+use super::{Arrived, Contender, Hop, Job, Sent, Taken};
 use crate::BenchError;
 
 /// Besides the time that a run has to take.
@@ -20,8 +20,10 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub struct Round {
     /// From the first to the last that arrived, and was settled.
     pub events_per_second: f64,
-    /// Both sides together, for a million events.
+    /// All sides together, for a million events.
     pub cpu_seconds_per_million: f64,
+    /// Of these, what the stage between them took; without one, 0.
+    pub pass_cpu_seconds_per_million: f64,
     /// Of a run with a rate.
     pub hop: Option<Hop>,
 }
@@ -31,7 +33,7 @@ struct Listening {
     listening: String,
 }
 
-/// Runs both sides as `PROGRAM ARGUMENTS produce|consume JOB [ADDRESS]`.
+/// Runs the sides as `PROGRAM ARGUMENTS produce|pass|consume|alone JOB [ADDRESS]`.
 pub async fn run_job(program: &Path, arguments: &[&str], job: &Job) -> Result<Round, BenchError> {
     let paced = job.rate.map_or(0, |rate| job.count / u64::from(rate.max(1)));
     tokio::time::timeout(DEADLINE + Duration::from_secs(paced), run(program, arguments, job))
@@ -41,19 +43,45 @@ pub async fn run_job(program: &Path, arguments: &[&str], job: &Job) -> Result<Ro
 
 async fn run(program: &Path, arguments: &[&str], job: &Job) -> Result<Round, BenchError> {
     let job_text = serde_json::to_string(job).map_err(|error| BenchError::Incomplete(error.to_string()))?;
-    let mut producer = Side::start(program, &[arguments, &["produce", &job_text]].concat())?;
-    let Listening { listening } = producer.line().await?;
-    let mut consumer = Side::start(program, &[arguments, &["consume", &job_text, &listening]].concat())?;
-    let (sent, arrived): (Sent, Arrived) = tokio::try_join!(producer.line(), consumer.line())?;
+    let start = |role: &str, peer: Option<&str>| {
+        Side::start(program, &[arguments, &[role, &job_text], &peer.map_or(vec![], |peer| vec![peer])].concat())
+    };
+    if job.contender == Contender::InProcess {
+        let mut side = start("alone", None)?;
+        let (sent, arrived) = side.line().await?;
+        let taken = side.end().await?;
+        return round(job, sent, arrived, &[taken], Taken { cpu_seconds: 0.0 });
+    }
+    let mut producer = start("produce", None)?;
+    let mut from: Listening = producer.line().await?;
+    let mut pass = None;
+    if job.contender == Contender::PassThrough {
+        let pass = pass.insert(start("pass", Some(&from.listening))?);
+        from = pass.line().await?;
+    }
+    let mut consumer = start("consume", Some(&from.listening))?;
+    let (sent, arrived) = tokio::try_join!(producer.line(), consumer.line())?;
+    let mut taken = vec![producer.end().await?, consumer.end().await?];
+    let passed = match pass {
+        Some(pass) => pass.end().await?,
+        None => Taken { cpu_seconds: 0.0 },
+    };
+    taken.push(passed);
+    round(job, sent, arrived, &taken, passed)
+}
+
+/// Checks that each event has arrived and is settled.
+fn round(job: &Job, sent: Sent, arrived: Arrived, taken: &[Taken], passed: Taken) -> Result<Round, BenchError> {
     if !arrived.is_all_of(job.count) || sent.settled.is_some_and(|settled| settled != job.count) {
         return Err(BenchError::Incomplete(format!("of {} events: {sent:?}, {arrived:?}", job.count)));
     }
-    let (produced, consumed) = tokio::try_join!(producer.end(), consumer.end())?;
     let finished_ns = sent.finished_ns.max(arrived.finished_ns);
     let seconds = finished_ns.saturating_sub(sent.started_ns) as f64 / 1e9;
+    let per_million = |cpu_seconds: f64| cpu_seconds / job.count as f64 * 1e6;
     Ok(Round {
         events_per_second: job.count as f64 / seconds.max(1e-9),
-        cpu_seconds_per_million: (produced.cpu_seconds + consumed.cpu_seconds) / job.count as f64 * 1e6,
+        cpu_seconds_per_million: per_million(taken.iter().map(|taken| taken.cpu_seconds).sum()),
+        pass_cpu_seconds_per_million: per_million(passed.cpu_seconds),
         hop: arrived.hop,
     })
 }

@@ -9,14 +9,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Arrived, Contender, Job, Sent, Taken, bare, ours};
+use super::{Arrived, Contender, Job, Sent, Taken, bare, in_process, ours};
 use crate::BenchError;
 use crate::process::cpu_seconds;
 
 /// All is settled when a side closes: nothing has to be waited for long.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The producing side, listening.
+/// The producing side, or the stage that passes on, listening.
 #[derive(Debug)]
 pub struct Producer {
     job: Job,
@@ -49,13 +49,27 @@ impl Producer {
                 let (sent, cpu_before) = bare::produce(&job, listener, &tasks, stop.clone()).await?;
                 (sent, cpu_before, Vec::new())
             }
-            Contender::Link => {
+            Contender::Link | Contender::PassThrough | Contender::InProcess => {
                 let (sent, cpu_before, stage) = ours::produce(&job, listener, &tasks, stop.clone()).await?;
                 (sent, cpu_before, vec![stage])
             }
         };
         Ok((sent, Open { stages, tasks, stop, cpu_before }))
     }
+
+    /// Passes on what `producer` sends.
+    pub async fn pass(self, producer: SocketAddr) -> Result<Open, BenchError> {
+        let (tasks, stop, cpu_before) = (TaskTracker::new(), CancellationToken::new(), cpu_seconds());
+        let stage = ours::pass(&self.job, producer, self.listener, &tasks, stop.clone()).await?;
+        Ok(Open { stages: vec![stage], tasks, stop, cpu_before })
+    }
+}
+
+/// Both sides in this process, until all is settled.
+pub async fn alone(job: &Job) -> Result<((Sent, Arrived), Open), BenchError> {
+    let (sent, arrived, cpu_before, stages) = in_process::run(job).await?;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    Ok(((sent, arrived), Open { stages, tasks, stop, cpu_before }))
 }
 
 /// The consuming side, until all has arrived.
@@ -63,7 +77,7 @@ pub async fn consume(job: &Job, producer: SocketAddr) -> Result<(Arrived, Open),
     let (tasks, stop, cpu_before) = (TaskTracker::new(), CancellationToken::new(), cpu_seconds());
     let (arrived, stages) = match job.contender {
         Contender::BareEvents | Contender::BareFrames => (bare::consume(job, producer).await?, Vec::new()),
-        Contender::Link => ours::consume(job, producer, &tasks).await?,
+        Contender::Link | Contender::PassThrough | Contender::InProcess => ours::consume(job, producer, &tasks).await,
     };
     Ok((arrived, Open { stages, tasks, stop, cpu_before }))
 }

@@ -15,8 +15,9 @@ pub(crate) enum BenchCommand {
     /// Events between two processes over loopback: our link beside bare gRPC streams.
     #[command(after_help = "Example:\n  jaiminho bench link\n  jaiminho bench link --count 500000 --runs 9 --json\n\n\
         What is compared: (1) a bare stream with one message an event, (2) a bare stream of byte frames in which a batch\n\
-        stands ready-made, and our link with log, credit and settlement, with one consumer and with --consumers. Each run\n\
-        has two processes of its own, which check that every event arrived once and that every one is settled.")]
+        stands ready-made, and our link with log, credit and settlement, with one consumer and with --consumers. Then our\n\
+        link within one process, and a stage that passes events on between two links. Each run has processes of its own,\n\
+        which check that every event arrived once and that every one is settled.")]
     Link(BenchLink),
     /// HTTP to Kafka through three processes; our sink beside a bare producer; an idle stage.
     #[command(after_help = "Example:\n  jaiminho bench pipeline --kafka localhost:9092\n  \
@@ -87,8 +88,8 @@ pub(crate) struct BenchSide {
     pub(crate) role: Role,
     /// The run, as JSON.
     pub(crate) job: String,
-    /// Where the producing side listens.
-    #[arg(required_if_eq("role", "consume"))]
+    /// Where the side before it listens.
+    #[arg(required_if_eq_any([("role", "consume"), ("role", "pass")]))]
     pub(crate) producer: Option<SocketAddr>,
 }
 
@@ -96,5 +97,9 @@ pub(crate) struct BenchSide {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
     Produce,
+    /// A stage between two links.
+    Pass,
     Consume,
+    /// Both sides, without a link between processes.
+    Alone,
 }

@@ -19,11 +19,13 @@ struct Results {
     group: Round,
     bare_hop: Round,
     link_hop: Round,
+    in_process: Round,
+    pass: Round,
 }
 
 pub(super) async fn run(global: &Global, bench: &BenchLink) -> Result<(), Failure> {
     let program = super::program()?;
-    let progress = Progress::new(u64::from(bench.runs) * 6);
+    let progress = Progress::new(u64::from(bench.runs) * 8);
     let mut rounds = Vec::new();
     for _ in 0..bench.runs {
         rounds.push(round(&program, bench, &progress).await?);
@@ -62,6 +64,8 @@ async fn round(program: &std::path::Path, bench: &BenchLink, progress: &Progress
         group: run("our link, the larger group", Contender::Link, bench.consumers, None).await?,
         bare_hop: run("bare stream, each hop timed", Contender::BareEvents, 1, rate).await?,
         link_hop: run("our link, each hop timed", Contender::Link, 1, rate).await?,
+        in_process: run("our link within one process", Contender::InProcess, 1, None).await?,
+        pass: run("a stage between two links", Contender::PassThrough, 1, None).await?,
     })
 }
 
@@ -115,6 +119,20 @@ fn figures(bench: &BenchLink, rounds: &[Results]) -> Vec<Figure> {
         with_goal(
             ratio("hop_p99_ratio", "our hop to bare, p99".into(), |round| hop_ratio(round, |hop| hop.p99_ns)),
             Goal::AtMost(1.5),
+        ),
+        with_goal(
+            speed("in_process_speed", "our link within one process".into(), |round| &round.in_process),
+            Goal::AtLeast(5e6),
+        ),
+        cpu("in_process_cpu", "our link within one process, CPU".into(), |round| &round.in_process),
+        with_goal(
+            Figure::of(
+                "pass_cpu",
+                "a stage between two links, its CPU",
+                "CPU-s/million",
+                rounds.iter().map(|round| round.pass.pass_cpu_seconds_per_million),
+            ),
+            Goal::AtMost(1.0),
         ),
     ];
     figures.into_iter().flatten().collect()

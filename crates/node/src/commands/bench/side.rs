@@ -1,6 +1,6 @@
 //! One side of a run: says what it knows on standard output, a line each, and ends when standard input does.
 
-use jaiminho_bench::link::{Job, Open, Producer, consume};
+use jaiminho_bench::link::{Job, Open, Producer, alone, consume};
 use serde::Serialize;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -22,7 +22,16 @@ pub(super) async fn run(side: &BenchSide) -> Result<(), Failure> {
             let (arrived, open) = consume(&job, producer).await?;
             end(arrived, open).await
         }
-        (Role::Consume, None) => Err(Failure::usage("the consuming side needs the producer's address")),
+        (Role::Pass, Some(producer)) => {
+            let (pass, listening) = Producer::bind(job).await?;
+            let open = pass.pass(producer).await?;
+            end(json!({ "listening": listening }), open).await
+        }
+        (Role::Alone, _) => {
+            let (done, open) = alone(&job).await?;
+            end(done, open).await
+        }
+        (Role::Consume | Role::Pass, None) => Err(Failure::usage("this side needs the address of the one before it")),
     }
 }
 

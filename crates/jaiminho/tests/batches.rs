@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use jaiminho::{Batching, Codec as _, Json, Left, Local, Rate, Running, Stage, StageEnd, Upstream};
-use support::{Counter, Ear, Forwarder, Mouth, Queue, Sleeper, Told, ear};
+use support::{Counter, Doubler, Ear, Forwarder, Mouth, Queue, Sleeper, Told, ear};
 use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -100,6 +100,20 @@ async fn a_batch_is_handled_when_an_upstream_reports_pressure() {
     quiet(&mut ear).await;
     counter.info(Queue(vec![7, 8])).await.unwrap();
     assert_eq!(ear.batches("consumer", 2).await, [vec![4, 5, 6, 7], vec![8]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_handled_when_its_producer_drains_or_one_before_that() {
+    let ((mouth, mut ear), local) = (ear(), Local::new());
+    let counter = local.start(Stage::producer("counter", Counter::silent(&mouth)).group("doubler"));
+    let doubler = Stage::producer_consumer("doubler", Doubler(mouth.clone())).group("consumer");
+    local.start(doubler.subscribe_to("counter"));
+    let consumer = Stage::consumer("consumer", Forwarder("consumer", mouth.clone()));
+    local.start(consumer.batch(Batching::new(50, HOUR)).subscribe_to("doubler"));
+    counter.info(Queue(vec![1, 2])).await.unwrap();
+    quiet(&mut ear).await;
+    assert_eq!(counter.drain(Duration::from_secs(5)).await, StageEnd::Drained { unsettled: 0 });
+    assert_eq!(ear.batches("consumer", 1).await, [[1, 1, 2, 2]]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,6 +64,8 @@ pub(crate) enum Said {
 #[derive(Default)]
 pub(crate) struct Peers {
     peers: BTreeMap<PeerId, Peer>,
+    /// As it was at the last tick.
+    pressure: bool,
     permits: FuturesUnordered<BoxFuture<'static, (PeerId, Option<OwnedPermit<Item>>)>>,
 }
 
@@ -185,8 +187,9 @@ impl Peers {
     }
 
     /// One tick has passed: which peers want a heartbeat, which are dead, and which did not take their last word in the time
-    /// of a heartbeat.
-    pub(crate) fn tick(&mut self) -> [Vec<PeerId>; 3] {
+    /// of a heartbeat. Pressure that begins is told at once.
+    pub(crate) fn tick(&mut self, pressure: bool) -> [Vec<PeerId>; 3] {
+        let begins = !std::mem::replace(&mut self.pressure, pressure) && pressure;
         let [mut idle, mut silent, mut deaf] = [Vec::new(), Vec::new(), Vec::new()];
         for (id, peer) in &mut self.peers {
             peer.idle += 1;
@@ -197,7 +200,7 @@ impl Peers {
                 }
             } else if peer.silent >= SILENT_TICKS {
                 silent.push(*id);
-            } else if peer.idle >= IDLE_TICKS {
+            } else if begins || peer.idle >= IDLE_TICKS {
                 idle.push(*id);
             }
         }

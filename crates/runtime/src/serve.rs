@@ -176,7 +176,7 @@ impl Task {
     }
 
     pub(crate) fn pressure(&self) -> bool {
-        self.upstreams.pressure() || self.logs.iter().any(|log| log.output.fill().is_pressure())
+        self.leave.is_some() || self.upstreams.pressure() || self.logs.iter().any(|log| log.output.fill().is_pressure())
     }
 
     pub(crate) fn upstream_event(&mut self, link: UpstreamLink, event: UpstreamEvent) {
@@ -286,8 +286,8 @@ impl Task {
         for log in &mut self.logs {
             log.output.tick(now);
         }
-        let [idle, silent, deaf] = self.peers.tick();
         let pressure = self.pressure();
+        let [idle, silent, deaf] = self.peers.tick(pressure);
         for peer in silent {
             let silent = LinkError::Silent(u64::from(SILENT_TICKS) * TICK_MS);
             tracing::warn!(stage = self.stage, link = peer.link.0, error = %silent, "link to a consumer ends");

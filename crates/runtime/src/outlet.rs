@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     backoff::Backoff,
-    rate::Rate,
+    rate::{Rate, Throttle},
     sink::Settler,
     stage::{Receipt, Sink},
     upstream::UpstreamLink,
@@ -54,6 +54,7 @@ pub(crate) struct Outlet {
     pub(crate) settler: Settler,
     pub(crate) panics: watch::Receiver<Panics>,
     chunks: mpsc::Sender<Chunk>,
+    pub(crate) throttle: Throttle,
     /// By receipt, from `first`; none: settled.
     held: VecDeque<Option<Held>>,
     /// What the sink has rejected, until there is room for its dead letter.
@@ -87,6 +88,7 @@ impl Outlet {
             settler,
             panics,
             chunks,
+            throttle: Throttle::new(rate),
             held: VecDeque::new(),
             rejected: VecDeque::new(),
             first: 0,
@@ -97,7 +99,7 @@ impl Outlet {
             failures: HashMap::new(),
             max_failures,
         };
-        (outlet, run(sink, rate, receiver, progress, panicked, drain))
+        (outlet, run(sink, receiver, progress, panicked, drain))
     }
 
     pub(crate) fn push(&mut self, held: Held) {
@@ -110,7 +112,7 @@ impl Outlet {
         self.unsettled + self.rejected.len() as u64
     }
 
-    /// Gives the sink a chunk if it can take one.
+    /// Gives the sink a chunk if it can take one, as fast as the rate allows.
     pub(crate) fn feed(&mut self) {
         let end = self.first + self.held.len() as u64;
         self.next = self.next.max(self.first);
@@ -125,8 +127,14 @@ impl Outlet {
                 Some((from, _)) => (from, CHUNK_EVENTS),
                 None => (end, CHUNK_EVENTS),
             };
-            let mut events = Vec::with_capacity(count.min((until - self.next) as usize));
-            while self.next < until && events.len() < count {
+            let from = (self.next - self.first) as usize;
+            let wanted = self.held.range(from..(until - self.first) as usize).flatten().take(count).count();
+            let count = self.throttle.take(wanted);
+            if count < wanted.min(1) {
+                return;
+            }
+            let mut events = Vec::with_capacity(count);
+            while self.next < until && (events.len() < count || wanted == 0) {
                 if let Some(Some(held)) = self.held.get((self.next - self.first) as usize) {
                     events.push((Receipt(self.next), held.event.clone()));
                 }
@@ -188,7 +196,6 @@ impl Outlet {
 /// Runs the sink until its stage is done with it.
 async fn run(
     mut sink: Box<dyn Sink>,
-    rate: Rate,
     mut chunks: mpsc::Receiver<Chunk>,
     progress: Arc<Notify>,
     panicked: watch::Sender<Panics>,
@@ -204,7 +211,7 @@ async fn run(
         if panics != last_panic.count {
             continue;
         }
-        if AssertUnwindSafe(send(&mut *sink, &mut events, &rate, &panicked)).catch_unwind().await.is_ok() {
+        if AssertUnwindSafe(async { sink.send(&mut events).await }).catch_unwind().await.is_ok() {
             if given.0 > last_panic.given.1 {
                 backoff.reset();
             }
@@ -218,20 +225,4 @@ async fn run(
         panicked.send_modify(|panics| *panics = Panics { count: panics.count.wrapping_add(1), given });
     }
     sink.drain(drain).await;
-}
-
-/// Gives the sink its events as fast as the stage may take them; none once the stage has ended.
-async fn send(sink: &mut dyn Sink, events: &mut Vec<(Receipt, Event)>, rate: &Rate, stage: &watch::Sender<Panics>) {
-    loop {
-        let now = tokio::select! {
-            biased;
-            now = rate.take_of(events.len()) => now,
-            () = stage.closed() => return,
-        };
-        if now >= events.len() {
-            return sink.send(events).await;
-        }
-        let mut part = events.drain(..now).collect();
-        sink.send(&mut part).await;
-    }
 }

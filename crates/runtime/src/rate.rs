@@ -79,28 +79,6 @@ impl Rate {
         *self.per_second.borrow()
     }
 
-    /// Waits until one event may go.
-    pub(crate) async fn take(&self) {
-        while self.per_second().is_some() {
-            let mut changed = self.per_second.subscribe();
-            let Err(wait) = self.try_take(1) else { return };
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep(wait) => {}
-                _ = changed.changed() => {}
-            }
-        }
-    }
-
-    /// Waits until one of `events` may go; how many of them may at once.
-    pub(crate) async fn take_of(&self, events: usize) -> usize {
-        self.take().await;
-        if self.per_second().is_none() {
-            return events;
-        }
-        1 + (1..events).take_while(|_| self.try_take(1).is_ok()).count()
-    }
-
     fn try_take(&self, events: u32) -> Result<(), Duration> {
         let Some(per_second) = self.per_second() else { return Ok(()) };
         let now = Instant::now();
@@ -155,11 +133,17 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    async fn take_one(throttle: &mut Throttle) {
+        while !throttle.take_whole(1) {
+            throttle.opens().await;
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn events_go_at_their_rate_with_a_short_burst_after_a_pause() {
-        let (rate, start) = (Rate::new(Some(100.0)), Instant::now());
+        let (mut throttle, start) = (Throttle::new(Rate::new(Some(100.0))), Instant::now());
         for _ in 0..110 {
-            rate.take().await;
+            take_one(&mut throttle).await;
         }
         assert_eq!(
             start.elapsed().as_millis().div_euclid(10),
@@ -168,26 +152,24 @@ mod tests {
             start.elapsed()
         );
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(rate.take_of(512).await, 10);
+        assert_eq!(throttle.take(512), 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_change_holds_at_once_for_what_waits() {
         let (rate, start) = (Rate::new(Some(0.001)), Instant::now());
-        rate.take().await;
-        let (waits, other) = (
-            tokio::spawn({
-                let rate = rate.clone();
-                async move { rate.take().await }
-            }),
-            rate.clone(),
-        );
+        let mut throttle = Throttle::new(rate.clone());
+        take_one(&mut throttle).await;
+        let waits = tokio::spawn(async move {
+            take_one(&mut throttle).await;
+            throttle
+        });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waits.is_finished());
-        other.set(Some(1_000.0));
-        waits.await.unwrap();
+        rate.set(Some(1_000.0));
+        let mut throttle = waits.await.unwrap();
         assert!(start.elapsed() < Duration::from_secs(2));
-        other.set(None);
-        assert_eq!(rate.take_of(512).await, 512);
+        rate.set(None);
+        assert_eq!(throttle.take(512), 512);
     }
 }

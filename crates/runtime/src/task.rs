@@ -225,6 +225,7 @@ impl Task {
                     biased;
                     settled = outlet.settler.take() => Some(Turn::Settled(settled)),
                     Ok(()) = outlet.panics.changed() => Some(Turn::SinkPanicked),
+                    () = outlet.throttle.opens() => None,
                 },
                 Doing::Handler(actor) => {
                     actor.due(leave.is_some()).await;

@@ -148,6 +148,25 @@ async fn what_waits_for_the_rate_is_taken_back_when_its_partition_moves() {
     }
 }
 
+/// A second member joins a sink's group: what waits for the first one's rate comes to it, long before the hand-over is cut off.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_sinks_rate_is_taken_back_when_its_partition_moves() {
+    let slow = Rate::new(Some(0.001));
+    let (source, _middle, (first, local)) = staged(copies(), [&Rate::default(), &slow]);
+    let pending = source.source().offer(offer((0..100).map(|n| event(n, Some(key_of(n)))).collect())).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(first.payloads().len(), 1);
+    let second = Collect::new(|_| accepted());
+    let role = Role::Sink(Box::new(second.clone()), second.settler.clone());
+    let mut config = stage("out", vec![], &["mid"], &local, role);
+    config.instance.name = "out-1".into();
+    let _out = spawn(config);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let moved = second.payloads().len();
+    assert!((20..80).contains(&moved), "half of the keys moved, with what was held of them: {moved}");
+    drop(pending);
+}
+
 fn key_of(n: u32) -> u64 {
     u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -105,11 +105,15 @@ impl Task {
             }
         }
         let mut live = Vec::with_capacity(inputs.len());
-        for (input, event) in inputs.iter().zip(events) {
+        for ((input, event), judged) in inputs.iter().zip(events).zip(&judged) {
             let is_live = !self.is_dropped(*input, event);
             live.push(is_live);
             if is_live {
                 self.processed(*input, event.size());
+            }
+            // What of its key is behind it in this very batch is dropped, too.
+            if let (true, Some(Judgement::Reject(_))) = (is_live, judged) {
+                self.drop_behind_input(*input, event.key);
             }
         }
         let waits = |index: usize| live[index] && judged[index].is_none();

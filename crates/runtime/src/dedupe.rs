@@ -24,7 +24,7 @@ use jaiminho_telemetry::names;
 use crate::{
     lanes::Work,
     stage::Transform,
-    task::{Doing, Tag, Task},
+    task::{Doing, Task},
 };
 
 /// Which copies of events a [`Transform`] does not get.
@@ -267,9 +267,7 @@ impl Task {
         for Work { input, event } in copies.settled(now, input, *outcome == Outcome::Accepted) {
             self.processed(input, event.size());
             if let Outcome::Rejected(rejection) = outcome {
-                if let Some(Tag::Link { link, .. }) = self.inputs.value(input).copied() {
-                    self.drop_behind(link, event.key);
-                }
+                self.drop_behind_input(input, event.key);
                 self.inputs.reject(input, (**rejection).clone());
             }
             self.seal(input);

@@ -13,9 +13,7 @@ use crate::{
 impl Task {
     /// This stage rejects an input.
     pub(crate) fn reject(&mut self, input: InputId, event: &Event, reason: Reason, text: String) {
-        if let Some(Tag::Link { link, .. }) = self.inputs.value(input).copied() {
-            self.drop_behind(link, event.key);
-        }
+        self.drop_behind_input(input, event.key);
         self.bury(input, event, Rejection::new(reason, text));
         self.seal(input);
     }
@@ -109,6 +107,13 @@ impl Task {
         let Some(key) = key else { return };
         if self.upstreams.drop_key(link, key) {
             self.give_back(|from, of| from == link && of == key);
+        }
+    }
+
+    /// The same of an input that is rejected.
+    pub(crate) fn drop_behind_input(&mut self, input: InputId, key: Option<KeyHash>) {
+        if let Some(Tag::Link { link, .. }) = self.inputs.value(input).copied() {
+            self.drop_behind(link, key);
         }
     }
 

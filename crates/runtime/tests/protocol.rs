@@ -13,8 +13,8 @@ use jaiminho_core::{
     Subscribe, ToConsumer, ToProducer, Window,
 };
 use jaiminho_runtime::{
-    Address, Discover, Emitted, Failure, LinkHalf, Outside, Pending, Receipt, Role, Serve as _, StageHandle, Transform,
-    Verdict, spawn,
+    Address, Call, Discover, Emitted, Failure, Handler, Kind, LinkHalf, Outside, Pending, Receipt, Role, Serve as _,
+    StageHandle, Transform, Turn, Verdict, spawn,
 };
 use smallvec::smallvec;
 use support::{
@@ -371,10 +371,27 @@ impl Transform for Gate {
     }
 }
 
-/// What comes out of a transform's stage of deliveries 1 to 3 of one key and 4 of another, when 1 is rejected.
-async fn results_with_one_rejected(is_dead: bool) -> Vec<Bytes> {
+impl Handler for Gate {
+    fn handle<'a>(&'a mut self, call: &'a Call, turn: &'a mut Turn) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let Call::Events { events, .. } = call else { return Ok(()) };
+            self.0.acquire().await.unwrap().forget();
+            for (index, event) in events.iter().enumerate() {
+                if *event.payload == *b"1" {
+                    turn.reject(index, Reason::Invalid, "no");
+                } else {
+                    turn.emit_of(index, event.payload.clone());
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What comes out of a stage of deliveries 1 to 3 of one key and 4 of another, when 1 is rejected.
+async fn results_with_one_rejected(role: fn(Gate) -> Role, is_dead: bool) -> Vec<Bytes> {
     let gate = Arc::new(Semaphore::new(0));
-    let role = Role::Transform(Arc::new(Gate(gate.clone())));
+    let role = role(Gate(gate.clone()));
     let mut config = stage("mid", vec![log("mid", &["out"])], &[], &Local::default(), role);
     config.limits.timeout = Duration::from_secs(60);
     let (config, mut links) = scripted(config, &["a"], WINDOW);
@@ -413,12 +430,21 @@ async fn results_with_one_rejected(is_dead: bool) -> Vec<Bytes> {
     payloads
 }
 
+const TRANSFORM: fn(Gate) -> Role = |gate| Role::Transform(Arc::new(gate));
+/// It gets two events at once.
+const HANDLER: fn(Gate) -> Role = |gate| Role::Handler(Box::new(gate), Kind::ProducerConsumer);
+
 #[tokio::test(start_paused = true)]
 async fn a_rejection_on_a_dead_link_drops_what_of_its_key_came_behind_it() {
-    assert_eq!(results_with_one_rejected(true).await, [Bytes::from("4")], "the other key goes on");
+    for role in [TRANSFORM, HANDLER] {
+        assert_eq!(results_with_one_rejected(role, true).await, [Bytes::from("4")], "the other key goes on");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rejection_on_a_live_link_drops_nothing() {
-    assert_eq!(results_with_one_rejected(false).await, [Bytes::from("2"), Bytes::from("3"), Bytes::from("4")]);
+    for role in [TRANSFORM, HANDLER] {
+        let results = results_with_one_rejected(role, false).await;
+        assert_eq!(results, [Bytes::from("2"), Bytes::from("3"), Bytes::from("4")]);
+    }
 }

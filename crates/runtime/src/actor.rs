@@ -390,7 +390,7 @@ impl Caller {
         // What the handler does before its first await may panic, too.
         let calling = AssertUnwindSafe(async { self.handler.handle(call, &mut turn).await }).catch_unwind();
         match calling.await {
-            Ok(result) => result.map(|()| turn),
+            Ok(result) => result.and_then(|()| turn.has_all_outputs()).map(|()| turn),
             Err(panic) => Err(Failure::of_panic(&*panic)),
         }
     }

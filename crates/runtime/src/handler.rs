@@ -136,7 +136,7 @@ pub struct Emission {
 }
 
 impl Emission {
-    /// Into another output than the first: see [`Turn::output`].
+    /// Into another output than the first: see [`Turn::output`]. One that the stage does not have fails the call.
     pub fn into_output(&mut self, index: usize) -> &mut Self {
         self.output = index;
         self
@@ -200,6 +200,15 @@ impl Turn {
     /// The index of the stage's output of this name, `NAME` of `STAGE.NAME`.
     pub fn output(&self, name: &str) -> Option<usize> {
         self.terms.outputs.iter().position(|output| output == name)
+    }
+
+    /// What was sent into an output that there is not would be lost.
+    pub(crate) fn has_all_outputs(&self) -> Result<(), Failure> {
+        let count = self.terms.outputs.len();
+        match self.emitted.iter().find(|emission| emission.output >= count.max(1)) {
+            Some(Emission { output, .. }) => Err(Failure::new(format!("the stage has no output {output}"))),
+            None => Ok(()),
+        }
     }
 
     fn push(&mut self, payload: Payload, of: Option<usize>, key: Key) -> &mut Emission {

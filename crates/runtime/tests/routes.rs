@@ -6,8 +6,11 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, Outcome, Reason};
-use jaiminho_runtime::{Answer, Emitted, Outside, Role, StageHandle, Verdict, spawn};
+use jaiminho_runtime::{
+    Answer, Call as Called, Emitted, Failure, Handler, Kind, Outside, Role, StageHandle, Turn, Verdict, spawn,
+};
 use smallvec::smallvec;
 use support::{Call, Collect, Local, accepted, event, log, offer, published, stage};
 
@@ -50,6 +53,30 @@ async fn each_result_goes_to_the_output_that_it_names_and_to_none_that_the_stage
     };
     assert_eq!(sorted(&even), ["2", "4"]);
     assert_eq!(sorted(&odd), ["1", "3"]);
+}
+
+/// Sends what it gets into an output that there is not.
+struct Astray;
+
+impl Handler for Astray {
+    fn handle<'a>(&'a mut self, call: &'a Called, turn: &'a mut Turn) -> BoxFuture<'a, Result<(), Failure>> {
+        if let Called::Events { events, .. } = call {
+            turn.emit_of(0, events[0].payload.clone()).into_output(1);
+        }
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_result_a_handler_sends_into_an_output_that_it_lacks_is_rejected_and_not_lost() {
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let role = Role::Handler(Box::new(Astray), Kind::Consumer);
+    let _middle = spawn(stage("mid", vec![log("mid", &[])], &["in"], &local, role));
+    let answers = published(&source, vec![event(1, None)]).await;
+    let Answer::Settled(Outcome::Rejected(rejection)) = &answers[0] else { panic!("{answers:?}") };
+    assert_eq!((rejection.reason, rejection.text.as_str()), (Reason::Exhausted, "the stage has no output 1"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -107,6 +107,25 @@ async fn a_stage_subscribes_to_the_same_output_on_other_terms_and_gets_nothing_t
     assert_eq!(counter.status().await.unwrap().inputs, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_takes_the_place_of_one_that_has_not_begun_waits_for_the_same() {
+    let ((mouth, mut ear), local, (nobody, _ear)) = (ear(), Local::new(), ear());
+    let counter = local.start(Stage::producer("counter", Counter::silent(&nobody)).group("slow"));
+    counter.info(Queue((1..=6).collect())).await.unwrap();
+    let from = Upstream::new("counter").max_demand(2).min_demand(0);
+    let slow = local.start(Stage::consumer("slow", Slow(mouth)).subscribe_to(from));
+    assert_eq!(ear.next().await, subscribed("counter"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let wider = || Upstream::new("counter").max_demand(8).min_demand(4);
+    let second = slow.resubscribe(Subscribed::of_stage(0), wider()).await.unwrap();
+    slow.resubscribe(second, wider()).await.unwrap();
+    for told in [events(&[1, 2]), cancelled("counter"), subscribed("counter"), events(&[3, 4, 5, 6])] {
+        assert_eq!(ear.next().await, told);
+    }
+    ear.silence().await;
+    assert_eq!(counter.status().await.unwrap().inputs, 0);
+}
+
 /// Can't stand 2 and 3.
 struct Choosy(Mouth);
 

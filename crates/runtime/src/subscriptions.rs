@@ -62,8 +62,11 @@ impl Subscriptions {
         index
     }
 
-    /// The same, once [`Subscriptions::is_over`] is said of the one whose place it takes.
+    /// The same, once [`Subscriptions::is_over`] is said of the one whose place it takes; where that one has not begun, of
+    /// the one that it waits for.
     pub(crate) fn add_after(&mut self, old: usize, spec: UpstreamSpec) -> usize {
+        let waits = self.successors.iter().find(|(_, subscription, _)| subscription.index == old);
+        let old = waits.map_or(old, |(before, ..)| *before);
         let (subscription, discover) = self.made(spec);
         let index = subscription.index;
         self.successors.push((old, subscription, discover));

@@ -215,16 +215,19 @@ impl Subscription {
             }
         };
         let Over { error, again } = over.ok()?;
+        drop(alive);
+        let newer = {
+            let mut live = self.live();
+            let newer = live.get(&producer).filter(|(newest, _)| *newest != link).map(|(_, gone)| gone.clone());
+            if newer.is_none() {
+                live.remove(&producer);
+            }
+            newer
+        };
         match again {
             Again::Never => return None,
             Again::Soon => backoff.reset(),
             Again::Later => {}
-        }
-        drop(alive);
-        let mut live = self.live();
-        let newer = live.get(&producer).filter(|(newest, _)| *newest != link).map(|(_, gone)| gone.clone());
-        if newer.is_none() {
-            live.remove(&producer);
         }
         Some(Ended { error, newer })
     }
@@ -242,4 +245,57 @@ fn agreed(mut half: LinkHalf, wanted: Window) -> Result<LinkHalf, LinkError> {
     }
     half.subscribed.window = Window { events: events.min(wanted.events), bytes: bytes.min(wanted.bytes) };
     Ok(half)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::BoxFuture;
+    use jaiminho_core::{GroupKind, Instance, Subscribed};
+
+    use super::*;
+
+    struct Half;
+
+    impl Connect for Half {
+        fn connect<'a>(&'a self, _: &'a Address, _: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
+            let subscribed = Subscribed {
+                version: 1,
+                window: Window { events: 4, bytes: 100 },
+                link_id: 1,
+                instance: Instance { name: "in-0".into(), incarnation: 1 },
+                partition_count: 4_096,
+                hash_version: 1,
+                heartbeat_ms: 2_000,
+            };
+            let half = LinkHalf { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 };
+            Box::pin(async { Ok(half) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_producer_that_is_given_up_for_good_leaves_nothing_behind() {
+        let (events, mut told) = mpsc::channel(1);
+        let instance = Instance { name: "mid-0".into(), incarnation: 1 };
+        let limits = crate::config::StageLimits::default();
+        let template = crate::subscriptions::template("p", "mid", &instance, &limits);
+        let subscription = Subscription {
+            index: 0,
+            template: Subscribe { kind: GroupKind::Required, window: Window { events: 4, bytes: 100 }, ..template },
+            connect: Arc::new(Half),
+            links: Arc::default(),
+            links_max: 1,
+            places: Arc::new(Semaphore::new(1)),
+            live: Arc::default(),
+            events,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        };
+        let linked = tokio::spawn(subscription.clone().keep_linked(Address("in".into()), Wanted::default()));
+        let Some((_, UpstreamEvent::Opened(opened))) = told.recv().await else { panic!("it connects") };
+        assert_eq!(subscription.live().len(), 1);
+        let unwanted = LinkError::Unavailable("the connection closed".into());
+        opened.over.send(Over { error: unwanted, again: Again::Never }).unwrap();
+        linked.await.unwrap();
+        assert!(subscription.live().is_empty());
+    }
 }

@@ -57,7 +57,8 @@ impl Batching {
         self
     }
 
-    /// Events of each key have batches of their own; those without have theirs, too. Quick: the stage waits for it.
+    /// Events of each key have batches of their own; those without have theirs, too. Quick: the stage waits for it. Where events
+    /// of one [`Event::key`] get several keys here, their order holds within each batch only.
     #[must_use]
     pub fn by(mut self, key: impl Fn(&Event) -> Option<KeyHash> + Send + Sync + 'static) -> Self {
         self.key = Some(Arc::new(key));

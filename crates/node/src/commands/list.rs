@@ -22,8 +22,9 @@ pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
         line(table(&rows, &[]))?;
         return line(format!("`{} list NAME` shows the options of one.", global.program.name));
     };
-    let Some(component) = components.get(what.as_str()) else {
-        let known: Vec<&str> = components.keys().map(String::as_str).collect();
+    let known: Vec<&str> = components.keys().map(String::as_str).collect();
+    let what = meant(&known, what);
+    let Some(component) = components.get(what) else {
         let hint = nearest(what, &known).map_or(known.join(", "), |near| format!("did you mean `{near}`?"));
         return Err(Failure::usage(format!("there is no component `{what}` ({hint})")));
     };
@@ -31,6 +32,15 @@ pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
         return line(format!("{:#}", component.schema));
     }
     line(text(what, component))
+}
+
+/// `batch` is `transform.batch`, as long as no other component is called so.
+fn meant<'a>(known: &[&'a str], what: &'a str) -> &'a str {
+    let mut named = known.iter().filter(|name| name.split_once('.').is_some_and(|(_, short)| short == what));
+    match (known.contains(&what), named.next(), named.next()) {
+        (false, Some(only), None) => only,
+        (true, ..) | (false, None, _) | (false, Some(_), Some(_)) => what,
+    }
 }
 
 /// A source, transform or sink, or a whole stage.
@@ -233,5 +243,20 @@ dead_letter_log         map                                 What the dead-letter
 dead_letter_log.events  number            default 1000      Unsettled events. The span of offsets is 16 times as long.
 dead_letter_log.bytes   number or string  default "4MiB"    Their bytes.
 "##);
+    }
+
+    #[test]
+    fn a_component_goes_by_its_last_name_where_it_is_the_only_one_of_that() {
+        let known = ["sink.kafka", "source", "source.http", "source.kafka", "transform.batch"];
+        for (what, found) in [
+            ("batch", "transform.batch"),
+            ("http", "source.http"),
+            ("source.http", "source.http"),
+            ("source", "source"),
+            ("kafka", "kafka"),
+            ("bach", "bach"),
+        ] {
+            assert_eq!(meant(&known, what), found);
+        }
     }
 }

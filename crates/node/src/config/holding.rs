@@ -109,7 +109,7 @@ impl<'a> Above<'a> {
         );
         Some(match source {
             Source::Ingest(_) => format!(
-                "{what} promises its clients that they are published: write `acknowledge: accepted` there, or leave this out"
+                "{what} promises its clients that they are published: write `acknowledge: accepted` in its `source`, or leave this out"
             ),
             Source::Kafka(_) | Source::Own(_) | Source::Generate(_) => {
                 format!("{what} forgets only what is published: leave this out")

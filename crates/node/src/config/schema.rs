@@ -197,9 +197,13 @@ impl Explainer<'_> {
                 self.problems.push(Problem::error(place, format!("{} {form}", named(&here))));
             }
             // The other keywords' own words are clear. The value stays out of them: it may be a secret.
-            _ => self
-                .problems
-                .push(Problem::error(place, format!("{}: {}", named(&here), error.masked_with("the value")))),
+            other => self.problems.push(Problem::error(
+                place,
+                match bound(other) {
+                    Some(words) => format!("{} must be {words}", named(&here)),
+                    None => format!("{}: {}", named(&here), error.masked_with("the value")),
+                },
+            )),
         }
     }
 
@@ -310,19 +314,43 @@ impl Explainer<'_> {
             );
             return;
         }
-        let mut wanted: Vec<String> = Vec::new();
-        for inner in branches.iter().flatten().filter(|inner| at_root(inner)) {
-            if let ValidationErrorKind::Type { kind } = inner.kind() {
-                let words = type_words(kind);
-                if !wanted.contains(&words) {
-                    wanted.push(words);
-                }
-            }
+        let mut wanted = Vec::new();
+        wanted_types(branches, here, 0, &mut wanted);
+        // Where nothing may stand, something is what was meant.
+        if wanted.len() > 1 {
+            wanted.retain(|words| words != "null");
         }
         self.problems.push(Problem::error(
             place,
             format!("{} must be {}, not {}", named(&dotted), wanted.join(" or "), is_now(error.instance())),
         ));
+    }
+}
+
+/// The types that alternatives, and those inside of them, want at one place.
+fn wanted_types(branches: &[Vec<ValidationError<'static>>], here: &str, depth: usize, wanted: &mut Vec<String>) {
+    for inner in branches.iter().flatten().filter(|inner| inner.instance_path().as_str() == here) {
+        if let Some(branches) = alternatives(inner.kind()).filter(|_| depth < ALTERNATIVES_DEPTH_MAX) {
+            wanted_types(branches, here, depth + 1, wanted);
+        } else if let ValidationErrorKind::Type { kind } = inner.kind() {
+            let words = type_words(kind);
+            if !wanted.contains(&words) {
+                wanted.push(words);
+            }
+        }
+    }
+}
+
+/// What a number must be, where it is out of its bounds.
+fn bound(kind: &ValidationErrorKind) -> Option<String> {
+    if let ValidationErrorKind::Minimum { limit } = kind {
+        Some(format!("at least {limit}"))
+    } else if let ValidationErrorKind::ExclusiveMinimum { limit } = kind {
+        Some(format!("above {limit}"))
+    } else if let ValidationErrorKind::Maximum { limit } = kind {
+        Some(format!("at most {limit}"))
+    } else {
+        None
     }
 }
 

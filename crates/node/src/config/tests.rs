@@ -235,7 +235,7 @@ fn mistakes_of_shape_say_where_they_are_and_what_would_be_right() {
     }
     insta::assert_snapshot!(all, @r##"
 # version: 2
-p.yaml:1:10: error: `version`: the value is greater than the maximum of 1
+p.yaml:1:10: error: `version` must be at most 1
 # 
 p.yaml:1:1: error: the file needs a key `version`
 # version: one
@@ -243,7 +243,7 @@ p.yaml:1:10: error: `version` must be a whole number, not a string
 # { kafak: { bootstrap_servers
 p.yaml:18:13: error: unknown key `kafak` in `stages.publish.sink` (did you mean `kafka`?)
 # sink: kafka
-p.yaml:21:11: error: `stages.dead.sink` must be null, not a string
+p.yaml:21:11: error: `stages.dead.sink` must be a map, not a string
 # [{ stage: ingest, group: requird }]
 p.yaml:13:44: error: `stages.convert.subscribe_to.0.group` can't be `requird` (did you mean `required`?)
 # [{ stge: ingest }]
@@ -263,7 +263,7 @@ p.yaml:9:69: error: `stages.ingest.source.http.deadline` must be a duration with
 p.yaml:6:19: error: `stages.ingest.log.bytes` must be a size in bytes: 4096, 64KiB, 1MiB, 2MB
 #     log: { events: 0 }
     key:
-p.yaml:6:20: error: `stages.ingest.log.events`: the value is less than the minimum of 1
+p.yaml:6:20: error: `stages.ingest.log.events` must be at least 1
 #     limits: { parse_bytes: 1 }
     key:
 p.yaml:6:28: error: `limits.parse_bytes` must be at least 1 KiB, not 1 bytes

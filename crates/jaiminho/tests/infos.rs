@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use jaiminho::{Batch, Consumer, Local, Nothing, Peer, Result, Running, Stage, Turn, Upstream};
+use jaiminho::{Batch, Consumer, Info, Local, Nothing, Peer, Producer, Result, Running, Stage, Turn, Upstream};
 use support::{Counter, Do, Doubler, Ear, Forwarder, Mouth, Queue, Sleeper, Told, ear};
 
 /// What is told within a while, but links and demand.
@@ -107,4 +107,30 @@ async fn an_alarm_that_comes_while_the_handler_works_waits_for_it_and_is_heard_o
     counter.info(Queue(vec![1])).await.unwrap();
     local.start(Stage::consumer("consumer", Waker(mouth)).subscribe_to("counter"));
     assert_eq!(told(&mut ear).await, [Told::Events("waker", vec![1]), Told::Info("waker", 0)]);
+}
+
+/// Emits one event and is at its end.
+struct Single;
+
+impl Producer for Single {
+    type Out = u64;
+
+    async fn handle_demand(&mut self, _: u64, _: &mut Turn<'_, u64>) -> Result {
+        Ok(())
+    }
+
+    async fn handle_info(&mut self, _: Info, turn: &mut Turn<'_, u64>) -> Result {
+        turn.emit(1);
+        turn.stop();
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_has_come_to_its_end_takes_no_more_infos() {
+    let single = Local::new().start(Stage::producer("single", Single).group("consumer"));
+    single.info(0_u64).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(single.status().await.unwrap().logs[0].1, 1, "its event waits for a consumer");
+    assert!(single.info(1_u64).await.is_err());
 }

@@ -190,9 +190,9 @@ impl Task {
         }
     }
 
-    /// Queues a message for the handler. False: there is no handler, or too many wait.
+    /// Queues a message for the handler. False: there is no handler, it has ended, or too many wait.
     pub(crate) fn inform(&mut self, info: Info) -> bool {
-        self.actor().is_some_and(|actor| actor.push_info(info))
+        self.actor().is_some_and(|actor| actor.ended.is_none() && actor.push_info(info))
     }
 
     pub(crate) fn cancel_link(&mut self, end: End) {

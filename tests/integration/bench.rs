@@ -3,7 +3,7 @@
 use jaiminho_tests::{Directory, Kafka, jaiminho, skip_kafka};
 use serde_json::Value;
 
-const LINK: [&str; 17] = [
+const LINK: [&str; 20] = [
     "events_speed",
     "events_cpu",
     "frames_speed",
@@ -21,6 +21,9 @@ const LINK: [&str; 17] = [
     "link_hop_p99",
     "hop_p50_ratio",
     "hop_p99_ratio",
+    "in_process_speed",
+    "in_process_cpu",
+    "pass_cpu",
 ];
 
 const PIPELINE: [&str; 11] = [

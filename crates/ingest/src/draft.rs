@@ -1,8 +1,8 @@
 //! From a body's text to events that can be offered. No IO; no JSON tree is built.
 
 use http::StatusCode;
-use jaiminho_core::{KeyHash, TraceContext};
-use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, identity, key_hash, set_key};
+use jaiminho_core::TraceContext;
+use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, set_key};
 use jaiminho_runtime::NewEvent;
 use time::OffsetDateTime;
 
@@ -274,10 +274,8 @@ impl Drafter {
         if payload.len() > self.event_bytes_max {
             return Err(self.too_large(payload.len()));
         }
-        let key = event.attribute("partitionkey").map(|key| KeyHash(key_hash(&key)));
-        let identity = identity(&event.source, &event.id);
         drafts.bytes += payload.len() + DRAFT_COLUMNS_BYTES;
-        drafts.events.push(NewEvent { payload: payload.into(), key, identity, trace: common.trace.map(Box::new) });
+        drafts.events.push(NewEvent { trace: common.trace.map(Box::new), ..NewEvent::encoded(&event, payload) });
         drafts.ids.push(EventId { text: event.id, assigned });
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Mutations of valid input, and random bytes: never a panic, and what passes is an event that the next stage can read.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jaiminho_core::KeyHash;
+use jaiminho_event::{identity, key_hash};
 use proptest::prelude::*;
 
 use super::*;

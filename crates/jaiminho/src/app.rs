@@ -192,18 +192,16 @@ impl App {
 struct Entering(Context);
 
 impl Codec<CloudEvent> for Entering {
-    fn encode(&self, mut value: CloudEvent) -> Result<Payload> {
+    fn encode(&self, value: CloudEvent) -> Result<Payload> {
+        Ok(self.encode_keyed(value)?.0)
+    }
+
+    fn encode_keyed(&self, mut value: CloudEvent) -> Result<(Payload, Option<KeyHash>)> {
         self.0.enter(&mut value)?;
-        Cloud.encode(value)
+        Cloud.encode_keyed(value)
     }
 
     fn decode(&self, payload: &Payload) -> Result<CloudEvent> {
         Cloud.decode(payload)
-    }
-
-    fn key(&self, value: &CloudEvent) -> Option<KeyHash> {
-        let mut event = value.clone();
-        // A key that can't be set fails the event when it is encoded.
-        self.0.enter(&mut event).ok().and_then(|()| Cloud.key(&event))
     }
 }

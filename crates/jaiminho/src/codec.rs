@@ -26,6 +26,15 @@ pub trait Codec<T>: Send + Sync + 'static {
         None
     }
 
+    /// Both, for a codec that learns the key as it encodes.
+    ///
+    /// # Errors
+    /// As [`Codec::encode`].
+    fn encode_keyed(&self, value: T) -> Result<(Payload, Option<KeyHash>)> {
+        let key = self.key(&value);
+        Ok((self.encode(value)?, key))
+    }
+
     /// The same codec, with a key for each value.
     fn keyed<F>(self, key: F) -> Keyed<Self, F>
     where

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
-use jaiminho_core::{Event, Payload, Reason};
+use jaiminho_core::{Event, KeyHash, Payload, Reason};
 use jaiminho_runtime::{Info, Peer, Turn as Untyped};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -91,8 +91,7 @@ impl<'a, Out: 'static> Turn<'a, Out> {
     /// Emits an event. In `handle_events` it is a result of the whole batch: the batch's events are settled when all of these
     /// are, with the worst of their outcomes; those that are accepted or rejected one by one apart.
     pub fn emit(&mut self, value: Out) {
-        let key = self.codec.key(&value);
-        if let Some(payload) = self.encoded(value) {
+        if let Some((payload, key)) = self.keyed(value) {
             self.said.emit(payload, key);
         }
     }
@@ -107,8 +106,7 @@ impl<'a, Out: 'static> Turn<'a, Out> {
     /// The same as [`Turn::emit`] into another of the [stage's outputs](crate::Stage::output). A name that is none fails the
     /// call.
     pub fn emit_to(&mut self, output: &str, value: Out) {
-        let key = self.codec.key(&value);
-        if let (Some(index), Some(payload)) = (self.index_of(output), self.encoded(value)) {
+        if let (Some(index), Some((payload, key))) = (self.index_of(output), self.keyed(value)) {
             self.said.emit(payload, key).into_output(index);
         }
     }
@@ -122,14 +120,17 @@ impl<'a, Out: 'static> Turn<'a, Out> {
 
     /// Emits an event of a producer's, of which [`handle_settled`](crate::Producer::handle_settled) says what became of it.
     pub fn emit_tracked(&mut self, value: Out) {
-        let key = self.codec.key(&value);
-        if let Some(payload) = self.encoded(value) {
+        if let Some((payload, key)) = self.keyed(value) {
             self.said.emit(payload, key).track();
         }
     }
 
     fn encoded(&mut self, value: Out) -> Option<Payload> {
         self.codec.encode(value).map_err(|failure| self.failed = Some(failure)).ok()
+    }
+
+    fn keyed(&mut self, value: Out) -> Option<(Payload, Option<KeyHash>)> {
+        self.codec.encode_keyed(value).map_err(|failure| self.failed = Some(failure)).ok()
     }
 
     fn index_of(&mut self, output: &str) -> Option<usize> {

@@ -6,8 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use jaiminho::{Batch, Consumer, Left, Local, Nothing, Peer, Result, Stage, Subscribed, Turn, Upstream};
-use support::{Counter, Forwarder, Mouth, Queue, Told, ear};
+use jaiminho::{Batch, Consumer, Left, Local, Nothing, Peer, Result, Running, Stage, Subscribed, Turn, Upstream};
+use support::{Counter, Ear, Forwarder, Mouth, Queue, Told, ear};
 
 #[tokio::test(start_paused = true)]
 async fn a_running_stage_subscribes_and_unsubscribes_and_says_who_is_there_and_what_waits() {
@@ -89,8 +89,8 @@ async fn what_a_subscription_has_brought_is_handled_before_the_one_that_takes_it
     ear.silence().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stage_subscribes_to_the_same_output_on_other_terms_and_gets_nothing_twice() {
+/// A producer of six events, and a slow consumer that works on the first two.
+async fn slow_at_work() -> (Running, Running, Ear) {
     let ((mouth, mut ear), local, (nobody, _ear)) = (ear(), Local::new(), ear());
     let counter = local.start(Stage::producer("counter", Counter::silent(&nobody)).group("slow"));
     counter.info(Queue((1..=6).collect())).await.unwrap();
@@ -98,6 +98,12 @@ async fn a_stage_subscribes_to_the_same_output_on_other_terms_and_gets_nothing_t
     let slow = local.start(Stage::consumer("slow", Slow(mouth)).subscribe_to(from));
     assert_eq!(ear.next().await, subscribed("counter"));
     tokio::time::sleep(Duration::from_millis(50)).await;
+    (counter, slow, ear)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_subscribes_to_the_same_output_on_other_terms_and_gets_nothing_twice() {
+    let (counter, slow, mut ear) = slow_at_work().await;
     let wider = Upstream::new("counter").max_demand(8).min_demand(4);
     slow.resubscribe(Subscribed::of_stage(0), wider).await.unwrap();
     for told in [events(&[1, 2]), cancelled("counter"), subscribed("counter"), events(&[3, 4, 5, 6])] {
@@ -109,13 +115,7 @@ async fn a_stage_subscribes_to_the_same_output_on_other_terms_and_gets_nothing_t
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_takes_the_place_of_one_that_has_not_begun_waits_for_the_same() {
-    let ((mouth, mut ear), local, (nobody, _ear)) = (ear(), Local::new(), ear());
-    let counter = local.start(Stage::producer("counter", Counter::silent(&nobody)).group("slow"));
-    counter.info(Queue((1..=6).collect())).await.unwrap();
-    let from = Upstream::new("counter").max_demand(2).min_demand(0);
-    let slow = local.start(Stage::consumer("slow", Slow(mouth)).subscribe_to(from));
-    assert_eq!(ear.next().await, subscribed("counter"));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let (counter, slow, mut ear) = slow_at_work().await;
     let wider = || Upstream::new("counter").max_demand(8).min_demand(4);
     let second = slow.resubscribe(Subscribed::of_stage(0), wider()).await.unwrap();
     slow.resubscribe(second, wider()).await.unwrap();

@@ -48,10 +48,6 @@ pub(crate) struct Wired {
     pub(crate) websocket: Option<SocketAddr>,
 }
 
-fn wrong_key(stage: &str, error: &TemplateError) -> Failure {
-    Failure::config(format!("stage `{stage}`: key: {error}"))
-}
-
 /// Who a producer's instances are, and how to connect to one.
 type Reach = (Box<dyn Discover>, Arc<dyn Connect>);
 
@@ -299,6 +295,9 @@ impl Wiring<'_> {
 
 /// What the stage's `key` says.
 fn key(name: &str, stage: &Stage) -> Result<Option<Template>, Failure> {
-    let key = stage.key.as_deref().map(Template::parse).transpose();
-    key.map_err(|error| Failure::config(format!("stage `{name}`: key: {error}")))
+    stage.key.as_deref().map(Template::parse).transpose().map_err(|error| wrong_key(name, &error))
+}
+
+fn wrong_key(stage: &str, error: &TemplateError) -> Failure {
+    Failure::config(format!("stage `{stage}`: key: {error}"))
 }

@@ -256,6 +256,14 @@ impl Task {
         }
     }
 
+    /// Queues the batches whose time has come; under pressure all of them.
+    pub(crate) fn complete_batches(&mut self) {
+        let is_flush = self.pressure();
+        if let Some(actor) = self.actor() {
+            actor.complete(is_flush);
+        }
+    }
+
     /// Calls the handler for what comes next, if anything may.
     pub(crate) fn call_handler(&mut self) {
         let demand = self.demand();

@@ -194,13 +194,13 @@ impl Actor {
     /// A link has ended; only the first time counts.
     pub(crate) fn left(&mut self, end: End, left: Left) {
         let Some(peer) = self.links.remove(&end) else { return };
-        let letters = match (end, &mut self.assembly) {
-            (End::Producer(link), assembly) => {
-                let held = assembly.iter_mut().flat_map(|assembly| assembly.take_of(link));
+        let letters = match end {
+            End::Producer(link) => {
+                let held = self.assembly.iter_mut().flat_map(|assembly| assembly.take_of(link));
                 self.letters.extend(held.map(Letter::Batch));
                 &mut self.letters
             }
-            (End::Consumer(_), _) => &mut self.urgent,
+            End::Consumer(_) => &mut self.urgent,
         };
         letters.push_back(Letter::Cancelled(peer, left));
     }

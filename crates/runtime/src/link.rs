@@ -17,6 +17,23 @@ pub struct LinkHalf {
     pub from_producer: mpsc::Receiver<Result<ToConsumer, LinkError>>,
 }
 
+#[cfg(test)]
+impl LinkHalf {
+    /// To a producer that is gone.
+    pub(crate) fn for_test() -> Self {
+        let subscribed = Subscribed {
+            version: 1,
+            window: jaiminho_core::Window { events: 4, bytes: 100 },
+            link_id: 1,
+            instance: jaiminho_core::Instance { name: "in-0".into(), incarnation: 1 },
+            partition_count: 4_096,
+            hash_version: 1,
+            heartbeat_ms: 2_000,
+        };
+        Self { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 }
+    }
+}
+
 /// Where one instance of a stage listens: `host:port`, or a stage's name within one process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address(pub String);

@@ -129,20 +129,22 @@ impl Outlet {
             };
             let from = (self.next - self.first) as usize;
             let wanted = self.held.range(from..(until - self.first) as usize).flatten().take(count).count();
+            if wanted == 0 {
+                self.next = until;
+                continue;
+            }
             let count = self.throttle.take(wanted);
-            if count < wanted.min(1) {
+            if count == 0 {
                 return;
             }
             let mut events = Vec::with_capacity(count);
-            while self.next < until && (events.len() < count || wanted == 0) {
+            while events.len() < count {
                 if let Some(Some(held)) = self.held.get((self.next - self.first) as usize) {
                     events.push((Receipt(self.next), held.event.clone()));
                 }
                 self.next += 1;
             }
-            if !events.is_empty() {
-                permit.send(Chunk { panics: self.seen, events });
-            }
+            permit.send(Chunk { panics: self.seen, events });
         }
     }
 

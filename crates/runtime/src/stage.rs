@@ -124,15 +124,22 @@ pub struct NewEvent {
     pub trace: Option<Box<jaiminho_core::TraceContext>>,
 }
 
-/// Encoded, with the key and the identity that follow from its attributes; without a trace.
-impl From<&CloudEvent> for NewEvent {
-    fn from(event: &CloudEvent) -> Self {
+impl NewEvent {
+    /// With the key and the identity that follow from the attributes of `event`, of which `payload` is the encoded form; without
+    /// a trace.
+    pub fn encoded(event: &CloudEvent, payload: impl Into<Payload>) -> Self {
         Self {
-            payload: event.encode().into(),
+            payload: payload.into(),
             key: event.attribute("partitionkey").filter(|key| !key.is_empty()).map(|key| KeyHash(key_hash(&key))),
             identity: identity(&event.source, &event.id),
             trace: None,
         }
+    }
+}
+
+impl From<&CloudEvent> for NewEvent {
+    fn from(event: &CloudEvent) -> Self {
+        Self::encoded(event, event.encode())
     }
 }
 

@@ -311,7 +311,6 @@ impl Task {
     /// Everything that the new state allows: place results, dispatch, settle, write.
     fn advance(&mut self) {
         self.advance_logs();
-        let is_flush = self.leave.is_some() || self.pressure();
         match &mut self.doing {
             Doing::Transform { lanes, placing, copies } => {
                 copies.iter_mut().flat_map(|copies| copies.moved()).for_each(|work| lanes.push(work));
@@ -320,8 +319,8 @@ impl Task {
                 }
             }
             Doing::Sink(outlet) => outlet.feed(),
-            Doing::Handler(actor) => {
-                actor.complete(is_flush);
+            Doing::Handler(_) => {
+                self.complete_batches();
                 self.pass_infos();
                 self.call_handler();
             }

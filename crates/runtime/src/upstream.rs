@@ -250,7 +250,7 @@ fn agreed(mut half: LinkHalf, wanted: Window) -> Result<LinkHalf, LinkError> {
 #[cfg(test)]
 mod tests {
     use futures_util::future::BoxFuture;
-    use jaiminho_core::{GroupKind, Instance, Subscribed};
+    use jaiminho_core::{GroupKind, Instance};
 
     use super::*;
 
@@ -258,17 +258,7 @@ mod tests {
 
     impl Connect for Half {
         fn connect<'a>(&'a self, _: &'a Address, _: Subscribe) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
-            let subscribed = Subscribed {
-                version: 1,
-                window: Window { events: 4, bytes: 100 },
-                link_id: 1,
-                instance: Instance { name: "in-0".into(), incarnation: 1 },
-                partition_count: 4_096,
-                hash_version: 1,
-                heartbeat_ms: 2_000,
-            };
-            let half = LinkHalf { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 };
-            Box::pin(async { Ok(half) })
+            Box::pin(async { Ok(LinkHalf::for_test()) })
         }
     }
 

@@ -1,11 +1,12 @@
 //! The events: made by the producing side, checked by the consuming side.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use jaiminho_core::{KeyHash, Payload};
+use jaiminho_core::{Event, KeyHash, Payload};
 use jaiminho_event::key_hash;
 use jaiminho_runtime::NewEvent;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{Arrived, EVENT_BYTES_MIN, Hop, Job};
 use crate::process::monotonic_ns;
@@ -148,6 +149,36 @@ impl Tally {
         let mut warm = self.hops_ns.as_ref()?.get(warm_up..)?.to_vec();
         warm.sort_unstable();
         Some(Hop { p50_ns: quantile(&warm, 0.5)?, p99_ns: quantile(&warm, 0.99)? })
+    }
+}
+
+/// What has arrived at any of a process's consumers.
+pub(crate) struct Arrivals {
+    tally: Mutex<Tally>,
+    complete: Notify,
+}
+
+impl Arrivals {
+    pub(crate) fn new(job: &Job) -> Self {
+        Self { tally: Mutex::new(Tally::new(job)), complete: Notify::new() }
+    }
+
+    pub(crate) fn take<'a>(&self, events: impl IntoIterator<Item = &'a Event>) {
+        let mut tally = self.tally();
+        events.into_iter().for_each(|event| tally.take(&event.payload));
+        if tally.is_complete() {
+            self.complete.notify_one();
+        }
+    }
+
+    /// Waits for all.
+    pub(crate) async fn all(&self) -> Arrived {
+        self.complete.notified().await;
+        self.tally().arrived()
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,15 +1,14 @@
 //! Our link without a wire: a producer and a consumer as a library's user writes them, in one process.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::Window;
 use jaiminho_link::InProcess;
 use jaiminho_runtime::{Call, Connect, Failure, Handler, Kind, Role, StageConfig, StageEnd, StageHandle, Turn, spawn};
-use tokio::sync::Notify;
 
-use super::events::{Events, Tally};
+use super::events::{Arrivals, Events};
+use super::ours::window;
 use super::{Arrived, Job, Sent};
 use crate::BenchError;
 use crate::process::{cpu_seconds, monotonic_ns};
@@ -39,17 +38,13 @@ impl Handler for Maker {
 }
 
 /// Counts what comes.
-struct Counter(Arc<(Mutex<Tally>, Notify)>);
+struct Counter(Arc<Arrivals>);
 
 impl Handler for Counter {
     fn handle<'a>(&'a mut self, call: &'a Call, _turn: &'a mut Turn) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
             if let Call::Events { events, .. } = call {
-                let mut tally = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-                events.iter().for_each(|event| tally.take(&event.payload));
-                if tally.is_complete() {
-                    self.0.1.notify_one();
-                }
+                self.0.take(events);
             }
             Ok(())
         })
@@ -59,8 +54,7 @@ impl Handler for Counter {
 /// Both sides. Besides, the CPU-seconds before it began.
 pub(crate) async fn run(job: &Job) -> Result<(Sent, Arrived, f64, Vec<StageHandle>), BenchError> {
     let (cpu, started_ns) = (cpu_seconds(), monotonic_ns());
-    let size = job.size as u64;
-    let window = Window { events: job.window, bytes: job.window.saturating_mul(size).saturating_mul(2) };
+    let window = window(job);
     let producer = spawn(StageConfig {
         outputs: vec![stages::output(PRODUCER, CONSUMER, &window, 2)],
         ..stages::stage(PRODUCER, PRODUCER, Role::Handler(Box::new(Maker(Events::new(job))), Kind::Producer))
@@ -68,14 +62,13 @@ pub(crate) async fn run(job: &Job) -> Result<(Sent, Arrived, f64, Vec<StageHandl
     let here = InProcess::new();
     here.register(PRODUCER, Arc::new(producer.clone()));
     let here: Arc<dyn Connect> = Arc::new(here);
-    let counted = Arc::new((Mutex::new(Tally::new(job)), Notify::new()));
-    let counter = Role::Handler(Box::new(Counter(counted.clone())), Kind::Consumer);
+    let arrivals = Arc::new(Arrivals::new(job));
+    let counter = Role::Handler(Box::new(Counter(arrivals.clone())), Kind::Consumer);
     let mut upstream = stages::upstream(PRODUCER, window, InProcess::address(PRODUCER), here);
     // A consumer is called with so many events, and asks for as many again.
     upstream.min_demand = job.window.saturating_sub(job.batch as u64);
     let consumer = spawn(StageConfig { upstreams: vec![upstream], ..stages::stage(CONSUMER, CONSUMER, counter) });
-    counted.1.notified().await;
-    let arrived = counted.0.lock().unwrap_or_else(PoisonError::into_inner).arrived();
+    let arrived = arrivals.all().await;
     // It has come to its end, and ends when all is settled.
     let settled = match producer.drain(DRAIN_DEADLINE).await {
         StageEnd::Drained { unsettled } => job.count.checked_sub(unsettled),

@@ -1,23 +1,22 @@
 //! Our link: a producer stage behind a server, consumer stages with a connector each, a stage that passes on between them.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use jaiminho_core::{Event, Outcome, Window};
 use jaiminho_link::{Connector, ConnectorConfig, Server, ServerConfig};
 use jaiminho_runtime::{
-    Address, Connect, Emitted, Failure, Outside, Receipt, Role, Settler, Sink, StageConfig, StageHandle, Transform,
-    Verdict, spawn,
+    Address, Emitted, Failure, Outside, Receipt, Role, Settler, Sink, StageConfig, StageHandle, Transform, Verdict,
+    spawn,
 };
 use smallvec::smallvec;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::events::{Events, Tally};
+use super::events::{Arrivals, Events};
 use super::{Arrived, Contender, Job, Sent};
 use crate::BenchError;
 use crate::process::{cpu_seconds, monotonic_ns};
@@ -27,7 +26,7 @@ use crate::stages::{self, CONSUMER, PASS, PRODUCER};
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Events and twice their bytes: it is the events that limit.
-fn window(job: &Job) -> Window {
+pub(super) fn window(job: &Job) -> Window {
     let size = job.size as u64;
     Window { events: job.window, bytes: job.window.saturating_mul(size).saturating_mul(2) }
 }
@@ -114,23 +113,13 @@ pub(crate) async fn pass(
 
 /// Accepts everything at once, and counts.
 struct Counter {
-    shared: Arc<Shared>,
+    arrivals: Arc<Arrivals>,
     settler: Settler,
-}
-
-struct Shared {
-    tally: Mutex<Tally>,
-    complete: Notify,
 }
 
 impl Sink for Counter {
     fn send<'a>(&'a mut self, events: &'a mut Vec<(Receipt, Event)>) -> BoxFuture<'a, ()> {
-        let mut tally = self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        events.iter().for_each(|(_, event)| tally.take(&event.payload));
-        if tally.is_complete() {
-            self.shared.complete.notify_one();
-        }
-        drop(tally);
+        self.arrivals.take(events.iter().map(|(_, event)| event));
         self.settler.settle_all(events.drain(..).map(|(receipt, _)| (receipt, Outcome::Accepted)));
         ready(()).boxed()
     }
@@ -140,33 +129,20 @@ impl Sink for Counter {
     }
 }
 
-/// The consuming stages, and what they have counted.
-fn consumers(job: &Job, address: &Address, connect: &Arc<dyn Connect>) -> (Arc<Shared>, Vec<StageHandle>) {
-    let shared = Arc::new(Shared { tally: Mutex::new(Tally::new(job)), complete: Notify::new() });
+/// Takes until all has arrived; the stages go on.
+pub(crate) async fn consume(job: &Job, address: SocketAddr, tasks: &TaskTracker) -> (Arrived, Vec<StageHandle>) {
+    let connector = Arc::new(Connector::new(ConnectorConfig::default(), tasks.clone()));
+    let (arrivals, address) = (Arc::new(Arrivals::new(job)), Address(address.to_string()));
     let output = if job.contender == Contender::PassThrough { PASS } else { PRODUCER };
     let stage = |number| {
         let settler = Settler::default();
-        let counter = Counter { shared: shared.clone(), settler: settler.clone() };
+        let counter = Counter { arrivals: arrivals.clone(), settler: settler.clone() };
         let name = format!("{CONSUMER}-{number}");
         spawn(StageConfig {
-            upstreams: vec![stages::upstream(output, window(job), address.clone(), connect.clone())],
+            upstreams: vec![stages::upstream(output, window(job), address.clone(), connector.clone())],
             ..stages::stage(CONSUMER, &name, Role::Sink(Box::new(counter), settler))
         })
     };
     let stages = (0..job.consumers).map(stage).collect();
-    (shared, stages)
-}
-
-impl Shared {
-    async fn arrived(&self) -> Arrived {
-        self.complete.notified().await;
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner).arrived()
-    }
-}
-
-/// Takes until all has arrived; the stages go on.
-pub(crate) async fn consume(job: &Job, address: SocketAddr, tasks: &TaskTracker) -> (Arrived, Vec<StageHandle>) {
-    let connector = Arc::new(Connector::new(ConnectorConfig::default(), tasks.clone()));
-    let (shared, stages) = consumers(job, &Address(address.to_string()), &(connector as Arc<dyn Connect>));
-    (shared.arrived().await, stages)
+    (arrivals.all().await, stages)
 }

@@ -14,7 +14,7 @@ use super::tree::{Node, Value};
 pub(super) fn check(pipeline: &Pipeline, tree: &Node) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, stage) in &pipeline.stages {
-        let above = Above::of(pipeline, stage);
+        let above = Above::of(pipeline, name);
         if let Some(batch) = stage.transform.as_ref().and_then(Transform::batch) {
             let place = |field: &str| place(tree, name, field);
             problems.extend(above.stalls(batch, place));
@@ -50,22 +50,18 @@ struct Above<'a> {
 }
 
 impl<'a> Above<'a> {
-    fn of(pipeline: &'a Pipeline, stage: &'a Stage) -> Self {
-        let mut above = Self { logs: Vec::new(), sources: Vec::new() };
-        let mut wanted: Vec<&Subscription> = stage.subscribe_to.iter().collect();
-        while let Some(Subscription { output, .. }) = wanted.pop() {
-            let name = output.split_once('.').map_or(output.as_str(), |(stage, _)| stage);
-            let Some(producer) =
-                pipeline.stages.get(name).filter(|_| above.logs.iter().all(|(seen, _)| seen != output))
-            else {
-                continue;
-            };
-            let is_dead = output.ends_with(".dead_letter");
-            above.logs.push((output, if is_dead { &producer.dead_letter_log } else { &producer.log }));
-            above.sources.extend(producer.source.as_ref().map(|source| (name, source)));
-            wanted.extend(&producer.subscribe_to);
+    fn of(pipeline: &'a Pipeline, name: &str) -> Self {
+        let above = pipeline.above(name);
+        let log = |wanted: &'a Subscription| {
+            let producer = pipeline.stages.get(wanted.stage())?;
+            let is_dead = wanted.output.ends_with(".dead_letter");
+            Some((wanted.output.as_str(), if is_dead { &producer.dead_letter_log } else { &producer.log }))
+        };
+        let sources = above.iter().filter_map(|(name, stage)| Some((*name, stage.source.as_ref()?)));
+        Self {
+            logs: above.iter().flat_map(|(_, stage)| &stage.subscribe_to).filter_map(log).collect(),
+            sources: sources.collect(),
         }
-        above
     }
 
     /// Limits at which what is held would hold up what must come to reach them.

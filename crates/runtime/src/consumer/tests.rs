@@ -1,4 +1,3 @@
-use jaiminho_core::{Instance, Subscribed};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -6,16 +5,6 @@ use super::*;
 
 fn opened(link: UpstreamLink) -> (Upstreams, oneshot::Receiver<Over>) {
     let mut upstreams = Upstreams::default();
-    let subscribed = Subscribed {
-        version: 1,
-        window: Window { events: 4, bytes: 100 },
-        link_id: 1,
-        instance: Instance { name: "in-0".into(), incarnation: 1 },
-        partition_count: 4_096,
-        hash_version: 1,
-        heartbeat_ms: 2_000,
-    };
-    let half = LinkHalf { subscribed, to_producer: mpsc::channel(1).0, from_producer: mpsc::channel(1).1 };
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let (address, (over, ended)) = (Address("in".into()), oneshot::channel());
     let terms = Terms {
@@ -25,7 +14,7 @@ fn opened(link: UpstreamLink) -> (Upstreams, oneshot::Receiver<Over>) {
         cancel: Cancel::Temporary,
         stop: CancellationToken::new(),
     };
-    upstreams.opened(link, Opened { subscription: 0, address, half, place, over }, terms);
+    upstreams.opened(link, Opened { subscription: 0, address, half: LinkHalf::for_test(), place, over }, terms);
     (upstreams, ended)
 }
 

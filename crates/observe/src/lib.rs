@@ -1,0 +1,1 @@
+//! What a running pipeline looks like from outside.

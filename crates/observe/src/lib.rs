@@ -1,1 +1,15 @@
 //! What a running pipeline looks like from outside.
+//!
+//! A [`Plan`] says which stages there are to be, a [`View`] what all that answer tell together, and what follows from it.
+
+#![warn(missing_docs)]
+
+mod plan;
+mod view;
+
+pub use plan::{Kind, Plan, PlannedStage, PlannedSubscription, Role, stage_of};
+pub use view::{
+    AddressView, Figures, Finding, FindingKind, History, InstanceView, LatencyView, Limit, LimitKind, LinkView,
+    LoadView, LogView, Rates, RejectionView, Severity, StageHistory, StageView, SubscriptionHistory, SubscriptionView,
+    Totals, TroubleView, View,
+};

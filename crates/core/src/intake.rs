@@ -170,6 +170,16 @@ impl Intake {
         taken
     }
 
+    /// Whether all that was granted has come: nothing more may.
+    pub fn is_used_up(&self) -> bool {
+        self.received.events >= self.granted.events || self.received.bytes >= self.granted.bytes
+    }
+
+    /// What was granted, received and processed since the link opened.
+    pub fn totals(&self) -> [Credit; 3] {
+        [self.granted, self.received, self.processed]
+    }
+
     /// Number of the last delivery received; 0: none.
     pub fn received_max(&self) -> u64 {
         self.received.events

@@ -17,8 +17,8 @@ pub use message::{
     frame_bytes_max,
 };
 pub use output::{
-    Demand, Dispatch, Dispatcher, Fill, GroupWaiting, HASH_VERSION, INFOS_MAX, InfosFull, KeyShare, LinkId, Member,
-    NewDispatcher, Offset, Output, OutputConfig, Overflow, PARTITIONS, Refused, RequiredGroup, Selector, Settlement,
-    Signal, TAPPED_BYTES_MAX, Waiting,
+    Demand, Dispatch, Dispatcher, Fill, GroupSeen, GroupWaiting, HASH_VERSION, INFOS_MAX, InfosFull, KeyShare, LinkId,
+    LinkSeen, Member, NewDispatcher, Offset, Output, OutputConfig, Overflow, PARTITIONS, Refused, RequiredGroup,
+    Selector, Settlement, Signal, TAPPED_BYTES_MAX, Waiting,
 };
 pub use time::Time;

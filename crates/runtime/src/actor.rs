@@ -102,6 +102,12 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
+    /// Whether events wait for the call under way.
+    pub(crate) fn is_behind(&self) -> bool {
+        let is_batch = |letter: &Letter| matches!(letter, Letter::Batch(_));
+        (self.is_busy || self.acted.is_some()) && self.letters.iter().any(is_batch)
+    }
+
     /// The actor, and the task that calls the handler.
     pub(crate) fn new(
         handler: Box<dyn Handler>,

@@ -19,6 +19,7 @@ use tokio::sync::{
 use crate::{
     config::{Asking, Cancel},
     handler::Left,
+    inspection::InputSeen,
     link::{Address, LinkHalf},
     peers::{IDLE_TICKS, SILENT_TICKS, TICK_MS},
     subscriptions::Terms,
@@ -276,6 +277,30 @@ impl Upstreams {
         let is_its = |of: usize| of == subscription;
         self.open.values().any(|link| is_its(link.subscription))
             || self.over.values().any(|link| is_its(link.subscription))
+    }
+
+    /// Whether a producer has used up what it was allowed.
+    pub(crate) fn any_is_used_up(&self) -> bool {
+        self.open.values().any(|upstream| !upstream.cancelled && upstream.intake.is_used_up())
+    }
+
+    /// All open links.
+    pub(crate) fn seen(&self) -> Vec<InputSeen> {
+        let seen = |upstream: &Upstream| {
+            let [granted, received, processed] = upstream.intake.totals();
+            InputSeen {
+                output: upstream.terms.output.to_string(),
+                producer: upstream.producer.name.clone(),
+                address: upstream.address.0.clone(),
+                window: upstream.window,
+                granted,
+                received,
+                processed,
+                unsettled: upstream.intake.unsettled(),
+                pressure: upstream.pressure,
+            }
+        };
+        self.open.values().map(seen).collect()
     }
 
     /// Open links of one subscription.

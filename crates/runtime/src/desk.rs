@@ -27,6 +27,8 @@ pub(crate) struct Desk {
     pub(crate) taken: u64,
     /// Of these, not settled.
     pub(crate) unsettled: u64,
+    /// The last offer was refused for want of room or time.
+    refuses: bool,
     /// How the source has ended, once it has.
     pub(crate) ended: Option<Result<(), SourceError>>,
     pub(crate) room: watch::Sender<bool>,
@@ -36,12 +38,14 @@ impl Desk {
     /// Nothing taken yet.
     pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>) -> Self {
         let (bodies, admission) = (Bodies::default(), Admission::new(incarnation));
-        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, ended: None, room }
+        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, refuses: false, ended: None, room }
     }
 
     /// Takes the offer whole, or refuses it whole; whether it was taken.
     pub(crate) fn offer(&mut self, slot: OfferSlot, log: &mut Output, clock: Clock) -> bool {
-        if let Some(refusal) = self.refusal(&slot.offer, log) {
+        let refusal = self.refusal(&slot.offer, log);
+        self.refuses = matches!(refusal, Some(Refusal::Overloaded { .. }));
+        if let Some(refusal) = refusal {
             slot.refuse(refusal);
             return false;
         }
@@ -50,6 +54,11 @@ impl Desk {
         let _gone = taken.map(|taken| taken.send(()));
         self.take(offer, reply, log, clock);
         true
+    }
+
+    /// What it took keeps it from taking more.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.refuses && self.unsettled > 0
     }
 
     /// Takes an event that the source rejects; none when it joins one that is unsettled here.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::UpstreamSpec,
     handler::Info,
+    inspection::{Inspection, Troubles},
     link::{LinkHalf, Serve},
     source::{Offer, SourceHandle},
     stage::{Answer, Refusal},
@@ -18,7 +19,8 @@ use crate::{
 /// What others ask of a stage's task.
 pub(crate) enum Command {
     Subscribe(Subscribe, oneshot::Sender<Result<LinkHalf, LinkError>>),
-    Inspect(oneshot::Sender<StageStatus>),
+    Status(oneshot::Sender<StageStatus>),
+    Inspect(oneshot::Sender<Box<Inspection>>),
     /// Instead of another one, if so.
     SubscribeTo(Box<UpstreamSpec>, Option<usize>, oneshot::Sender<usize>),
     Unsubscribe(usize),
@@ -101,6 +103,7 @@ pub struct StageHandle {
     pub(crate) drain: Arc<watch::Sender<Option<tokio::time::Instant>>>,
     pub(crate) draining: CancellationToken,
     pub(crate) end: watch::Receiver<Option<StageEnd>>,
+    pub(crate) troubles: Troubles,
 }
 
 impl StageHandle {
@@ -185,13 +188,21 @@ impl StageHandle {
     /// How the stage is just now; none when it has ended.
     pub async fn status(&self) -> Option<StageStatus> {
         let (reply, status) = oneshot::channel();
-        self.commands.send(Command::Inspect(reply)).await.ok()?;
+        self.commands.send(Command::Status(reply)).await.ok()?;
         status.await.ok()
+    }
+
+    /// All that the stage tells of itself; none when it has ended.
+    pub async fn inspect(&self) -> Option<Box<Inspection>> {
+        let (reply, inspection) = oneshot::channel();
+        self.commands.send(Command::Inspect(reply)).await.ok()?;
+        inspection.await.ok()
     }
 
     /// The door for a source that is driven from outside (tests, a program's own code).
     pub fn source(&self) -> SourceHandle {
-        SourceHandle { offers: self.offers.clone(), room: self.room.clone(), draining: self.draining.clone() }
+        let Self { offers, room, draining, troubles, .. } = self.clone();
+        SourceHandle { offers, room, draining, troubles }
     }
 }
 

@@ -58,6 +58,9 @@ pub(crate) struct Lanes {
     throttle: Throttle,
     /// The worker that is fed first: a slow rate would starve those behind it.
     turn: usize,
+    /// Events that were pushed and have not come back.
+    in_hand: usize,
+    concurrency: usize,
 }
 
 impl Lanes {
@@ -95,6 +98,8 @@ impl Lanes {
             is_ordered: !limits.unordered,
             throttle: Throttle::new(limits.rate.clone()),
             turn: 0,
+            in_hand: 0,
+            concurrency: each * count,
         }
     }
 
@@ -110,7 +115,23 @@ impl Lanes {
         };
         if let Some((queue, _)) = self.workers.get_mut(index) {
             queue.push_back(work);
+            self.in_hand += 1;
         }
+    }
+
+    /// So many have come back.
+    pub(crate) fn returned(&mut self, events: usize) {
+        self.in_hand -= events;
+    }
+
+    /// Events that were pushed and have not come back.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.in_hand
+    }
+
+    /// Whether as much is in hand as can be worked on at once.
+    pub(crate) fn are_busy(&self) -> bool {
+        self.in_hand >= self.concurrency
     }
 
     /// Hands chunks to the workers that can take one, as fast as the rate allows.
@@ -143,6 +164,7 @@ impl Lanes {
                 if wanted(&work) { recalled.push(work) } else { queue.push_back(work) }
             }
         }
+        self.in_hand -= recalled.len();
         recalled
     }
 }

@@ -1,6 +1,7 @@
 //! A stage's task: one owner of its logs, links and lanes, around the pure core.
 
 mod absent;
+mod account;
 mod acting;
 mod actor;
 mod admission;
@@ -13,8 +14,10 @@ mod dedupe;
 mod desk;
 mod handle;
 mod handler;
+mod inspection;
 mod jitter;
 mod lanes;
+mod latency;
 mod link;
 mod outlet;
 mod peers;
@@ -25,6 +28,7 @@ mod settlement;
 mod sink;
 mod source;
 mod spawn;
+mod spent;
 mod stage;
 mod subscriptions;
 mod task;
@@ -37,7 +41,12 @@ pub use config::{
 pub use dedupe::{Dedupe, ID_BYTES, WAITING_BYTES};
 pub use handle::{NotTaken, StageEnd, StageHandle, StageStatus};
 pub use handler::{Call, Emission, Handler, Info, Kind, Left, Peer, Turn};
+pub use inspection::{
+    ConsumerSeen, Counts, GroupSeen, InputSeen, Inspection, Load, OutputSeen, REJECTED_BYTES_MAX, REJECTIONS_MAX,
+    RejectionSeen, RoleSeen, Trouble, Troubles,
+};
 pub use lanes::results_max;
+pub use latency::{LATENCY_BOUNDS_MS, LatencySeen};
 pub use link::{Address, Connect, Discover, LinkHalf, Serve};
 pub use peers::{FRAMES_PER_LINK, consumer_messages_max};
 pub use rate::{Pace, Rate};

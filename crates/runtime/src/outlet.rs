@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use jaiminho_core::{Event, Rejection};
+use jaiminho_core::{Event, Rejection, Time};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) struct Held {
     pub(crate) link: UpstreamLink,
     pub(crate) number: u64,
     pub(crate) event: Event,
+    /// When it came.
+    pub(crate) taken: Time,
 }
 
 /// Receipts of events that were given to the sink at once, the first and the last.
@@ -110,6 +112,16 @@ impl Outlet {
     /// Events that are not settled, or wait for their dead letter.
     pub(crate) fn unsettled(&self) -> u64 {
         self.unsettled + self.rejected.len() as u64
+    }
+
+    /// Whether something waits until the sink takes it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.next < self.first + self.held.len() as u64
+    }
+
+    /// When the oldest unsettled event came.
+    pub(crate) fn oldest(&self) -> Option<Time> {
+        self.held.iter().flatten().next().map(|held| held.taken)
     }
 
     /// Gives the sink a chunk if it can take one, as fast as the rate allows.

@@ -3,11 +3,14 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jaiminho_core::{Delivery, LinkError, LinkId, ToConsumer, ToProducer};
 use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
+
+use crate::spent::Spent;
 
 /// Housekeeping runs this often; silence is counted in its ticks, so that time in which the process stood still is none.
 pub(crate) const TICK_MS: u64 = 250;
@@ -50,6 +53,8 @@ struct Peer {
     idle: u32,
     /// Cumulative, as it was granted last.
     credit: u64,
+    /// Without credit, and with it.
+    spent: Spent<2>,
 }
 
 /// What a consumer's transport has brought.
@@ -73,14 +78,28 @@ impl Peers {
     /// `name` is the consumer's group and instance.
     pub(crate) fn add(
         &mut self,
+        now: Duration,
         id: PeerId,
         name: (String, String),
         channel: mpsc::Sender<Item>,
         said: mpsc::Receiver<ToProducer>,
     ) {
         let signals = VecDeque::new();
-        let peer = Peer { name, channel, said, signals, blocked: false, ending: false, silent: 0, idle: 0, credit: 0 };
+        let (blocked, ending, spent) = (false, false, Spent::new(now, 0));
+        let peer = Peer { name, channel, said, signals, blocked, ending, silent: 0, idle: 0, credit: 0, spent };
         self.peers.insert(id, peer);
+    }
+
+    /// From now on it has credit, or has none.
+    pub(crate) fn account(&mut self, now: Duration, id: PeerId, has_credit: bool) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.spent.enter(now, usize::from(has_credit));
+        }
+    }
+
+    /// Time without credit, and with it.
+    pub(crate) fn spent(&self, now: Duration, id: PeerId) -> [Duration; 2] {
+        self.peers.get(&id).map_or([Duration::ZERO; 2], |peer| peer.spent.until(now))
     }
 
     pub(crate) fn remove(&mut self, id: PeerId) {

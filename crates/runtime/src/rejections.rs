@@ -26,7 +26,8 @@ impl Task {
             return slot.refuse(refusal);
         }
         let Some((offered, event)) = desk.take_rejected(slot, self.clock) else { return };
-        self.tally.events_in += 1;
+        self.account.counts.events_in += 1;
+        self.account.counts.bytes_in += event.size();
         let input = self.inputs.open(Tag::Offered(offered));
         self.bury(input, &event, rejection);
         self.seal(input);
@@ -35,6 +36,7 @@ impl Task {
     /// This stage rejects: it, and no other, writes the dead letter.
     pub(crate) fn bury(&mut self, input: InputId, event: &Event, rejection: Rejection) {
         let reason = rejection.reason;
+        self.account.rejected(self.clock, event, &rejection);
         tracing::debug!(stage = self.stage, ?reason, text = rejection.text, "rejected");
         metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason.name()).increment(1);
         let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
@@ -95,7 +97,7 @@ impl Task {
             if self.logs.iter().any(|log| log.output.is_full()) {
                 return;
             }
-            let Some((Held { link, number, event }, rejection)) = outlet.rejected.pop_front() else { return };
+            let Some((Held { link, number, event, taken: _ }, rejection)) = outlet.rejected.pop_front() else { return };
             let input = self.inputs.open(Tag::Sunk { link, number, bytes: event.size() });
             self.bury(input, &event, rejection);
             self.seal(input);

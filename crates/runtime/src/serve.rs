@@ -37,9 +37,13 @@ impl Task {
                 // Whoever asked may have left.
                 let _gone = reply.send(taken);
             }
-            Command::Inspect(reply) => {
+            Command::Status(reply) => {
                 // Whoever asked may have left.
                 let _gone = reply.send(self.status());
+            }
+            Command::Inspect(reply) => {
+                let inspection = Box::new(self.inspect());
+                let _gone = reply.send(inspection);
             }
         }
     }
@@ -96,7 +100,7 @@ impl Task {
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
         let (to_producer, said) = mpsc::channel(TO_PRODUCER);
         let name = (subscribe.group.clone(), subscribe.instance.name.clone());
-        self.peers.add(peer, name, to_consumer, said);
+        self.peers.add(self.clock.elapsed, peer, name, to_consumer, said);
         if let Doing::Handler(actor) = &mut self.doing {
             let (name, instance) = (subscribe.group.clone(), subscribe.instance.clone());
             actor.joined(Peer { name, instance, end: End::Consumer(peer) });
@@ -165,6 +169,7 @@ impl Task {
         let pressure = self.pressure();
         for peer in std::mem::take(&mut self.ready) {
             let Some(log) = self.logs.get_mut(peer.output) else { continue };
+            self.account.touched.push(peer);
             let is_at_end = self.peers.flush(peer, || {
                 let frame = log.output.next_frame(peer.link, FRAME_BYTES as usize)?;
                 Some((frame, log.output.backlog(peer.link), pressure))
@@ -265,7 +270,7 @@ impl Task {
             Doing::Handler(actor) => actor.recall(of_input),
             Doing::Sink(outlet) => {
                 let wanted = |held: &Held| held.event.key.is_some_and(|key| wanted(held.link, key));
-                for Held { link, number, event } in outlet.recall(wanted) {
+                for Held { link, number, event, taken: _ } in outlet.recall(wanted) {
                     self.upstreams.released(link, number, event.size());
                 }
                 Vec::new()
@@ -311,6 +316,7 @@ impl Task {
         if let Some(leave) = self.leave {
             self.upstreams.cancel_all(millis_until(leave));
         }
+        self.account.tick(self.clock.elapsed);
         self.count();
     }
 
@@ -377,7 +383,7 @@ impl Task {
     }
 
     /// Events that were taken and are not settled.
-    fn inputs_in_work(&self) -> u64 {
+    pub(crate) fn inputs_in_work(&self) -> u64 {
         match &self.doing {
             Doing::Source(desk) => desk.unsettled,
             Doing::Transform { .. } | Doing::Handler(_) => self.inputs.len() as u64,
@@ -429,8 +435,9 @@ impl Task {
         metrics::gauge!(names::LINKS_IN, "stage" => stage.clone()).set(self.peers.len() as f64);
         metrics::gauge!(names::LINKS_OUT, "stage" => stage.clone()).set(self.upstreams.len() as f64);
         metrics::gauge!(names::INPUTS_IN_WORK, "stage" => stage.clone()).set(self.inputs_in_work() as f64);
-        metrics::counter!(names::EVENTS_IN, "stage" => stage.clone()).absolute(self.tally.events_in);
-        for (outcome, count) in [("accepted", self.tally.accepted), ("rejected", self.tally.rejected)] {
+        metrics::counter!(names::EVENTS_IN, "stage" => stage.clone()).absolute(self.account.counts.events_in);
+        for (outcome, count) in [("accepted", self.account.counts.accepted), ("rejected", self.account.counts.rejected)]
+        {
             metrics::counter!(names::SETTLED, "stage" => stage.clone(), "outcome" => outcome).absolute(count);
         }
     }

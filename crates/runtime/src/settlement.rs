@@ -40,7 +40,8 @@ impl Task {
     }
 
     /// What a log rejected, this stage did. A source's events are their own inputs.
-    fn settled(&mut self, Settlement { input, outcome, refused, .. }: Settlement) {
+    fn settled(&mut self, Settlement { input, outcome, pushed, refused, .. }: Settlement) {
+        self.account.settled(self.clock, pushed);
         let input = match (&self.doing, &refused) {
             (Doing::Source(_), None) => return self.answer(Tag::Offered(input), outcome),
             (Doing::Source(_), Some(_)) => {
@@ -77,8 +78,8 @@ impl Task {
             Tag::Link { .. } | Tag::Sunk { .. } | Tag::Offered(_) | Tag::Made | Tag::Tracked(_) => {}
         }
         match &outcome {
-            Outcome::Accepted => self.tally.accepted += 1,
-            Outcome::Rejected(_) => self.tally.rejected += 1,
+            Outcome::Accepted => self.account.counts.accepted += 1,
+            Outcome::Rejected(_) => self.account.counts.rejected += 1,
         }
         match tag {
             Tag::Made | Tag::Apart | Tag::Shared(_) => {}
@@ -101,9 +102,11 @@ impl Task {
         for (receipt, outcome) in settled {
             let Doing::Sink(outlet) = &mut self.doing else { return };
             let Some(held) = outlet.settled(receipt) else { continue };
+            self.account.finished += 1;
             match outcome {
                 Outcome::Accepted => {
-                    self.tally.accepted += 1;
+                    self.account.counts.accepted += 1;
+                    self.account.delivered(self.clock, &held);
                     self.upstreams.accepted(held.link, held.number, held.event.size());
                 }
                 Outcome::Rejected(rejection) => self.reject_held(held, rejection.reason, rejection.text),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jaiminho_core::Outcome;
 use tokio::sync::Notify;
 
-use crate::stage::Receipt;
+use crate::{inspection::Troubles, stage::Receipt};
 
 /// A sink's way to settle. Cheap to clone; never blocks. Holds at most one entry for each unsettled receipt.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,7 @@ pub struct Settler(Arc<Inner>);
 struct Inner {
     settled: Mutex<Vec<(Receipt, Outcome)>>,
     ready: Notify,
+    troubles: Troubles,
 }
 
 impl Settler {
@@ -27,6 +28,11 @@ impl Settler {
     pub fn settle_all(&self, settled: impl IntoIterator<Item = (Receipt, Outcome)>) {
         self.0.settled.lock().unwrap_or_else(PoisonError::into_inner).extend(settled);
         self.0.ready.notify_one();
+    }
+
+    /// Where the sink says what keeps it from settling.
+    pub fn troubles(&self) -> &Troubles {
+        &self.0.troubles
     }
 
     /// Waits until something is settled, and takes all of it. For the stage's task, and for tests of sinks.

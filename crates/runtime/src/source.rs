@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     handle::{OfferSlot, Reply},
+    inspection::Troubles,
     stage::{Acknowledge, Answer, NewEvent, Refusal, Source, SourceError},
 };
 
@@ -42,6 +43,7 @@ pub struct SourceHandle {
     pub(crate) offers: mpsc::Sender<OfferSlot>,
     pub(crate) room: tokio::sync::watch::Receiver<bool>,
     pub(crate) draining: CancellationToken,
+    pub(crate) troubles: Troubles,
 }
 
 /// Events that were taken, until their answer.
@@ -84,6 +86,11 @@ impl SourceHandle {
         let slot = OfferSlot { offer, taken: None, rejection: None, reserved, reply };
         self.offers.send(slot).await.map_err(|_| Refusal::Draining)?;
         answers.await.unwrap_or_else(|_| Ok(vec![Answer::Unknown; count]))
+    }
+
+    /// Where the source says what keeps it from bringing events.
+    pub fn troubles(&self) -> &Troubles {
+        &self.troubles
     }
 
     /// Resolves when the log has room again (a new offer may still be refused).
@@ -146,7 +153,7 @@ impl SourceHandle {
         let (room, room_seen) = tokio::sync::watch::channel(true);
         let draining = CancellationToken::new();
         let desk = TestDesk { offers: received, room, draining: draining.clone() };
-        (Self { offers, room: room_seen, draining }, desk)
+        (Self { offers, room: room_seen, draining, troubles: Troubles::default() }, desk)
     }
 }
 

@@ -12,19 +12,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     absent::Absent,
+    account::Account,
     actor::Actor,
     config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig},
     consumer::Upstreams,
     dedupe::Copies,
     desk::Desk,
     handle::StageHandle,
+    inspection::Troubles,
     lanes::Lanes,
     outlet::Outlet,
     peers::Peers,
     source::SourceHandle,
     stage::{Source, SourceError},
     subscriptions::{Subscriptions, template},
-    task::{COMMANDS, Clock, Doing, Inbox, Log, Tally, Task},
+    task::{COMMANDS, Clock, Doing, Inbox, Log, Task},
 };
 
 /// What a sink has to flush itself when its stage has ended.
@@ -55,6 +57,11 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
     let names =
         outputs.iter().map(|output| output.name.split_once('.').map_or("", |(_, name)| name).to_owned()).collect();
     let (logs, dead_letter) = logs(outputs, dead_letter);
+    let troubles = match &role {
+        Role::Sink(_, settler) => settler.troubles().clone(),
+        Role::Source(_) | Role::Transform(_) | Role::Handler(..) => Troubles::default(),
+    };
+    let account = Account::new(&stage);
     let handle = StageHandle {
         commands: commands.clone(),
         offers: offers.clone(),
@@ -62,6 +69,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         drain: Arc::new(drain),
         draining: draining.clone(),
         end: end_seen,
+        troubles: troubles.clone(),
     };
     let doing = match role {
         Role::Source(source) => {
@@ -105,7 +113,8 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         subscriptions,
         doing,
         tasks,
-        tally: Tally::default(),
+        account,
+        troubles,
         warned: None,
         absent: Absent::default(),
         made: 0,

@@ -18,12 +18,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     absent::Absent,
+    account::Account,
     actor::{Acted, Actor},
     config::DeadLetter,
     consumer::Upstreams,
     dedupe::Copies,
     desk::Desk,
     handle::{Command, OfferSlot, StageEnd},
+    inspection::Troubles,
     lanes::{Done, Lanes, Work},
     outlet::{Held, Outlet},
     peers::{PeerId, Peers, Said, TICK_MS},
@@ -64,12 +66,14 @@ pub(crate) enum Tag {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     pub(crate) now: Time,
+    /// The same, finer.
+    pub(crate) elapsed: Duration,
     unix_ms_at_zero: u64,
 }
 
 impl Clock {
     pub(crate) fn start(unix_ms: u64) -> Self {
-        Self { now: Time(0), unix_ms_at_zero: unix_ms }
+        Self { now: Time(0), elapsed: Duration::ZERO, unix_ms_at_zero: unix_ms }
     }
 
     /// Unix time in ms.
@@ -97,14 +101,6 @@ pub(crate) enum Doing {
     Handler(Box<Actor>),
 }
 
-/// Counts since the start; written to the metrics at each tick.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) events_in: u64,
-    pub(crate) accepted: u64,
-    pub(crate) rejected: u64,
-}
-
 pub(crate) struct Task {
     pub(crate) pipeline: String,
     pub(crate) stage: String,
@@ -122,7 +118,8 @@ pub(crate) struct Task {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) doing: Doing,
     pub(crate) tasks: TaskTracker,
-    pub(crate) tally: Tally,
+    pub(crate) account: Account,
+    pub(crate) troubles: Troubles,
     /// When the log last told of an event that nobody keeps.
     pub(crate) warned: Option<Time>,
     pub(crate) absent: Absent,
@@ -173,12 +170,14 @@ impl Task {
         let mut batch = Batch::default();
         loop {
             self.receive(&mut inbox, &mut batch, &mut ticks).await;
-            self.clock.now = Time(started.elapsed().as_millis() as u64);
+            self.clock.elapsed = started.elapsed();
+            self.clock.now = Time(self.clock.elapsed.as_millis() as u64);
             for turn in batch.turns.drain(..) {
                 self.turn(turn);
             }
             self.take(&mut batch);
             self.advance();
+            self.account();
             if let Some(end) = self.finished() {
                 self.closing.cancel();
                 inbox.offers.close();
@@ -208,6 +207,7 @@ impl Task {
             Turn::Acted(acted) => {
                 if let Doing::Handler(actor) = &mut self.doing {
                     actor.is_busy = false;
+                    self.account.finished += 1;
                     actor.acted = Some(*acted);
                 }
             }
@@ -281,6 +281,7 @@ impl Task {
             self.command(command);
         }
         for (peer, said) in batch.from_consumers.drain(..) {
+            self.account.touched.push(peer);
             self.heard(peer, said);
         }
         for (link, event) in batch.upstream.drain(..) {
@@ -289,8 +290,12 @@ impl Task {
         for (link, said) in batch.from_upstreams.drain(..) {
             self.upstream_said(link, said);
         }
-        if let Doing::Transform { placing, .. } = &mut self.doing {
-            placing.extend(batch.done.drain(..).flatten());
+        if let Doing::Transform { placing, lanes, .. } = &mut self.doing {
+            for done in batch.done.drain(..) {
+                lanes.returned(done.len());
+                self.account.finished += done.len() as u64;
+                placing.extend(done);
+            }
         }
         for offer in batch.offers.drain(..) {
             if offer.rejection.is_some() {
@@ -299,9 +304,13 @@ impl Task {
             }
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
                 let events = offer.offer.events.len() as u64;
+                let bytes = offer.offer.events.iter().map(|event| event.payload.len() as u64).sum::<u64>();
+                let counts = &mut self.account.counts;
                 if desk.offer(offer, &mut log.output, self.clock) {
-                    self.tally.events_in += events;
+                    counts.events_in += events;
+                    counts.bytes_in += bytes;
                 } else {
+                    counts.refused += 1;
                     metrics::counter!(names::REFUSED, "stage" => self.stage.clone()).increment(1);
                 }
             }
@@ -410,7 +419,8 @@ impl Task {
 
     /// Takes a list of an upstream into work.
     pub(crate) fn start(&mut self, link: UpstreamLink, deliveries: Vec<Delivery>) {
-        self.tally.events_in += deliveries.len() as u64;
+        self.account.counts.events_in += deliveries.len() as u64;
+        self.account.counts.bytes_in += deliveries.iter().map(|delivery| delivery.event.size()).sum::<u64>();
         let mut list = Vec::new();
         for Delivery { number, event } in deliveries {
             match &mut self.doing {
@@ -418,7 +428,7 @@ impl Task {
                     let input = self.inputs.open(Tag::Link { link, number });
                     self.start_one(Work { input, event });
                 }
-                Doing::Sink(outlet) => outlet.push(Held { link, number, event }),
+                Doing::Sink(outlet) => outlet.push(Held { link, number, event, taken: self.clock.now }),
                 Doing::Handler(_) => list.push(Work { input: self.inputs.open(Tag::Link { link, number }), event }),
                 Doing::Source(_) => {}
             }

@@ -39,6 +39,10 @@ pub const IDS_KNOWN: &str = "jaiminho_ids_known";
 pub const IDS_FORGOTTEN: &str = "jaiminho_ids_forgotten_total";
 /// Offers refused at the edge. Label `stage`.
 pub const REFUSED: &str = "jaiminho_refused_total";
+/// From taken (into a log, or a sink) to settled. Label `stage`.
+pub const SETTLE_SECONDS: &str = "jaiminho_settle_seconds";
+/// From the edge's arrival to settled in a sink. Label `stage`.
+pub const END_TO_END_SECONDS: &str = "jaiminho_end_to_end_seconds";
 /// 1; the labels `version`, `commit`, `pipeline` and `stage` say what runs.
 pub const INFO: &str = "jaiminho_info";
 
@@ -62,6 +66,8 @@ pub(crate) fn describe() {
     metrics::describe_gauge!(IDS_KNOWN, "Identities of events that a stage knows");
     metrics::describe_counter!(IDS_FORGOTTEN, "Identities for which there was no room");
     metrics::describe_counter!(REFUSED, "Offers refused at the edge");
+    metrics::describe_histogram!(SETTLE_SECONDS, "From taken, into a log or a sink, to settled");
+    metrics::describe_histogram!(END_TO_END_SECONDS, "From the edge's arrival to settled in a sink");
     metrics::describe_gauge!(INFO, "What runs: 1, with version, commit, pipeline and stage as labels");
     ingest::describe();
     kafka::describe();

@@ -176,6 +176,8 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// Its place in the log.
     pub offset: Offset,
+    /// When it was pushed; none: no group had to settle it.
+    pub pushed: Option<Time>,
     /// The log itself rejected it for a group: the caller, and nobody else, stores it as a dead letter, and counts the
     /// rejection into the input's outcome.
     pub refused: Option<Box<Refused>>,

@@ -158,6 +158,7 @@ impl Group {
         entry.place = Place::Assigned;
         entry.link = link;
         self.dispatched += 1;
+        self.dispatched_bytes += size;
         self.redispatched += u64::from(entry.again > 0);
         self.last_dispatch = Some(now);
         if let (Some(keyed), Some(partition)) = (self.keyed.as_mut(), partition) {

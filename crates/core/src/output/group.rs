@@ -59,6 +59,8 @@ pub(crate) struct Group {
     /// All before it was dispatched once, or needs it no more.
     pub(crate) passed: u64,
     pub(crate) dispatched: u64,
+    /// Their bytes.
+    pub(crate) dispatched_bytes: u64,
     pub(crate) redispatched: u64,
     pub(crate) last_dispatch: Option<Time>,
     /// When an attached group without links ends.
@@ -103,6 +105,7 @@ impl Group {
             undispatched: 0,
             passed: end,
             dispatched: 0,
+            dispatched_bytes: 0,
             redispatched: 0,
             last_dispatch: None,
             expires: None,

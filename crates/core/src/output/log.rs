@@ -122,8 +122,8 @@ impl Log {
 
     #[cold]
     fn push_settled(&mut self, input: InputId, offset: u64, is_held: bool) {
-        let (outcome, refused) = (Outcome::Accepted, None);
-        self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });
+        let (outcome, refused, pushed) = (Outcome::Accepted, None, None);
+        self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), pushed, refused });
         if !is_held {
             self.slots.push_back(FREED);
             self.move_base();
@@ -134,7 +134,8 @@ impl Log {
     pub(crate) fn discard(&mut self, input: InputId) -> Offset {
         let offset = Offset(1 << 63 | self.discarded);
         self.discarded += 1;
-        self.settlements.push_back(Settlement { input, outcome: Outcome::Accepted, offset, refused: None });
+        let (outcome, refused, pushed) = (Outcome::Accepted, None, None);
+        self.settlements.push_back(Settlement { input, outcome, offset, pushed, refused });
         offset
     }
 
@@ -162,9 +163,9 @@ impl Log {
             let outcome = worst.map_or(Outcome::Accepted, Outcome::Rejected);
             let event = &held.event;
             let refused = refused.map(|rejection| Box::new(Refused { event: event.clone(), rejection: *rejection }));
-            let input = held.input;
+            let (input, pushed) = (held.input, Some(held.pushed));
             self.unsettled -= 1;
-            self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), refused });
+            self.settlements.push_back(Settlement { input, outcome, offset: Offset(offset), pushed, refused });
         }
         self.drop_holder(offset, key);
     }
@@ -281,6 +282,10 @@ impl Log {
 
     pub(crate) fn key_share(&self, key: KeyHash) -> KeyShare {
         self.partitions[usize::from(key.partition())]
+    }
+
+    pub(crate) fn largest_share(&self) -> KeyShare {
+        self.partitions.iter().max_by_key(|share| share.events).copied().unwrap_or_default()
     }
 
     /// When the oldest held entry was pushed.

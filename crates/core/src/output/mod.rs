@@ -27,6 +27,7 @@ mod membership;
 mod overflow;
 mod owners;
 mod ready;
+mod seen;
 mod select;
 mod settle;
 mod shares;
@@ -45,6 +46,7 @@ pub use infos::{INFOS_MAX, InfosFull};
 use link::Links;
 pub use link::TAPPED_BYTES_MAX;
 use log::Log;
+pub use seen::{GroupSeen, LinkSeen};
 pub use select::Selector;
 
 use crate::event::{Event, KeyHash};

@@ -14,6 +14,7 @@ mod outbox;
 mod producer;
 mod record;
 mod secret;
+mod silence;
 mod sink;
 mod source;
 mod tail;

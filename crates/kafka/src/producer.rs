@@ -30,6 +30,7 @@ pub(crate) type Report = (u64, Result<(), Code>);
 pub(crate) struct Reports {
     reports: Mutex<Vec<Report>>,
     fatal: AtomicBool,
+    last_error: Mutex<Option<String>>,
 }
 
 impl ClientContext for Reports {
@@ -44,6 +45,7 @@ impl ClientContext for Reports {
             self.fatal.store(true, Ordering::Relaxed);
         }
         tracing::warn!(%error, text, "kafka client");
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }
 }
 
@@ -117,6 +119,11 @@ impl Connection {
     /// Whether librdkafka has given up.
     pub(crate) fn is_fatal(&self) -> bool {
         self.0.context().fatal.load(Ordering::Relaxed)
+    }
+
+    /// What it said last of its brokers, since it was made.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.0.context().last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Gives the client up: what is on its way to the broker may still be confirmed within `wait`; the rest is purged.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, Outcome};
@@ -14,6 +14,7 @@ use crate::config::{ConfigError, SinkConfig, client_config};
 use crate::outbox::{Outbox, Pumped};
 use crate::producer::Connection;
 use crate::record::Shape;
+use crate::silence::{Confirmations, Silence};
 use crate::watch::Watch;
 
 /// Hand-overs that may wait for the thread.
@@ -96,6 +97,7 @@ impl KafkaSink {
         properties.insert("topic.metadata.propagation.max.ms".to_owned(), grace_ms.to_string());
         let outbox = Outbox::new(Shape::new(config)?, config.topics_max, timing.grace, timing.topic_retry);
         let connection = Connection::open(&properties)?;
+        let servers = properties.get("bootstrap.servers").cloned().unwrap_or_default();
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (drains, drain_receiver) = mpsc::channel(1);
         let worker = Worker {
@@ -113,6 +115,8 @@ impl KafkaSink {
             recover_at: Instant::now(),
             active_at: Instant::now(),
             watch: Watch::new(timing.stall),
+            silence: Confirmations::new(Instant::now()),
+            servers,
             meters: Meters::new(stage),
         };
         let thread = std::thread::Builder::new()
@@ -185,6 +189,9 @@ struct Worker {
     /// When something was taken in or delivered.
     active_at: Instant,
     watch: Watch,
+    silence: Confirmations,
+    /// As configured.
+    servers: String,
     meters: Meters,
 }
 
@@ -195,6 +202,7 @@ impl Worker {
             let more = self.pump();
             self.poll(more);
             self.settle();
+            self.tell();
             if !self.open || self.is_drained() {
                 break;
             }
@@ -287,6 +295,7 @@ impl Worker {
         let now = Instant::now();
         for (seq, result) in reports {
             if result.is_ok() {
+                self.silence.confirmed(now);
                 self.recoveries = 0;
                 self.active_at = now;
                 self.watch.delivered(now);
@@ -297,6 +306,26 @@ impl Worker {
             self.recover("records failed");
         } else if self.is_stranded(now) {
             self.recover("it has lost its brokers");
+        }
+    }
+
+    /// Says what keeps records from being confirmed, once that has lasted.
+    fn tell(&mut self) {
+        let now = Instant::now();
+        if self.outbox.len() == 0 {
+            self.silence.confirmed(now);
+        }
+        match self.silence.at(now) {
+            Silence::Over => self.settler.troubles().over(),
+            Silence::Lasts(time) => {
+                let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let said = self.connection.as_ref().and_then(Connection::last_error);
+                let said = said.map_or_else(String::new, |error| format!("; the client says: {error}"));
+                let (servers, waiting) = (&self.servers, self.outbox.len());
+                let text = format!("no record confirmed by {servers} for {} s, {waiting} wait{said}", time.as_secs());
+                self.settler.troubles().report(text, unix.saturating_sub(time).as_millis() as u64);
+            }
+            Silence::Same => {}
         }
     }
 

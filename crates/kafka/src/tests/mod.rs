@@ -536,3 +536,30 @@ fn each_sink_of_a_process_has_metrics_of_its_own() {
     }
     assert!(text.contains("jaiminho_kafka_settled_total{stage=\"dead\",outcome=\"rejected\"} 0"), "{text}");
 }
+
+#[tokio::test]
+async fn a_broker_that_confirms_nothing_is_told_of_and_so_is_its_return() {
+    let mut bench = Bench::new(&[("readings", 1)], |_| {});
+    bench.send(&[reading(1, "a")]).await;
+    bench.all_settled().await;
+    assert_eq!(bench.settler.troubles().current(), None);
+    let servers = bench.broker.bootstrap_servers();
+    bench.broker.cluster().unwrap().broker_down(1).unwrap();
+    bench.send(&[reading(2, "a")]).await;
+    let deadline = Instant::now() + LONG;
+    let trouble = loop {
+        assert!(Instant::now() < deadline, "nobody is told");
+        match bench.settler.troubles().current() {
+            Some(trouble) => break trouble,
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    assert!(trouble.text.starts_with(&format!("no record confirmed by {servers} for 5 s, 1 wait")), "{}", trouble.text);
+    assert!(trouble.text.contains("down") || trouble.text.contains("refused"), "{}", trouble.text);
+    bench.broker.cluster().unwrap().broker_up(1).unwrap();
+    bench.all_settled().await;
+    while bench.settler.troubles().current().is_some() {
+        assert!(Instant::now() < deadline, "its return is not told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

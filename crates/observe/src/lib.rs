@@ -4,9 +4,11 @@
 
 #![warn(missing_docs)]
 
+mod console;
 mod plan;
 mod view;
 
+pub use console::{About, Console, TAPS_MAX, TapEvents, TapRequest, Taps, VIEWERS_MAX, router};
 pub use plan::{Kind, Plan, PlannedStage, PlannedSubscription, Role, stage_of};
 pub use view::{
     AddressView, Figures, Finding, FindingKind, History, InstanceView, LatencyView, Limit, LimitKind, LinkView,

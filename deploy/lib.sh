@@ -76,6 +76,14 @@ test_prerequisites() {
   (install "${packages[@]}")
 }
 
+# A browser for the tests of the console.
+browser_prerequisites() {
+  local packages
+  mapfile -t packages < <(missing chromium=chromium)
+  [ ${#packages[@]} -gt 0 ] || return 0
+  (install "${packages[@]}")
+}
+
 # What the stages in Python need besides: Debian has `python3` and `python3 -m venv` in packages of their own.
 python_prerequisites() {
   python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || (install python3 python3-venv)

@@ -3,6 +3,7 @@
 mod logging;
 pub mod names;
 mod prometheus;
+pub mod traces;
 
 pub use logging::{Format, LoggingError, init_logging};
 pub use prometheus::{Metrics, MetricsError, UPKEEP_INTERVAL, install_metrics};

@@ -38,6 +38,19 @@ pub const TAPS_MAX: usize = 4;
 /// A sign of life, so that a page knows that its connection is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// The page: path, type and text of each file.
+const FILES: [(&str, &str, &str); 8] = [
+    ("/", "text/html; charset=utf-8", include_str!("../console/index.html")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("../console/style.css")),
+    ("/app.js", SCRIPT, include_str!("../console/app.js")),
+    ("/details.js", SCRIPT, include_str!("../console/details.js")),
+    ("/dom.js", SCRIPT, include_str!("../console/dom.js")),
+    ("/graph.js", SCRIPT, include_str!("../console/graph.js")),
+    ("/plots.js", SCRIPT, include_str!("../console/plots.js")),
+    ("/tap.js", SCRIPT, include_str!("../console/tap.js")),
+];
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// What the page is told once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct About {
@@ -94,13 +107,11 @@ struct Shared {
 pub fn router(console: Console) -> Router {
     let is_local = console.is_local;
     let (viewers, taps) = (Arc::new(Semaphore::new(VIEWERS_MAX)), Arc::new(Semaphore::new(TAPS_MAX)));
-    let file = |mime: &'static str, text: &'static str| {
-        get(move || async move { ([(header::CONTENT_TYPE, HeaderValue::from_static(mime))], text) })
-    };
-    let router = Router::new()
-        .route("/", file("text/html; charset=utf-8", include_str!("../console/index.html")))
-        .route("/style.css", file("text/css; charset=utf-8", include_str!("../console/style.css")))
-        .route("/app.js", file("text/javascript; charset=utf-8", include_str!("../console/app.js")))
+    let page = FILES.iter().fold(Router::new(), |router, (path, mime, text)| {
+        let file = || async { ([(header::CONTENT_TYPE, HeaderValue::from_static(mime))], *text) };
+        router.route(path, get(file))
+    });
+    let router = page
         .route("/api/about", get(about))
         .route("/api/view", get(views))
         .route("/api/history", get(history))
@@ -232,15 +243,16 @@ mod tests {
     #[tokio::test]
     async fn the_page_brings_all_that_it_needs_and_runs_no_code_but_its_own() {
         let (_views, router) = console(true);
-        for path in ["/", "/style.css", "/app.js"] {
+        for (path, _, _) in FILES {
             let response = ask(&router, path, "localhost:9470").await;
             let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
             assert!(response.status() == 200 && policy.starts_with("default-src 'none'; script-src 'self';"), "{path}");
         }
-        for file in [include_str!("../console/index.html"), include_str!("../console/app.js")] {
-            let foreign = file.replace("http://www.w3.org/2000/svg", "");
-            assert!(!foreign.contains("http://") && !foreign.contains("https://") && !foreign.contains(" style="));
-            assert!(!foreign.contains("innerHTML"), "what an event says is never read as HTML");
+        for (path, _, text) in FILES {
+            let foreign = text.replace("http://www.w3.org/2000/svg", "");
+            let asks_elsewhere = foreign.contains("http://") || foreign.contains("https://");
+            assert!(!asks_elsewhere && !foreign.contains(" style="), "{path}");
+            assert!(!foreign.contains("innerHTML"), "{path}: what an event says is never read as HTML");
         }
     }
 

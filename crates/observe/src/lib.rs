@@ -4,8 +4,15 @@
 
 #![warn(missing_docs)]
 
+#[cfg(test)]
+extern crate self as jaiminho_observe;
+
 mod console;
+#[cfg(test)]
+mod fixture;
 mod plan;
+pub mod top;
+pub mod units;
 mod view;
 
 pub use console::{About, Console, TAPS_MAX, TapEvents, TapRequest, Taps, VIEWERS_MAX, router};

@@ -102,5 +102,6 @@ pub(crate) fn stage(stage: &str, name: &str, role: Role) -> StageConfig {
         upstreams: Vec::new(),
         role,
         limits: StageLimits::default(),
+        tracer: Default::default(),
     }
 }

@@ -29,6 +29,15 @@ pub struct Origin {
 /// W3C trace context of a sampled event: trace id (16 bytes), span id (8), flags (1).
 pub type TraceContext = [u8; 25];
 
+/// What travels with a sampled event. Nobody here looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Its trace, and the span that what follows is a child of.
+    pub context: TraceContext,
+    /// Unix time in ns at which what is done with the event just now began; 0: nobody measures it.
+    pub since: u64,
+}
+
 /// A CloudEvent in its protobuf format: one allocation, its own, which clones share. Keeping it keeps nothing else alive.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Arc<[u8]>);
@@ -80,7 +89,7 @@ pub struct Event {
     /// Where it was taken in.
     pub origin: Origin,
     /// Only where sampled.
-    pub trace: Option<Box<TraceContext>>,
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Event {

@@ -8,7 +8,7 @@ mod message;
 mod output;
 mod time;
 
-pub use event::{EVENT_OVERHEAD_BYTES, Event, KeyHash, Origin, Payload, TraceContext};
+pub use event::{EVENT_OVERHEAD_BYTES, Event, KeyHash, Origin, Payload, Trace, TraceContext};
 pub use inputs::{InputId, Inputs};
 pub use intake::Intake;
 pub use message::{

@@ -312,7 +312,17 @@ impl Stage {
             }
         });
         let upstreams = upstreams.into_iter().map(|upstream| spec(upstream, &mut reach)).collect();
-        StageConfig { pipeline, stage: name, instance, outputs, dead_letter, upstreams, role, limits }
+        StageConfig {
+            pipeline,
+            stage: name,
+            instance,
+            outputs,
+            dead_letter,
+            upstreams,
+            role,
+            limits,
+            tracer: Default::default(),
+        }
     }
 }
 

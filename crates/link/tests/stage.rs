@@ -44,6 +44,7 @@ fn ingest() -> StageHandle {
         upstreams: Vec::new(),
         role: Role::Source(Box::new(Outside)),
         limits: StageLimits::default(),
+        tracer: Default::default(),
     })
 }
 

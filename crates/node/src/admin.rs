@@ -153,6 +153,7 @@ mod tests {
             upstreams: Vec::new(),
             role: Role::Source(Box::new(Failing(fail.clone()))),
             limits: StageLimits { drain: Duration::from_secs(1), ..StageLimits::default() },
+            tracer: Default::default(),
         });
         let (readiness, stages) = (Readiness::default(), [stage.clone()]);
         assert_eq!(unready(&readiness, &stages), Some("not ready\n"));

@@ -97,6 +97,7 @@ impl Wiring<'_> {
                 event_bytes_max: stage.limits.event_bytes.0,
                 drain: stage.drain.0,
             },
+            tracer: Default::default(),
         };
         Ok(Wired { stage, http, websocket })
     }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use bytes::{Bytes, BytesMut};
-use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, Payload, ToConsumer, TraceContext};
+use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, Payload, ToConsumer, Trace, TraceContext};
 
 use crate::limits::{EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX, FRAME_OVERHEAD_BYTES, violation};
 use crate::v1;
@@ -28,7 +28,8 @@ pub fn frames(deliveries: &[Delivery], frame_bytes_max: usize) -> impl Iterator<
     })
 }
 
-/// A frame of deliveries that are numbered without a gap. Copies each payload once.
+/// A frame of deliveries that are numbered without a gap. Copies each payload once. Of sampled events the last one says when the
+/// frame was sent.
 ///
 /// The caller keeps to the consumer's limits, with [`frames`]: a peer takes more as a violation.
 pub fn encode_events(deliveries: &[Delivery], backlog: u64, pressure: bool) -> v1::Events {
@@ -39,7 +40,7 @@ pub fn encode_events(deliveries: &[Delivery], backlog: u64, pressure: bool) -> v
     let mut attempt = Written::new(count, 1);
     let [mut arrived_ms, mut deadline_ms, mut incarnation, mut offset] =
         std::array::from_fn(|_| Written::new(count, 0));
-    let (mut traced, mut traces) = (Vec::new(), BytesMut::new());
+    let (mut traced, mut traces, mut sent_unix_ns) = (Vec::new(), BytesMut::new(), 0);
     for (index, Delivery { event, .. }) in deliveries.iter().enumerate() {
         payloads.extend_from_slice(&event.payload);
         ends.push(payloads.len() as u32);
@@ -54,7 +55,8 @@ pub fn encode_events(deliveries: &[Delivery], backlog: u64, pressure: bool) -> v
         offset.put(event.origin.offset);
         if let Some(trace) = &event.trace {
             traced.push(index as u32);
-            traces.extend_from_slice(&trace[..]);
+            traces.extend_from_slice(&trace.context);
+            sent_unix_ns = trace.since;
         }
     }
     let (key_hash, keyless) = keys(key_hash.done(), &keyless, count);
@@ -73,6 +75,7 @@ pub fn encode_events(deliveries: &[Delivery], backlog: u64, pressure: bool) -> v
         traces: traces.freeze(),
         backlog,
         pressure,
+        sent_unix_ns,
     }
 }
 
@@ -137,7 +140,8 @@ pub fn decode_events(frame: &v1::Events) -> Result<ToConsumer, LinkError> {
     for (index, &end) in frame.ends.iter().enumerate() {
         let end = end as usize;
         let trace = traced.next_if(|(at, _)| **at as usize == index);
-        let trace = trace.and_then(|(_, bytes)| TraceContext::try_from(bytes).ok()).map(Box::new);
+        let trace = trace.and_then(|(_, bytes)| TraceContext::try_from(bytes).ok());
+        let trace = trace.map(|context| Box::new(Trace { context, since: frame.sent_unix_ns }));
         deliveries.push(Delivery {
             number: frame.first + index as u64,
             event: columns.event(index, frame.payloads[start..end].into(), trace),
@@ -186,7 +190,7 @@ impl<'a> Columns<'a> {
         Ok(columns)
     }
 
-    fn event(&self, index: usize, payload: Payload, trace: Option<Box<TraceContext>>) -> Event {
+    fn event(&self, index: usize, payload: Payload, trace: Option<Box<Trace>>) -> Event {
         let keyless = self.keyless.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1);
         Event {
             payload,

@@ -5,7 +5,7 @@
 use std::num::NonZeroU64;
 
 use bytes::Bytes;
-use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, ToConsumer};
+use jaiminho_core::{Delivery, Event, KeyHash, LinkError, Origin, ToConsumer, Trace};
 use jaiminho_proto::v1::{self, Events};
 use jaiminho_proto::{
     EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD_BYTES, FromProducer, decode_events, decode_producer,
@@ -14,8 +14,12 @@ use jaiminho_proto::{
 use proptest::prelude::*;
 use prost::Message;
 
+/// Traced events of one frame were all sent with it.
+const SENT: u64 = u64::MAX - 7;
+
 fn event() -> impl Strategy<Value = Event> {
-    let rare = prop_oneof![4 => Just(None), 1 => any::<Box<[u8; 25]>>().prop_map(Some)];
+    let trace = any::<[u8; 25]>().prop_map(|context| Some(Box::new(Trace { context, since: SENT })));
+    let rare = prop_oneof![4 => Just(None), 1 => trace];
     (
         proptest::collection::vec(any::<u8>(), 0..40),
         proptest::option::of(prop_oneof![Just(0), any::<u64>()]),
@@ -227,7 +231,7 @@ fn a_full_frame_of_the_smallest_events_is_within_the_limit() {
         arrived_ms: at,
         deadline_ms: NonZeroU64::new(at + 1),
         origin: Origin { incarnation: at, offset: at },
-        trace: Some(Box::new([1; 25])),
+        trace: Some(Box::new(Trace { context: [1; 25], since: u64::MAX })),
         ..plain(b"12345678")
     });
     let frame = encode_events(&numbered(events.collect()), u64::MAX, true);

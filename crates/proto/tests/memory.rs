@@ -5,7 +5,7 @@
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use jaiminho_core::{Delivery, Event, KeyHash, Origin};
+use jaiminho_core::{Delivery, Event, KeyHash, Origin, Trace};
 use jaiminho_proto::v1::{self, ConsumerMessage, Events, ProducerMessage, producer_message::Message};
 use jaiminho_proto::{
     CONSUMER_DECODING_FACTOR, CONSUMER_MESSAGE_BYTES_MAX, CONSUMER_MESSAGE_FACTOR, DECODED_EVENT_BYTES,
@@ -123,7 +123,7 @@ fn deliveries() -> impl Strategy<Value = Vec<Delivery>> {
             arrived_ms: offset,
             deadline_ms: None,
             origin: Origin { incarnation: 1, offset },
-            trace: traced.then(|| Box::new([1; 25])),
+            trace: traced.then(|| Box::new(Trace { context: [1; 25], since: 1 })),
         });
         events.zip(1..).map(|(event, number)| Delivery { number, event }).collect()
     })

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Payload, Rejection, Window};
+use jaiminho_telemetry::traces::Tracer;
 
 use crate::{
     batching::Batching,
@@ -31,6 +32,8 @@ pub struct StageConfig {
     pub role: Role,
     /// Limits of work and of links.
     pub limits: StageLimits,
+    /// Where the spans of its events go; off by default.
+    pub tracer: Tracer,
 }
 
 /// A named output and its log.

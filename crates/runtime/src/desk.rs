@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time};
+use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time, Trace};
 use tokio::sync::watch;
 
 use crate::{
@@ -162,7 +162,7 @@ impl Desk {
             arrived_ms: clock.wall(clock.now),
             deadline_ms: due.and_then(|due| NonZeroU64::new(clock.wall(due))),
             origin,
-            trace: event.trace,
+            trace: event.trace.map(|context| Box::new(Trace { context: *context, since: 0 })),
         }
     }
 

@@ -41,7 +41,8 @@ pub fn spawn(config: StageConfig) -> StageHandle {
 /// Starts a stage in a world where it is `unix_ms`. Must be called within a tokio runtime.
 #[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
 pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
-    let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits } = config;
+    let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits, tracer: _tracer } =
+        config;
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let (offers, offer_inbox) = mpsc::channel(1024);
     let (upstream, upstream_inbox) = mpsc::channel(64);

@@ -120,7 +120,7 @@ pub struct NewEvent {
     pub key: Option<KeyHash>,
     /// 128-bit xxh3 of source, NUL, id: a retry of an unsettled event joins it.
     pub identity: u128,
-    /// Trace context where sampled.
+    /// Where sampled: its trace, and the span that all of its are below.
     pub trace: Option<Box<jaiminho_core::TraceContext>>,
 }
 

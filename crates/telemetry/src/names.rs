@@ -2,6 +2,7 @@
 
 pub mod ingest;
 pub mod kafka;
+pub mod spans;
 
 /// Unsettled events of an output. Label `output`.
 pub const LOG_EVENTS: &str = "jaiminho_log_events";

@@ -134,6 +134,7 @@ fn stage(world: &World, plan: &HostPlan, instance: Instance, tasks: &TaskTracker
             links_max: plan.links_max,
             ..StageLimits::default()
         },
+        tracer: Default::default(),
     }
 }
 

@@ -194,6 +194,7 @@ fn config(stage: &str, upstreams: Vec<UpstreamSpec>, role: Role) -> StageConfig 
         upstreams,
         role,
         limits: StageLimits::default(),
+        tracer: Default::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, Stream, StreamExt};
 use jaiminho_core::{
     Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Payload, Subscribe, Subscribed,
-    ToConsumer, ToProducer, Window,
+    ToConsumer, ToProducer, Trace, Window,
 };
 use jaiminho_link::{Connector, ConnectorConfig, InProcess, Server, ServerConfig};
 use jaiminho_proto::v1::{self, stage_client::StageClient};
@@ -164,7 +164,9 @@ pub(crate) fn event(number: u64, payload: impl Into<Payload>) -> Event {
         arrived_ms: 1_700_000_000_000 + number,
         deadline_ms: NonZeroU64::new(1_700_000_030_000 + number).filter(|_| number.is_multiple_of(3)),
         origin: Origin { incarnation: u64::MAX - 1, offset: number * 10 },
-        trace: number.is_multiple_of(4).then(|| Box::new([u8::try_from(number % 256).unwrap(); 25])),
+        trace: number
+            .is_multiple_of(4)
+            .then(|| Box::new(Trace { context: [u8::try_from(number % 256).unwrap(); 25], since: 9 })),
     }
 }
 

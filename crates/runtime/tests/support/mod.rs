@@ -135,6 +135,7 @@ pub(crate) fn stage(name: &str, outputs: Vec<OutputSpec>, from: &[&str], local: 
         upstreams: from.iter().map(upstream).collect(),
         role,
         limits: StageLimits { timeout: Duration::from_millis(300), ..StageLimits::default() },
+        tracer: Default::default(),
     }
 }
 

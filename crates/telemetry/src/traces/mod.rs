@@ -4,15 +4,20 @@
 //! began and ended. So a span costs nothing before it is known, and none is open while its event waits.
 
 mod context;
+mod entered;
+mod limit;
 mod span;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
 pub use context::{ContextError, SpanId, TraceContext};
+pub use entered::{Calls, entered};
+use limit::Limit;
+pub use limit::NOTICED_PER_SECOND;
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::SpanKind;
 pub use span::{Span, UnixNanos};
@@ -21,7 +26,7 @@ pub use span::{Span, UnixNanos};
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(Option<Arc<Shared>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Shared {
     /// One clock for all spans of a process: steps of the machine's don't tear a hop's parts apart.
     started: (Instant, UnixNanos),
@@ -29,6 +34,10 @@ struct Shared {
     resource: usize,
     queue: mpsc::Sender<(usize, Span)>,
     dropped: Arc<AtomicU64>,
+    /// When an event that is not sampled is told of.
+    slow: Option<Duration>,
+    /// Of all stages of a process.
+    noticed: Arc<Limit>,
 }
 
 /// The other end of a tracer: what it has recorded, with the index of its resource.
@@ -41,18 +50,26 @@ impl Tracer {
         let (queue, receiver) = mpsc::channel(queue_max.max(1));
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = (Instant::now(), u64::try_from(unix.as_nanos()).unwrap_or_default());
-        let shared = Shared { started, resource: 0, queue, dropped: Arc::default() };
+        let (dropped, noticed) = Default::default();
+        let shared = Shared { started, resource: 0, queue, dropped, slow: None, noticed };
         (Self(Some(Arc::new(shared))), Recorded(receiver))
     }
 
     /// The same for another resource: another stage of this process.
     #[must_use]
     pub fn of_resource(&self, resource: usize) -> Self {
-        Self(self.0.as_ref().map(|shared| {
-            let Shared { started, resource: _, queue, dropped } = &**shared;
-            let (started, queue, dropped) = (*started, queue.clone(), dropped.clone());
-            Arc::new(Shared { started, resource, queue, dropped })
-        }))
+        Self(self.0.as_ref().map(|shared| Arc::new(Shared { resource, ..(**shared).clone() })))
+    }
+
+    /// From now on an event that is not sampled leaves a span where it takes longer than this, from the edge to its end.
+    #[must_use]
+    pub fn with_slow(&self, slow: Duration) -> Self {
+        Self(self.0.as_ref().map(|shared| Arc::new(Shared { slow: Some(slow), ..(**shared).clone() })))
+    }
+
+    /// What is slow; none: nothing, or spans go nowhere.
+    pub fn slow(&self) -> Option<Duration> {
+        self.0.as_ref().and_then(|shared| shared.slow)
     }
 
     /// Whether spans go anywhere.
@@ -72,6 +89,21 @@ impl Tracer {
     pub fn record(&self, span: Span) {
         let Some(shared) = &self.0 else { return };
         if shared.queue.try_send((shared.resource, span)).is_err() {
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records a span of an event that is not sampled: at most [`NOTICED_PER_SECOND`] of a process; what is over is not even made.
+    pub fn notice(&self, span: impl FnOnce(UnixNanos) -> Span) {
+        let now = self.now();
+        if self.0.as_ref().is_some_and(|shared| shared.noticed.allows(now)) {
+            self.record(span(now));
+        }
+    }
+
+    /// Counts a span that is not recorded, because its beginning could not be kept.
+    pub fn miss(&self) {
+        if let Some(shared) = &self.0 {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -1,0 +1,68 @@
+//! Names of spans, and of their attributes: OpenTelemetry's for messaging where it has one.
+//!
+//! ```text
+//! create STAGE           PRODUCER  in a source's stage: from taken to settled
+//!   send GROUP           PRODUCER  one a delivery: from when it could be sent to its disposition
+//!     wait log, wait credit        why it was not sent at once
+//!     process STAGE      CONSUMER  from sent to settled
+//!       wire, queue, convert or handle, wait room
+//!       send NEXT …
+//! ```
+
+/// A source's stage has taken an event.
+pub const CREATE: &str = "create";
+/// A delivery to a group.
+pub const SEND: &str = "send";
+/// A stage has an event of another one.
+pub const PROCESS: &str = "process";
+
+/// In the log, while nothing but credit could have kept it there: a member is missing, or its partition moves.
+pub const WAIT_LOG: &str = "wait log";
+/// In the log, for its consumer's credit.
+pub const WAIT_CREDIT: &str = "wait credit";
+/// From the producer's stage to the consumer's.
+pub const WIRE: &str = "wire";
+/// In the stage, before it is worked on.
+pub const QUEUE: &str = "queue";
+/// In a transform, retries included.
+pub const CONVERT: &str = "convert";
+/// In a handler, alone or in a batch, retries included.
+pub const HANDLE: &str = "handle";
+/// Its results wait for room in the log.
+pub const WAIT_ROOM: &str = "wait room";
+
+/// An event that is not sampled was rejected here.
+pub const REJECTED: &str = "rejected";
+/// An event that is not sampled was slow, from the edge to here.
+pub const SLOW: &str = "slow";
+
+/// [`SYSTEM_JAIMINHO`] between stages.
+pub const SYSTEM: &str = "messaging.system";
+/// See [`SYSTEM`].
+pub const SYSTEM_JAIMINHO: &str = "jaiminho";
+/// `create`, `send`, `process`.
+pub const OPERATION: &str = "messaging.operation.name";
+/// The same.
+pub const OPERATION_TYPE: &str = "messaging.operation.type";
+/// The output: `STAGE` or `STAGE.NAME`.
+pub const DESTINATION: &str = "messaging.destination.name";
+/// The consumer stage's name.
+pub const GROUP: &str = "messaging.consumer.group.name";
+/// The stage whose span it is.
+pub const STAGE: &str = "jaiminho.stage";
+/// Instance at the other end of the link.
+pub const PEER: &str = "jaiminho.peer";
+/// 1 at first, one more each time that the event is sent again to the same group.
+pub const ATTEMPT: &str = "jaiminho.attempt";
+/// `accepted`, `rejected`, `released` (it comes again), `withdrawn`.
+pub const OUTCOME: &str = "jaiminho.outcome";
+/// Whether a dead letter of a rejected event is stored.
+pub const STORED: &str = "jaiminho.dead_letter.stored";
+/// Failed tries.
+pub const FAILURES: &str = "jaiminho.failures";
+/// Where the event was taken in: the process's incarnation, and its offset there.
+pub const ORIGIN: &str = "jaiminho.origin";
+/// A rejection's reason, or [`LINK_LOST`].
+pub const ERROR_TYPE: &str = "error.type";
+/// The delivery's link has ended before its disposition came.
+pub const LINK_LOST: &str = "link_lost";

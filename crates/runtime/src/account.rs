@@ -108,6 +108,7 @@ impl Task {
         for peer in std::mem::take(&mut self.account.touched) {
             let has_credit = self.logs.get(peer.output).is_some_and(|log| log.output.has_credit(peer.link));
             self.peers.account(now, peer, has_credit);
+            self.sends.credit(peer, has_credit);
         }
         let (in_hand, is_full) = self.in_hand();
         if !in_hand || self.account.progress.0 != self.account.finished {

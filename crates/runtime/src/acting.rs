@@ -11,6 +11,7 @@ use crate::{
     lanes::Work,
     peers::PeerId,
     task::{Doing, Tag, Task},
+    traces,
     upstream::UpstreamLink,
 };
 
@@ -48,12 +49,18 @@ impl Task {
         if self.logs.iter().any(|log| log.output.is_full()) {
             return;
         }
-        let Some(Acted { call, mut turn, result }) = actor.acted.take() else { return };
+        let Some(Acted { call, mut turn, result, called }) = actor.acted.take() else { return };
         let inputs = std::mem::take(&mut actor.in_hand);
         let emitted = std::mem::take(&mut turn.emitted);
         actor.owed = actor.owed.saturating_sub(emitted.len() as u64);
         match call {
-            Call::Events { events, .. } => self.place_batch(&inputs, &events, emitted, &mut turn),
+            Call::Events { mut events, .. } => {
+                if let Some(called) = called {
+                    called.record(&self.tracer, &mut events, emitted.iter().any(|emission| emission.of.is_none()));
+                    events.iter_mut().for_each(|event| traces::placed(&self.tracer, event));
+                }
+                self.place_batch(&inputs, &events, emitted, &mut turn);
+            }
             Call::Cancelled(peer, left) => {
                 self.place_new(emitted);
                 if let End::Producer(link) = peer.end {
@@ -123,7 +130,10 @@ impl Task {
         let shared = is_shared.then(|| self.share(waiting));
         let is_early = |judged: &Option<Judgement>| matches!(judged, Some(Judgement::AcceptEarly));
         let apart = judged.iter().any(is_early).then(|| self.inputs.open(Tag::Apart));
+        let traced = events.iter().find_map(|event| event.trace.clone());
         for Emission { payload, of, key, output, is_tracked: _ } in emitted {
+            let trace =
+                of.map_or_else(|| traced.clone(), |index| events.get(index).and_then(|event| event.trace.clone()));
             let parent = match of {
                 None => shared.zip(events.first()),
                 Some(index) => live.get(index).is_some_and(|live| *live).then(|| {
@@ -133,17 +143,23 @@ impl Task {
             };
             let Some((input, parent)) = parent else { continue };
             let key = if key == Key::Inherited { parent.key } else { given(key) };
-            self.push(input, output, Event { payload, key, attempt: 1, ..parent.clone() });
+            self.push(input, output, Event { payload, key, attempt: 1, trace, ..parent.clone() });
         }
         for results in shared.into_iter().chain(apart) {
             self.seal(results);
         }
+        let is_consumer = self.actor().is_some_and(|actor| actor.kind == Kind::Consumer);
         for (index, judgement) in judged.into_iter().enumerate().filter(|(index, _)| live[*index]) {
             match judgement {
                 Some(Judgement::Reject(rejection)) => {
                     self.reject(inputs[index], &events[index], rejection.reason, rejection.text);
                 }
-                Some(Judgement::Accept | Judgement::AcceptEarly) | None => self.seal(inputs[index]),
+                Some(Judgement::Accept | Judgement::AcceptEarly) | None => {
+                    if is_consumer {
+                        self.notice_slow(&events[index]);
+                    }
+                    self.seal(inputs[index]);
+                }
             }
         }
     }

@@ -15,9 +15,11 @@ use std::{
 
 use futures_util::FutureExt as _;
 use jaiminho_core::{InputId, Outcome, Reason, Rejection, Window};
+use jaiminho_telemetry::traces::Tracer;
 use slab::Slab;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument as _;
 
 use crate::{
     backoff::Backoff,
@@ -27,6 +29,7 @@ use crate::{
     lanes::Work,
     rate::Throttle,
     stage::Failure,
+    traces::{Called, Handling},
     upstream::UpstreamLink,
 };
 
@@ -60,6 +63,8 @@ pub(crate) struct Acted {
     pub(crate) call: Call,
     pub(crate) turn: Turn,
     pub(crate) result: Result<(), Failure>,
+    /// Where an event is measured.
+    pub(crate) called: Option<Called>,
 }
 
 /// The stage's side of a handler. Its queue is bounded by the windows of its links, and by [`INFOS_MAX`].
@@ -116,11 +121,15 @@ impl Actor {
         limits: &StageLimits,
         outputs: Arc<[String]>,
         draining: CancellationToken,
+        (stage, tracer): (&str, &Tracer),
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (calls, receiver) = mpsc::channel(1);
         let gone = CancellationToken::new();
         let caller = Caller {
             handler,
+            stage: stage.to_owned(),
+            tracer: tracer.clone(),
+            failures: 0,
             max_failures: limits.max_failures,
             terms: Terms { draining, outputs, unordered: limits.unordered },
         };
@@ -315,7 +324,11 @@ impl Actor {
 /// Owns the handler.
 struct Caller {
     handler: Box<dyn Handler>,
+    stage: String,
+    tracer: Tracer,
     max_failures: u32,
+    /// Of the call under way.
+    failures: u32,
     terms: Terms,
 }
 
@@ -326,8 +339,23 @@ impl Caller {
 
     async fn run(mut self, mut calls: mpsc::Receiver<Call>, acted: mpsc::Sender<Acted>) {
         while let Some(call) = calls.recv().await {
-            let (result, turn) = self.act(&call).await;
-            if acted.send(Acted { call, turn, result }).await.is_err() {
+            self.failures = 0;
+            let handling = match &call {
+                Call::Events { events, .. } => Handling::begin(&self.tracer, &self.stage, events),
+                Call::Demand(_)
+                | Call::Info(_)
+                | Call::Subscribed(_)
+                | Call::Cancelled(..)
+                | Call::Wake
+                | Call::Discarded(_)
+                | Call::Settled(_) => None,
+            };
+            let (result, turn) = match &handling {
+                Some(handling) => self.act(&call).instrument(handling.span.clone()).await,
+                None => self.act(&call).await,
+            };
+            let called = handling.map(|handling| handling.end(&self.tracer, self.failures));
+            if acted.send(Acted { call, turn, result, called }).await.is_err() {
                 return;
             }
         }
@@ -395,9 +423,11 @@ impl Caller {
         let mut turn = self.turn();
         // What the handler does before its first await may panic, too.
         let calling = AssertUnwindSafe(async { self.handler.handle(call, &mut turn).await }).catch_unwind();
-        match calling.await {
+        let result = match calling.await {
             Ok(result) => result.and_then(|()| turn.has_all_outputs()).map(|()| turn),
             Err(panic) => Err(Failure::of_panic(&*panic)),
-        }
+        };
+        self.failures += u32::from(result.is_err());
+        result
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     link::{Address, LinkHalf},
     peers::{IDLE_TICKS, SILENT_TICKS, TICK_MS},
     subscriptions::Terms,
+    traces::{Hops, Likeness},
     upstream::{Again, Opened, Over, UpstreamLink},
 };
 
@@ -37,6 +38,7 @@ struct Upstream {
     subscription: usize,
     terms: Terms,
     producer: Instance,
+    like: Arc<Likeness>,
     /// Most events of a list that a handler gets at once.
     batch_max: usize,
     window: Window,
@@ -80,7 +82,7 @@ pub(crate) struct Gone {
 }
 
 /// All links to upstreams.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Upstreams {
     open: BTreeMap<UpstreamLink, Upstream>,
     /// The link that is read first the next time: none is starved by those before it.
@@ -92,6 +94,8 @@ pub(crate) struct Upstreams {
     over: BTreeMap<UpstreamLink, Gone>,
     /// Full channels: each resolves when its own has room.
     full: FuturesUnordered<BoxFuture<'static, UpstreamLink>>,
+    /// Sampled deliveries that are not settled.
+    pub(crate) hops: Hops<(UpstreamLink, u64)>,
 }
 
 /// How a link ended.
@@ -104,8 +108,9 @@ pub(crate) struct Closed {
 
 impl Upstreams {
     /// No links yet, of a stage that holds events back or doesn't.
-    pub(crate) fn new(holds_back: bool) -> Self {
-        Self { holds_back, ..Self::default() }
+    pub(crate) fn new(holds_back: bool, hops: Hops<(UpstreamLink, u64)>) -> Self {
+        let (open, turn, dead, over, full) = Default::default();
+        Self { open, turn, holds_back, dead, over, full, hops }
     }
 
     pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Opened, terms: Terms) {
@@ -122,7 +127,9 @@ impl Upstreams {
             }
             Asking::Manual => (Intake::manual(window), usize::MAX),
         };
+        let like = self.hops.of_link(&terms.output, &subscribed.instance.name);
         let upstream = Upstream {
+            like,
             address,
             subscription,
             terms,
@@ -182,7 +189,7 @@ impl Upstreams {
     pub(crate) fn received(
         &mut self,
         link: UpstreamLink,
-        deliveries: &[Delivery],
+        deliveries: &mut [Delivery],
         pressure: bool,
     ) -> Result<(), LinkError> {
         let Some(upstream) = self.open.get_mut(&link) else { return Ok(()) };
@@ -192,7 +199,12 @@ impl Upstreams {
         if upstream.ended.is_some() && !deliveries.is_empty() {
             return Err(LinkError::Violation("events after Ended".into()));
         }
-        upstream.intake.received(deliveries)
+        upstream.intake.received(deliveries)?;
+        if self.hops.tracer.is_on() {
+            let events = deliveries.iter_mut().map(|delivery| ((link, delivery.number), &mut delivery.event));
+            self.hops.received(events, &upstream.like);
+        }
+        Ok(())
     }
 
     pub(crate) fn is_open(&self, link: UpstreamLink) -> bool {
@@ -344,16 +356,14 @@ impl Upstreams {
 
     /// A delivery is processed, and settled.
     pub(crate) fn done(&mut self, link: UpstreamLink, number: u64, bytes: u64, settled: Settled) {
-        match self.open.get_mut(&link) {
-            Some(upstream) => {
-                upstream.intake.processed(1, bytes);
-                upstream.intake.settle(number, settled);
-            }
-            None => self.settle(link, number, settled),
+        if let Some(upstream) = self.open.get_mut(&link) {
+            upstream.intake.processed(1, bytes);
         }
+        self.settle(link, number, settled);
     }
 
     pub(crate) fn settle(&mut self, link: UpstreamLink, number: u64, settled: Settled) {
+        self.hops.end((link, number), &settled);
         if let Some(upstream) = self.open.get_mut(&link) {
             upstream.intake.settle(number, settled);
         } else if let Some(dead) = self.dead.get_mut(&link) {

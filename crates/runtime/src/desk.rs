@@ -1,8 +1,9 @@
 //! What a source's stage keeps: offers, bodies and their answers, admission.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, sync::Arc};
 
-use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time, Trace};
+use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time};
+use jaiminho_telemetry::traces::TraceContext;
 use tokio::sync::watch;
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     source::Offer,
     stage::{Acknowledge, Answer, NewEvent, Refusal, SourceError},
     task::Clock,
+    traces::{Begun, Hops, How, Likeness},
 };
 
 /// Input of an event that was acknowledged when it was taken: nobody waits for it.
@@ -32,13 +34,25 @@ pub(crate) struct Desk {
     /// How the source has ended, once it has.
     pub(crate) ended: Option<Result<(), SourceError>>,
     pub(crate) room: watch::Sender<bool>,
+    pub(crate) hops: Hops<Taken>,
+    like: Arc<Likeness>,
+}
+
+/// What an event that was taken is known by, until it is settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Taken {
+    /// Its place in the log.
+    Log(Offset),
+    /// The source, or the log, has rejected it.
+    Rejected(InputId),
 }
 
 impl Desk {
     /// Nothing taken yet.
-    pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>) -> Self {
+    pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>, hops: Hops<Taken>) -> Self {
         let (bodies, admission) = (Bodies::default(), Admission::new(incarnation));
-        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, refuses: false, ended: None, room }
+        let (ended, like) = (None, hops.of_source());
+        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, refuses: false, ended, room, hops, like }
     }
 
     /// Takes the offer whole, or refuses it whole; whether it was taken.
@@ -62,13 +76,14 @@ impl Desk {
     }
 
     /// Takes an event that the source rejects; none when it joins one that is unsettled here.
-    pub(crate) fn take_rejected(&mut self, slot: OfferSlot, clock: Clock) -> Option<(InputId, Event)> {
+    pub(crate) fn take_rejected(&mut self, slot: OfferSlot, clock: Clock) -> Option<(InputId, Event, Option<Begun>)> {
         let OfferSlot { offer, taken, rejection: _, reserved: _, reply } = slot;
         let _gone = taken.map(|taken| taken.send(()));
         let body = self.bodies.open(&offer.events, None, reply)?;
         let input = self.bodies.enter(body, 0)?;
         let event = offer.events.into_iter().next()?;
-        Some((input, self.event(event, None, clock)))
+        let (event, begun) = self.event(event, None, clock);
+        Some((input, event, begun))
     }
 
     /// Why an event that the source rejects is not taken.
@@ -146,24 +161,31 @@ impl Desk {
     }
 
     fn push(&mut self, event: NewEvent, due: Option<Time>, input: InputId, log: &mut Output, clock: Clock) -> Offset {
-        let event = self.event(event, due, clock);
-        log.push(clock.now, input, event)
+        let (event, begun) = self.event(event, due, clock);
+        let offset = log.push(clock.now, input, event);
+        if let Some(begun) = begun {
+            self.hops.keep(Taken::Log(offset), begun);
+        }
+        offset
     }
 
     /// One more event that was taken.
-    fn event(&mut self, event: NewEvent, due: Option<Time>, clock: Clock) -> Event {
+    fn event(&mut self, event: NewEvent, due: Option<Time>, clock: Clock) -> (Event, Option<Begun>) {
         let origin = Origin { incarnation: self.incarnation, offset: self.taken };
         self.taken += 1;
         self.unsettled += 1;
-        Event {
+        let trace = event.trace.map(|parent| self.hops.taken(&TraceContext::from_bytes(&parent), &self.like));
+        let (trace, begun) = trace.map_or((None, None), |(trace, begun)| (Some(Box::new(trace)), begun));
+        let event = Event {
             payload: event.payload,
             key: event.key,
             attempt: 1,
             arrived_ms: clock.wall(clock.now),
             deadline_ms: due.and_then(|due| NonZeroU64::new(clock.wall(due))),
             origin,
-            trace: event.trace.map(|context| Box::new(Trace { context: *context, since: 0 })),
-        }
+            trace,
+        };
+        (event, begun)
     }
 
     /// An event that was taken is settled.
@@ -181,6 +203,7 @@ impl Desk {
             match self.bodies.withdrawable(body) {
                 Some((first, count)) if log.withdraw(first..Offset(first.0 + count)) => {
                     self.unsettled -= count;
+                    self.hops.end_all(Taken::Log(first)..Taken::Log(Offset(first.0 + count)), How::Withdrawn);
                     self.bodies.withdrawn(body);
                 }
                 Some(_) | None => self.bodies.answer(body, &Answer::Unknown),

@@ -13,14 +13,17 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jaiminho_core::{Event, InputId, Reason};
+use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::{
     backoff::Backoff,
     config::StageLimits,
     rate::Throttle,
     stage::{Failure, Transform, Verdict},
+    traces::Calling,
 };
 
 /// Most events handed to a worker at once.
@@ -68,12 +71,14 @@ impl Lanes {
     pub(crate) fn spawn(
         transform: &Arc<dyn Transform>,
         limits: &StageLimits,
+        (stage, tracer): (&str, &Tracer),
         done: &mpsc::Sender<Vec<Done>>,
         progress: &Arc<Notify>,
         tasks: &TaskTracker,
     ) -> Self {
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         let count = limits.concurrency.clamp(1, threads.max(1));
+        let stage: Arc<str> = stage.into();
         let each = (limits.concurrency / count).max(1);
         let workers = (0..count)
             .map(|_| {
@@ -81,6 +86,8 @@ impl Lanes {
                 let worker = Worker {
                     transform: transform.clone(),
                     limits: limits.clone(),
+                    stage: stage.clone(),
+                    tracer: tracer.clone(),
                     concurrency: each,
                     waiting: VecDeque::new(),
                     busy: HashMap::new(),
@@ -172,6 +179,8 @@ impl Lanes {
 struct Worker {
     transform: Arc<dyn Transform>,
     limits: StageLimits,
+    stage: Arc<str>,
+    tracer: Tracer,
     concurrency: usize,
     /// The rest of the chunk in hand.
     waiting: VecDeque<Work>,
@@ -212,13 +221,25 @@ impl Worker {
         }
     }
 
-    fn start(&mut self, work: Work) {
+    fn start(&mut self, mut work: Work) {
         let lane = work.event.key.map(|key| key.0).filter(|_| !self.limits.unordered);
         if let Some(queue) = lane.and_then(|lane| self.busy.get_mut(&lane)) {
             queue.push_back(work);
             return;
         }
-        let mut call = convert(self.transform.clone(), self.limits.clone(), work).map(move |done| (lane, done)).boxed();
+        let calling = Calling::begin(&self.tracer, &self.stage, &mut work.event);
+        let (transform, limits) = (self.transform.clone(), self.limits.clone());
+        let mut call = match calling {
+            None => convert(transform, limits, work).map(move |(done, _)| (lane, done)).boxed(),
+            Some(calling) => {
+                let (span, tracer) = (calling.span.clone(), self.tracer.clone());
+                let told = convert(transform, limits, work).instrument(span).map(move |(mut done, failures)| {
+                    calling.end(&tracer, &mut done.event, failures);
+                    (lane, done)
+                });
+                told.boxed()
+            }
+        };
         match call.as_mut().now_or_never() {
             Some((_, done)) => self.finished.push(done),
             None => {
@@ -242,8 +263,8 @@ impl Worker {
     }
 }
 
-/// Calls the transform until it has a verdict or has failed too often.
-async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work) -> Done {
+/// Calls the transform until it has a verdict or has failed too often; how often it has failed.
+async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work) -> (Done, u32) {
     let Work { input, event } = work;
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2), (input, event.origin));
     let mut failures = 0;
@@ -261,7 +282,7 @@ async fn convert(transform: Arc<dyn Transform>, limits: StageLimits, work: Work)
             }
         }
     };
-    Done { input, event, verdict }
+    (Done { input, event, verdict }, failures)
 }
 
 async fn admit_and_call(

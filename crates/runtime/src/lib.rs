@@ -32,6 +32,7 @@ mod spent;
 mod stage;
 mod subscriptions;
 mod task;
+mod traces;
 mod upstream;
 
 pub use batching::{Batching, HELD_BYTES};
@@ -58,3 +59,4 @@ pub use spawn::{spawn, spawn_at};
 pub use stage::{
     Acknowledge, Answer, Emitted, Failure, NewEvent, Receipt, Refusal, Sink, Source, SourceError, Transform, Verdict,
 };
+pub use traces::{SPAN_OPEN_BYTES, SPANS_OPEN_MAX};

@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use jaiminho_core::{Event, Rejection, Time};
+use jaiminho_telemetry::{names::spans, traces::Tracer};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     rate::{Rate, Throttle},
     sink::Settler,
     stage::{Receipt, Sink},
+    traces,
     upstream::UpstreamLink,
 };
 
@@ -125,7 +127,7 @@ impl Outlet {
     }
 
     /// Gives the sink a chunk if it can take one, as fast as the rate allows.
-    pub(crate) fn feed(&mut self) {
+    pub(crate) fn feed(&mut self, tracer: &Tracer) {
         let end = self.first + self.held.len() as u64;
         self.next = self.next.max(self.first);
         while self.next < end {
@@ -149,9 +151,12 @@ impl Outlet {
             if count == 0 {
                 return;
             }
-            let mut events = Vec::with_capacity(count);
+            let (mut events, mut given) = (Vec::with_capacity(count), None);
             while events.len() < count {
-                if let Some(Some(held)) = self.held.get((self.next - self.first) as usize) {
+                if let Some(Some(held)) = self.held.get_mut((self.next - self.first) as usize) {
+                    if let Some(trace) = traces::measured(tracer, &mut held.event) {
+                        traces::part(tracer, trace, spans::QUEUE, *given.get_or_insert_with(|| tracer.now()));
+                    }
                     events.push((Receipt(self.next), held.event.clone()));
                 }
                 self.next += 1;

@@ -1,12 +1,14 @@
 //! What a stage rejects: its dead letters, and what comes behind a rejected event of a dead link.
 
 use jaiminho_core::{Event, InputId, KeyHash, Outcome, Reason, Rejection, Settled, Settlement};
-use jaiminho_telemetry::names;
+use jaiminho_telemetry::names::{self, spans};
 
 use crate::{
+    desk::Taken,
     handle::OfferSlot,
     outlet::Held,
     task::{Doing, Tag, Task},
+    traces::{self, How},
     upstream::UpstreamLink,
 };
 
@@ -25,10 +27,13 @@ impl Task {
         if let Some(refusal) = desk.refuses_rejected(has_room) {
             return slot.refuse(refusal);
         }
-        let Some((offered, event)) = desk.take_rejected(slot, self.clock) else { return };
+        let Some((offered, event, begun)) = desk.take_rejected(slot, self.clock) else { return };
         self.account.counts.events_in += 1;
         self.account.counts.bytes_in += event.size();
         let input = self.inputs.open(Tag::Offered(offered));
+        if let (Doing::Source(desk), Some(begun)) = (&mut self.doing, begun) {
+            desk.hops.keep(Taken::Rejected(input), begun);
+        }
         self.bury(input, &event, rejection);
         self.seal(input);
     }
@@ -38,6 +43,9 @@ impl Task {
         let reason = rejection.reason;
         self.account.rejected(self.clock, event, &rejection);
         tracing::debug!(stage = self.stage, ?reason, text = rejection.text, "rejected");
+        if event.trace.is_none() && self.tracer.is_on() {
+            traces::notice(&self.tracer, &self.stage, event, spans::REJECTED, How::Rejected(&rejection));
+        }
         metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason.name()).increment(1);
         let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
             let log = self.logs.get_mut(*index)?;
@@ -84,7 +92,8 @@ impl Task {
     }
 
     /// The sink rejects an event: it waits for room among the dead letters.
-    pub(crate) fn reject_held(&mut self, held: Held, reason: Reason, text: String) {
+    pub(crate) fn reject_held(&mut self, mut held: Held, reason: Reason, text: String) {
+        traces::given_back(&self.tracer, &mut held.event);
         self.drop_behind(held.link, held.event.key);
         if let Doing::Sink(outlet) = &mut self.doing {
             outlet.rejected.push_back((held, Rejection::new(reason, text)));
@@ -97,7 +106,9 @@ impl Task {
             if self.logs.iter().any(|log| log.output.is_full()) {
                 return;
             }
-            let Some((Held { link, number, event, taken: _ }, rejection)) = outlet.rejected.pop_front() else { return };
+            let Some((held, rejection)) = outlet.rejected.pop_front() else { return };
+            let Held { link, number, mut event, taken: _ } = held;
+            traces::placed(&self.tracer, &mut event);
             let input = self.inputs.open(Tag::Sunk { link, number, bytes: event.size() });
             self.bury(input, &event, rejection);
             self.seal(input);

@@ -69,6 +69,7 @@ impl Task {
     /// A consumer is gone.
     fn forget(&mut self, peer: PeerId) {
         self.peers.remove(peer);
+        self.sends.lost(peer, "the consumer is gone");
         tracing::info!(stage = self.stage, link = peer.link.0, "a consumer is gone");
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
@@ -100,6 +101,7 @@ impl Task {
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
         let (to_producer, said) = mpsc::channel(TO_PRODUCER);
         let name = (subscribe.group.clone(), subscribe.instance.name.clone());
+        self.sends.joined(peer, output, &name.0, &name.1);
         self.peers.add(self.clock.elapsed, peer, name, to_consumer, said);
         if let Doing::Handler(actor) = &mut self.doing {
             let (name, instance) = (subscribe.group.clone(), subscribe.instance.clone());
@@ -127,9 +129,10 @@ impl Task {
                 self.asked(peer, credit);
                 Ok(())
             }
-            ToProducer::Dispositions(dispositions) => {
-                dispositions.iter().try_for_each(|disposition| log.output.dispose(peer.link, disposition))
-            }
+            ToProducer::Dispositions(dispositions) => dispositions.iter().try_for_each(|disposition| {
+                self.sends.disposed(peer, disposition);
+                log.output.dispose(peer.link, disposition)
+            }),
             ToProducer::Cancel { drain, time_left_ms } => {
                 log.output.cancel(now, peer.link, drain.then(|| now.after(time_left_ms)));
                 self.consumer_left(peer, Left::Cancelled);
@@ -140,6 +143,7 @@ impl Task {
 
     pub(crate) fn end_link(&mut self, peer: PeerId, error: LinkError, left: Left) {
         self.consumer_left(peer, left);
+        self.sends.lost(peer, &error.to_string());
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
         }
@@ -158,6 +162,7 @@ impl Task {
                         if let Doing::Handler(actor) = &mut self.doing {
                             actor.left(End::Consumer(peer), Left::Down(error.clone()));
                         }
+                        self.sends.lost(peer, &error.to_string());
                         self.peers.signal(peer, Err(error));
                     }
                     Signal::Drained => self.peers.end(peer),
@@ -167,15 +172,18 @@ impl Task {
             self.ready.extend(log.output.ready_links().into_iter().map(|link| PeerId { output, link }));
         }
         let pressure = self.pressure();
-        for peer in std::mem::take(&mut self.ready) {
-            let Some(log) = self.logs.get_mut(peer.output) else { continue };
-            self.account.touched.push(peer);
-            let is_at_end = self.peers.flush(peer, || {
-                let frame = log.output.next_frame(peer.link, FRAME_BYTES as usize)?;
+        let Self { logs, peers, sends, account, clock, ready, .. } = self;
+        for peer in std::mem::take(ready) {
+            let Some(log) = logs.get_mut(peer.output) else { continue };
+            account.touched.push(peer);
+            let is_at_end = peers.flush(peer, || {
+                let mut frame = log.output.next_frame(peer.link, FRAME_BYTES as usize)?;
+                sends.sent(peer, &log.output, &mut frame);
                 Some((frame, log.output.backlog(peer.link), pressure))
             });
             if is_at_end {
-                log.output.close(self.clock.now, peer.link);
+                sends.lost(peer, "the link has ended");
+                log.output.close(clock.now, peer.link);
             }
         }
     }
@@ -238,8 +246,8 @@ impl Task {
 
     fn producer_said(&mut self, link: UpstreamLink, message: ToConsumer) -> Result<(), LinkError> {
         match message {
-            ToConsumer::Events { deliveries, pressure, backlog: _ } => {
-                self.upstreams.received(link, &deliveries, pressure)?;
+            ToConsumer::Events { mut deliveries, pressure, backlog: _ } => {
+                self.upstreams.received(link, &mut deliveries, pressure)?;
                 self.start(link, deliveries);
             }
             ToConsumer::Revoke { partitions } => self.release(link, &partitions),
@@ -379,6 +387,11 @@ impl Task {
             };
             self.peers.signal(peer, item);
             self.peers.flush(peer, || None);
+        }
+        self.sends.leave();
+        self.upstreams.hops.leave();
+        if let Doing::Source(desk) = &mut self.doing {
+            desk.hops.leave();
         }
     }
 

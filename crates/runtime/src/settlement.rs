@@ -1,10 +1,13 @@
 //! From what the logs and a sink have settled to what upstreams and clients are told.
 
-use jaiminho_core::{InputId, Outcome, Reason, Settled, Settlement};
+use jaiminho_core::{Event, InputId, Outcome, Reason, Settled, Settlement};
+use jaiminho_telemetry::names::spans;
 
 use crate::{
+    desk::Taken,
     stage::{Receipt, SourceError},
     task::{Doing, Tag, Task},
+    traces::{self, How},
 };
 
 impl Task {
@@ -40,12 +43,16 @@ impl Task {
     }
 
     /// What a log rejected, this stage did. A source's events are their own inputs.
-    fn settled(&mut self, Settlement { input, outcome, pushed, refused, .. }: Settlement) {
+    fn settled(&mut self, Settlement { input, outcome, offset, pushed, mut refused }: Settlement) {
         self.account.settled(self.clock, pushed);
-        let input = match (&self.doing, &refused) {
-            (Doing::Source(_), None) => return self.answer(Tag::Offered(input), outcome),
-            (Doing::Source(_), Some(_)) => {
+        let input = match (&mut self.doing, &refused) {
+            (Doing::Source(desk), None) => {
+                desk.hops.end(Taken::Log(offset), &outcome);
+                return self.answer(Tag::Offered(input), outcome);
+            }
+            (Doing::Source(desk), Some(_)) => {
                 let offered = self.inputs.open(Tag::Offered(input));
+                desk.hops.rename(Taken::Log(offset), Taken::Rejected(offered));
                 self.inputs.output_added(offered);
                 // Its one output is unsettled yet: nothing comes back.
                 let _unsettled = self.inputs.seal(offered);
@@ -53,6 +60,9 @@ impl Task {
             }
             (Doing::Transform { .. } | Doing::Sink(_) | Doing::Handler(_), _) => input,
         };
+        if let Some(refused) = &mut refused {
+            traces::given_back(&self.tracer, &mut refused.event);
+        }
         if let Some(refused) = refused {
             self.bury(input, &refused.event, refused.rejection);
         }
@@ -67,6 +77,9 @@ impl Task {
 
     fn finish(&mut self, input: InputId, tag: Tag, outcome: Outcome) {
         self.settle_copies(input, &outcome);
+        if let (Tag::Offered(_), Doing::Source(desk)) = (tag, &mut self.doing) {
+            desk.hops.end(Taken::Rejected(input), &outcome);
+        }
         self.answer(tag, outcome);
     }
 
@@ -105,12 +118,22 @@ impl Task {
             self.account.finished += 1;
             match outcome {
                 Outcome::Accepted => {
+                    self.notice_slow(&held.event);
                     self.account.counts.accepted += 1;
                     self.account.delivered(self.clock, &held);
                     self.upstreams.accepted(held.link, held.number, held.event.size());
                 }
                 Outcome::Rejected(rejection) => self.reject_held(held, rejection.reason, rejection.text),
             }
+        }
+    }
+
+    /// An event has come to its end here: one that is not sampled is told of where that took long.
+    pub(crate) fn notice_slow(&self, event: &Event) {
+        let Some(slow) = self.tracer.slow().filter(|_| event.trace.is_none() && event.arrived_ms > 0) else { return };
+        let since = self.clock.wall(self.clock.now).saturating_sub(event.arrived_ms);
+        if u128::from(since) > slow.as_millis() {
+            traces::notice(&self.tracer, &self.stage, event, spans::SLOW, How::Accepted);
         }
     }
 

@@ -27,6 +27,7 @@ use crate::{
     stage::{Source, SourceError},
     subscriptions::{Subscriptions, template},
     task::{COMMANDS, Clock, Doing, Inbox, Log, Task},
+    traces::{Hops, Sends},
 };
 
 /// What a sink has to flush itself when its stage has ended.
@@ -41,8 +42,7 @@ pub fn spawn(config: StageConfig) -> StageHandle {
 /// Starts a stage in a world where it is `unix_ms`. Must be called within a tokio runtime.
 #[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
 pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
-    let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits, tracer: _tracer } =
-        config;
+    let StageConfig { pipeline, stage, instance, outputs, dead_letter, upstreams, role, limits, tracer } = config;
     let (commands, command_inbox) = mpsc::channel(COMMANDS);
     let (offers, offer_inbox) = mpsc::channel(1024);
     let (upstream, upstream_inbox) = mpsc::channel(64);
@@ -75,10 +75,10 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
     let doing = match role {
         Role::Source(source) => {
             tasks.spawn(run_source(source, handle.source(), source_end));
-            Doing::Source(Desk::new(instance.incarnation, room))
+            Doing::Source(Desk::new(instance.incarnation, room, Hops::new(tracer.clone(), &stage)))
         }
         Role::Transform(transform) => {
-            let lanes = Lanes::spawn(&transform, &limits, &done, &progress, &tasks);
+            let lanes = Lanes::spawn(&transform, &limits, (&stage, &tracer), &done, &progress, &tasks);
             Doing::Transform { lanes, placing: VecDeque::new(), copies: Copies::of(&transform) }
         }
         Role::Sink(sink, settler) => {
@@ -88,7 +88,8 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
             Doing::Sink(outlet)
         }
         Role::Handler(handler, kind) => {
-            let (actor, run) = Actor::new(handler, kind, acted.clone(), &limits, names, closing.clone());
+            let (actor, run) =
+                Actor::new(handler, kind, acted.clone(), &limits, names, closing.clone(), (&stage, &tracer));
             tasks.spawn(run);
             Doing::Handler(Box::new(actor))
         }
@@ -99,6 +100,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
     for spec in upstreams {
         subscriptions.add(spec);
     }
+    let (sends, hops) = (Sends::new(tracer.clone(), &stage), Hops::new(tracer.clone(), &stage));
     let task = Task {
         pipeline,
         stage,
@@ -109,8 +111,10 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         dying: HashMap::new(),
         inputs: Inputs::new(),
         peers: Peers::default(),
+        sends,
         ready: BTreeSet::new(),
-        upstreams: Upstreams::new(limits.batch.is_some()),
+        upstreams: Upstreams::new(limits.batch.is_some(), hops),
+        tracer,
         subscriptions,
         doing,
         tasks,

@@ -12,7 +12,7 @@ use std::{
 use jaiminho_core::{
     Delivery, Event, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Time, ToConsumer,
 };
-use jaiminho_telemetry::names;
+use jaiminho_telemetry::{names, traces::Tracer};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,6 +31,7 @@ use crate::{
     peers::{PeerId, Peers, Said, TICK_MS},
     stage::{Emitted, Receipt, Refusal, SourceError, Verdict},
     subscriptions::Subscriptions,
+    traces::{self, Sends},
     upstream::{UpstreamEvent, UpstreamLink},
 };
 
@@ -113,6 +114,8 @@ pub(crate) struct Task {
     pub(crate) dying: HashMap<Offset, Rejection>,
     pub(crate) inputs: Inputs<Tag>,
     pub(crate) peers: Peers,
+    pub(crate) sends: Sends,
+    pub(crate) tracer: Tracer,
     pub(crate) ready: BTreeSet<PeerId>,
     pub(crate) upstreams: Upstreams,
     pub(crate) subscriptions: Subscriptions,
@@ -327,7 +330,7 @@ impl Task {
                     lanes.feed();
                 }
             }
-            Doing::Sink(outlet) => outlet.feed(),
+            Doing::Sink(outlet) => outlet.feed(&self.tracer),
             Doing::Handler(_) => {
                 self.complete_batches();
                 self.pass_infos();
@@ -369,10 +372,11 @@ impl Task {
             if self.logs.iter().any(|log| log.output.is_full()) {
                 return;
             }
-            let Some(done) = placing.pop_front() else { return };
+            let Some(mut done) = placing.pop_front() else { return };
             if self.is_dropped(done.input, &done.event) {
                 continue;
             }
+            traces::placed(&self.tracer, &mut done.event);
             self.processed(done.input, done.event.size());
             match done.verdict {
                 Verdict::Emit(emitted) => match emitted.iter().find(|one| one.output >= self.outputs()) {

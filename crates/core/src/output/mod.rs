@@ -282,6 +282,11 @@ impl Output {
         self.shared.links.find(link).map_or(0, |link| self.shared.links.at(link).sent.unsettled())
     }
 
+    /// Where an unsettled delivery stands in the log; none for a tap's, which holds nothing there.
+    pub fn offset(&self, link: LinkId, number: u64) -> Option<Offset> {
+        self.shared.links.find(link).and_then(|link| self.shared.links.at(link).sent.find(number)).map(Offset)
+    }
+
     /// Whether [`Self::next_frame`] has something to give.
     pub fn has_frame(&self, link: LinkId) -> bool {
         self.shared.links.find(link).is_some_and(|link| self.shared.links.at(link).has_frame())

@@ -1,10 +1,12 @@
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use jaiminho_telemetry::traces::Tracer;
+
 use super::*;
 
 fn opened(link: UpstreamLink) -> (Upstreams, oneshot::Receiver<Over>) {
-    let mut upstreams = Upstreams::default();
+    let mut upstreams = Upstreams::new(false, Hops::new(Tracer::default(), "mid"));
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let (address, (over, ended)) = (Address("in".into()), oneshot::channel());
     let terms = Terms {
@@ -25,7 +27,7 @@ fn how_a_link_ended_says_how_soon_there_is_another() {
     let again = |reason: Option<EndReason>, lived: bool, error: LinkError| {
         let (mut upstreams, mut ended) = opened(link);
         if lived {
-            upstreams.received(link, &[], false).unwrap();
+            upstreams.received(link, &mut [], false).unwrap();
         }
         if let Some(reason) = reason {
             upstreams.ended(link, 0, reason).unwrap();

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod scripted;
+pub(crate) mod spans;
 
 use std::{
     collections::HashMap,

@@ -175,6 +175,16 @@ fn the_byte_field_is_not_copied_between_socket_and_decoding() {
 }
 
 #[test]
+fn when_a_frame_was_sent_is_said_only_for_traced_events() {
+    let traced = Event { trace: Some(Box::new(Trace { context: [1; 25], since: SENT })), ..plain(b"x") };
+    assert_eq!(encode_events(&numbered(vec![plain(b"y"), traced, plain(b"z")]), 0, false).sent_unix_ns, SENT);
+    assert_eq!(encode_events(&numbered(vec![plain(b"y")]), 0, false).sent_unix_ns, 0);
+    let told = Events { sent_unix_ns: SENT, ..encode_events(&numbered(vec![plain(b"y")]), 0, false) };
+    let untraced = ToConsumer::Events { deliveries: numbered(vec![plain(b"y")]), backlog: 0, pressure: false };
+    assert_eq!(decode_events(&told), Ok(untraced));
+}
+
+#[test]
 fn a_key_whose_hash_is_zero_is_a_key() {
     let keyed = Event { key: Some(KeyHash(0)), ..plain(b"x") };
     for events in [vec![keyed.clone()], vec![plain(b"y"), keyed.clone()], vec![keyed.clone(), keyed]] {

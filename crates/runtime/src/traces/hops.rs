@@ -115,3 +115,45 @@ impl<K: Copy + Ord + fmt::Debug> Hops<K> {
         self.end_all(.., How::Lost("the stage has ended"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of an event of this context, sent so long before it is received.
+    fn received(context: [u8; 25], sent: impl Fn(UnixNanos) -> UnixNanos) -> (Option<UnixNanos>, Event, usize) {
+        let (tracer, mut recorded) = Tracer::new(10);
+        let mut hops = Hops::new(tracer.clone(), "mid");
+        let trace = Some(Box::new(Trace { context, since: sent(tracer.now()) }));
+        let mut event = Event { trace, ..Event::new(&b"x"[..]) };
+        hops.received([(1, &mut event)].into_iter(), &hops.of_link("in", "in-0"));
+        let open = hops.open.len();
+        hops.end(1, How::Accepted);
+        let spans = recorded.take();
+        (spans.first().map(|wire| wire.end - wire.start), event, open)
+    }
+
+    #[test]
+    fn the_wire_is_what_the_sender_says_as_long_as_clocks_agree() {
+        let context = TraceContext::root().to_bytes();
+        let wire = |sent: fn(UnixNanos) -> UnixNanos| received(context, sent).0.unwrap();
+        let told = wire(|now| now - 1_000_000);
+        assert!((1_000_000..1_000_000_000).contains(&told), "{told}");
+        assert_eq!([wire(|now| now + 60_000_000_000), wire(|_| 1), wire(|_| 0), wire(|_| UnixNanos::MAX)], [0; 4]);
+    }
+
+    #[test]
+    fn a_context_that_is_not_sampled_or_no_context_at_all_is_dropped() {
+        let root = TraceContext::root();
+        for wrong in [
+            TraceContext { flags: 0, ..root },
+            TraceContext { trace: [0; 16], ..root },
+            TraceContext { span: [0; 8], ..root },
+        ] {
+            let (wire, event, open) = received(wrong.to_bytes(), |now| now);
+            assert_eq!((wire, event.trace, open), (None, None, 0));
+        }
+        let (_, event, open) = received(root.to_bytes(), |now| now);
+        assert_eq!((event.trace.is_some(), open), (true, 1));
+    }
+}

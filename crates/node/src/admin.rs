@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use jaiminho_runtime::StageHandle;
-use jaiminho_telemetry::{Metrics, UPKEEP_INTERVAL};
+use jaiminho_telemetry::{Logs, Metrics, UPKEEP_INTERVAL, logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,6 +61,7 @@ pub(crate) fn serve(
         let (metrics, stop) = upkeep;
         while tokio::time::timeout(UPKEEP_INTERVAL, stop.cancelled()).await.is_err() {
             metrics.upkeep();
+            logs().into_iter().for_each(Logs::upkeep);
         }
     });
     let admin = Arc::new(Admin { readiness, stages, metrics });

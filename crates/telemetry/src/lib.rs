@@ -5,5 +5,5 @@ pub mod names;
 mod prometheus;
 pub mod traces;
 
-pub use logging::{Format, LoggingError, init_logging};
+pub use logging::{Format, LIFE, LoggingError, Logs, init_logging, logs};
 pub use prometheus::{Metrics, MetricsError, UPKEEP_INTERVAL, install_metrics};

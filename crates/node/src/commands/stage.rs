@@ -6,6 +6,7 @@ use std::time::Duration;
 use jaiminho_discovery::Here;
 use jaiminho_link::{Server, ServerConfig};
 use jaiminho_runtime::{Address, StageEnd};
+use jaiminho_telemetry::{LIFE, logs};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +47,7 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     let advertised = arguments.advertise.clone().unwrap_or_else(|| format!("{}:{}", hostname(), listening.port()));
     let here = Here { advertised: Address(advertised.clone()), port: listening.port() };
     let instance = instance(arguments.name.clone().unwrap_or(advertised));
+    speak_for(vec![(name.to_owned(), instance.name.clone())]);
 
     let wiring = Wiring { config, links: Links::Apart(tasks.clone()), embedded: None, here: Some(here) };
     let wired = wiring.stage(name, stage, instance.clone())?;
@@ -64,12 +66,22 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     readiness.set(true);
     health.set_ready(true).await;
     let http = wired.http.map(|address| address.to_string());
-    tracing::info!(stage = name, instance = instance.name, %listening, admin = %admin_address, http, "stage runs");
+    tracing::info!(
+        target: LIFE,
+        stage = name,
+        pipeline = config.pipeline.pipeline,
+        version = env!("CARGO_PKG_VERSION"),
+        commit = env!("JAIMINHO_COMMIT"),
+        %listening,
+        admin = %admin_address,
+        http,
+        "stage runs"
+    );
 
     let end = tokio::select! {
         end = handle.ended() => end,
         number = signals.next() => {
-            tracing::info!(signal = number, deadline_ms = millis(stage.drain.0), "draining");
+            tracing::info!(target: LIFE, signal = number, deadline_ms = millis(stage.drain.0), "told to drain");
             readiness.set(false);
             health.set_ready(false).await;
             signals.abort_on_next();
@@ -97,17 +109,25 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
 pub(crate) fn ended(stage: &str, end: StageEnd) -> Result<(), Failure> {
     match end {
         StageEnd::Drained { unsettled: 0 } => {
-            tracing::info!(stage, "drained");
+            tracing::info!(target: LIFE, stage, "drained");
             Ok(())
         }
         StageEnd::Drained { unsettled } => {
-            tracing::warn!(stage, unsettled, "drained, but not everything was settled by the deadline");
+            let said = "drained, but not everything was settled by the deadline";
+            tracing::warn!(target: LIFE, stage, unsettled, "{said}");
             Ok(())
         }
         StageEnd::Fenced(name) => Err(Failure::unavailable(format!(
             "stage `{stage}`: a newer process has the name {name}; give each instance its own --name"
         ))),
         StageEnd::Failed(text) => Err(Failure::unavailable(format!("stage `{stage}`: {text}"))),
+    }
+}
+
+/// Says in the log who speaks.
+pub(crate) fn speak_for(instances: Vec<(String, String)>) {
+    if let Some(logs) = logs() {
+        logs.speak_for(instances);
     }
 }
 

@@ -10,10 +10,11 @@ use futures_util::future::select_all;
 use jaiminho_kafka::EmbeddedBroker;
 use jaiminho_link::InProcess;
 use jaiminho_runtime::{Rate, StageEnd, StageHandle};
+use jaiminho_telemetry::LIFE;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::stage::{describe, ended, millis};
+use super::stage::{describe, ended, millis, speak_for};
 use super::{block_on, instance, load_logged};
 use crate::admin::{self, Readiness};
 use crate::cli::{DRAIN_DEFAULT, Global, Up};
@@ -76,6 +77,8 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
         tracing::warn!(%error, "other commands won't find this process");
     }
     readiness.set(true);
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("JAIMINHO_COMMIT"));
+    tracing::info!(target: LIFE, pipeline = running.pipeline, version, commit, admin = %running.admin, "all stages run");
     output::line(if global.json {
         serde_json::to_string(&running).map_err(Failure::software)?
     } else {
@@ -85,7 +88,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let result = tokio::select! {
         first = first_end(&started) => first,
         number = signals.next() => {
-            tracing::info!(signal = number, "draining");
+            tracing::info!(target: LIFE, signal = number, "told to drain");
             readiness.set(false);
             signals.abort_on_next();
             Ok(())
@@ -117,6 +120,7 @@ fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edg
     let wiring = Wiring { config, links: Links::Together(links.clone()), embedded, here: None };
     let mut edges = Edges::default();
     let mut wired = Vec::new();
+    speak_for(config.pipeline.stages.keys().map(|name| (name.clone(), name.clone())).collect());
     for (name, stage) in config.in_order() {
         let made = wiring.stage(name, stage, instance(name.to_owned()))?;
         let path = |default: &str, path: Option<&str>| path.unwrap_or(default).to_owned();

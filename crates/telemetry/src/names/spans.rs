@@ -28,6 +28,8 @@ pub const QUEUE: &str = "queue";
 pub const CONVERT: &str = "convert";
 /// In a handler, alone or in a batch, retries included.
 pub const HANDLE: &str = "handle";
+/// What was logged in a call, outside of any span of the author's own.
+pub const LOG: &str = "log";
 /// Its results wait for room in the log.
 pub const WAIT_ROOM: &str = "wait room";
 

@@ -1,7 +1,11 @@
 //! Where an author's own code runs for a sampled event: its `tracing` spans and logs join the event's trace there.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::context::TraceContext;
@@ -23,10 +27,44 @@ pub fn entered(context: &TraceContext, stage: &str, calls: Calls) -> tracing::Sp
         Calls::Handle => tracing::info_span!(target: "jaiminho", "handle", stage),
     };
     if !span.is_disabled() {
+        let of = Context::new().with_value(OfStage(stage.into())).with_remote_span_context(remote(context));
         // Without such a layer nobody asks for the parent.
-        let _no_layer = span.set_parent(Context::new().with_remote_span_context(remote(context)));
+        let _no_layer = span.set_parent(of);
+        NEXT.set(Some(SpanId::from_bytes(context.span)));
+        // Where there is one, this starts the span there, with that id.
+        let _started = span.context();
+        NEXT.set(None);
     }
     span
+}
+
+/// Whether this is the span around a call.
+pub(crate) fn is_entered(metadata: &tracing::Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target() == "jaiminho" && ["convert", "handle"].contains(&metadata.name())
+}
+
+/// In the OpenTelemetry context of a call and of all that is inside: whose it is.
+#[derive(Debug)]
+pub(crate) struct OfStage(pub(crate) Arc<str>);
+
+thread_local! {
+    /// The id of the span that is started next on this thread.
+    static NEXT: Cell<Option<SpanId>> = const { Cell::new(None) };
+}
+
+/// Gives the span around a call the id that it has in the trace already, so that what is inside is right below it; random ids to all
+/// others.
+#[derive(Debug, Default)]
+pub(crate) struct EnteredIds(RandomIdGenerator);
+
+impl IdGenerator for EnteredIds {
+    fn new_trace_id(&self) -> TraceId {
+        self.0.new_trace_id()
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        NEXT.take().unwrap_or_else(|| self.0.new_span_id())
+    }
 }
 
 fn remote(context: &TraceContext) -> SpanContext {

@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 
 pub use context::{ContextError, SpanId, TraceContext};
 pub use entered::{Calls, entered};
+pub(crate) use entered::{EnteredIds, OfStage, is_entered};
 use limit::Limit;
 pub use limit::NOTICED_PER_SECOND;
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::SpanKind;
-pub use span::{Span, UnixNanos};
+pub use span::{Span, SpanEvent, UnixNanos};
 
 /// Where spans go. Cheap to clone. The default one is off: it records nothing.
 #[derive(Clone, Debug, Default)]

@@ -29,8 +29,21 @@ pub struct Span {
     pub attributes: Vec<KeyValue>,
     /// Spans of other traces, or of a batch.
     pub links: Vec<TraceContext>,
+    /// What was said meanwhile.
+    pub events: Vec<SpanEvent>,
     /// Why it failed, if it did.
     pub error: Option<String>,
+}
+
+/// What was said while a span lasted: a log line, mostly.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpanEvent {
+    /// When.
+    pub at: UnixNanos,
+    /// The line's message.
+    pub name: Cow<'static, str>,
+    /// Its fields.
+    pub attributes: Vec<KeyValue>,
 }
 
 impl Span {
@@ -42,8 +55,8 @@ impl Span {
         name: impl Into<Cow<'static, str>>,
         (start, end): (UnixNanos, UnixNanos),
     ) -> Self {
-        let (name, attributes, links) = (name.into(), Vec::new(), Vec::new());
-        Self { context, parent, kind, name, start, end, attributes, links, error: None }
+        let (name, attributes, links, events) = (name.into(), Vec::new(), Vec::new(), Vec::new());
+        Self { context, parent, kind, name, start, end, attributes, links, events, error: None }
     }
 
     /// A part of the span that `of` names: where its time went.

@@ -84,6 +84,18 @@ browser_prerequisites() {
   (install "${packages[@]}")
 }
 
+# prometheus and promtool for the tests of alert rules and dashboard. Debian's package is unpacked, not installed: that would start a service.
+prometheus_prerequisites() {
+  local into=$cache_dir/prometheus
+  if command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1; then return; fi
+  if [ ! -x "$into/usr/bin/promtool" ]; then
+    { command -v apt-get && command -v dpkg-deb; } >/dev/null 2>&1 || return 1
+    say "unpacking prometheus"
+    (mkdir -p "$into" && cd "$into" && { apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) >&2 || return 1
+  fi
+  export PATH="$PATH:$into/usr/bin"
+}
+
 # What the stages in Python need besides: Debian has `python3` and `python3 -m venv` in packages of their own.
 python_prerequisites() {
   python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || (install python3 python3-venv)

@@ -8,6 +8,7 @@ mod cut_links;
 mod drain;
 mod filter_walk;
 mod kafka_source;
+mod logs;
 mod nothing_lost;
 mod pipelines;
 mod python;

@@ -240,7 +240,7 @@ async fn the_older_of_two_instances_with_one_name_ends_and_says_why() {
     older.ready().await;
     eventually("it is linked", PATIENCE, || async {
         let log = older.child.log();
-        if log.contains("linked to upstream") { Ok(()) } else { Err(log) }
+        if log.contains("link to a producer is up") { Ok(()) } else { Err(log) }
     })
     .await;
     let newer = sink(&Place::local());

@@ -66,7 +66,7 @@ stages:
             let log = self.sink.child.log();
             let said = log
                 .lines()
-                .any(|line| line.contains("WARN") && line.contains("no link to upstream") && line.contains(what));
+                .any(|line| line.contains("WARN") && line.contains("no link to a producer") && line.contains(what));
             if said { Ok(()) } else { Err(log) }
         })
         .await;

@@ -24,6 +24,15 @@ pub fn skip_kafka() -> bool {
     skip
 }
 
+/// Whether tests that need Prometheus' programs are left out: `tests/run` decides it.
+pub fn skip_prometheus() -> bool {
+    let skip = std::env::var_os("JAIMINHO_SKIP_PROMETHEUS").is_some_and(|value| !value.is_empty());
+    if skip {
+        eprintln!("left out: no Prometheus");
+    }
+    skip
+}
+
 /// A directory of the test's own, kept when the test fails.
 #[derive(Debug)]
 pub struct Directory(Option<TempDir>);

@@ -112,7 +112,7 @@ impl Names {
             return;
         }
         if let (0, Some(Answer::Failed(reason))) = (self.failures, answers.first()) {
-            tracing::warn!(question = ?self.question, reason, "DNS fails; the last known instances stay");
+            tracing::warn!(question = ?self.question, error = %reason, "DNS fails; the last known instances stay");
         }
         self.failures += 1;
         if self.failures.is_multiple_of(FAILURES_MAX) {

@@ -72,7 +72,7 @@ impl TokensFile {
                     self.tokens.send_replace(Arc::new(tokens));
                 }
                 Err(problem) => {
-                    tracing::warn!(path = %self.path.display(), problem, "tokens not read again, the old ones hold")
+                    tracing::warn!(path = %self.path.display(), error = %problem, "tokens not read again, the old ones hold")
                 }
             }
         }

@@ -44,7 +44,7 @@ impl ClientContext for Reports {
         if error.rdkafka_error_code() == Some(Code::Fatal) {
             self.fatal.store(true, Ordering::Relaxed);
         }
-        tracing::warn!(%error, text, "kafka client");
+        tracing::warn!(%error, "the Kafka client says: {text}");
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }
 }

@@ -119,9 +119,10 @@ impl KafkaSink {
             servers,
             meters: Meters::new(stage),
         };
+        let of = tracing::error_span!("stage", stage);
         let thread = std::thread::Builder::new()
             .name("kafka-sink".to_owned())
-            .spawn(move || worker.run())
+            .spawn(move || of.in_scope(|| worker.run()))
             .map_err(|error| ConfigError::Client(format!("no thread: {error}")))?;
         Ok(Self { commands, drains, thread: thread.thread().clone() })
     }

@@ -187,7 +187,7 @@ fn accept<L: Listen>(
                     }
                 };
                 let Ok(place) = places.clone().try_acquire_owned() else {
-                    tracing::warn!(peer = ?accepted.1, config.connections_max, "too many connections; this one is closed");
+                    tracing::warn!(address = ?accepted.1, config.connections_max, "too many connections; this one is closed");
                     continue;
                 };
                 let connection = Connection::accepted(accepted, cut.child_token(), config.subscribe_deadline, place);

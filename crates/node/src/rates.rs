@@ -54,6 +54,7 @@ impl Rates {
             Ok(config) => config,
             Err(problems) => return tracing::error!(%problems, "the pipeline file is wrong: rates stay as they are"),
         };
+        tracing::info!("the pipeline file is read again, for its rates");
         for (name, rate) in &self.stages {
             let Some(stage) = config.pipeline.stages.get(name).filter(|stage| stage.rate != rate.per_second()) else {
                 continue;

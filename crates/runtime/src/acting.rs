@@ -77,7 +77,7 @@ impl Task {
             }
         }
         if let Err(failure) = result {
-            tracing::error!(stage = self.stage, failure = failure.text, "the handler failed too often; the stage ends");
+            tracing::error!(stage = self.stage, error = failure.text, "the handler failed too often; the stage ends");
             self.end_handler(Err(failure.text));
         }
         self.obey(turn);

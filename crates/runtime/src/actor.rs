@@ -406,7 +406,7 @@ impl Caller {
         loop {
             if let Some(failure) = failed {
                 failures += 1;
-                tracing::debug!(failures, failure = failure.text, "the handler failed");
+                tracing::debug!(failures, error = failure.text, "the handler failed");
                 if failures >= self.max_failures {
                     return Err(failure);
                 }

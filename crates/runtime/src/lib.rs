@@ -8,6 +8,7 @@ mod admission;
 mod backoff;
 mod batching;
 mod bodies;
+mod changes;
 mod config;
 mod consumer;
 mod dedupe;

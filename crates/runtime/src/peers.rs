@@ -230,6 +230,11 @@ impl Peers {
         self.peers.keys().copied().collect()
     }
 
+    /// Its group and instance.
+    pub(crate) fn name(&self, id: PeerId) -> (&str, &str) {
+        self.peers.get(&id).map_or(("", ""), |peer| (&peer.name.0, &peer.name.1))
+    }
+
     /// Group and instance of each.
     pub(crate) fn names(&self) -> Vec<(String, String)> {
         let mut names: Vec<_> = self.peers.values().map(|peer| peer.name.clone()).collect();

@@ -42,7 +42,7 @@ impl Task {
     pub(crate) fn bury(&mut self, input: InputId, event: &Event, rejection: Rejection) {
         let reason = rejection.reason;
         self.account.rejected(self.clock, event, &rejection);
-        tracing::debug!(stage = self.stage, ?reason, text = rejection.text, "rejected");
+        tracing::debug!(stage = self.stage, reason = reason.name(), error = rejection.text, "rejected");
         if event.trace.is_none() && self.tracer.is_on() {
             traces::notice(&self.tracer, &self.stage, event, spans::REJECTED, How::Rejected(&rejection));
         }
@@ -71,8 +71,8 @@ impl Task {
             self.warned = Some(now);
             tracing::warn!(
                 stage = self.stage,
-                ?reason,
-                text,
+                reason = reason.name(),
+                error = text,
                 attempt = event.attempt,
                 "rejected, without a dead letter"
             );

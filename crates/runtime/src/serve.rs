@@ -3,7 +3,7 @@
 use jaiminho_core::{
     EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
 };
-use jaiminho_telemetry::names;
+use jaiminho_telemetry::{LIFE, names};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -59,18 +59,25 @@ impl Task {
         }
         for message in messages {
             if let Err(error) = self.consumer_said(peer, message) {
-                tracing::warn!(stage = self.stage, link = peer.link.0, %error, "link to a consumer ends");
+                self.warn_of_end(peer, &error);
                 self.end_link(peer, error.clone(), Left::Down(error));
                 return;
             }
         }
     }
 
+    fn warn_of_end(&self, peer: PeerId, error: &LinkError) {
+        let (group, name) = self.peers.name(peer);
+        tracing::warn!(stage = self.stage, group, peer = name, link = peer.link.0, %error, "link to a consumer is ended");
+    }
+
     /// A consumer is gone.
     fn forget(&mut self, peer: PeerId) {
+        let (group, name) = self.peers.name(peer);
+        let (stage, output) = (&self.stage, self.logs.get(peer.output).map(|log| log.name.as_str()));
+        tracing::info!(stage, output, group, peer = name, link = peer.link.0, "link to a consumer is down");
         self.peers.remove(peer);
         self.sends.lost(peer, "the consumer is gone");
-        tracing::info!(stage = self.stage, link = peer.link.0, "a consumer is gone");
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
         }
@@ -107,7 +114,8 @@ impl Task {
             let (name, instance) = (subscribe.group.clone(), subscribe.instance.clone());
             actor.joined(Peer { name, instance, end: End::Consumer(peer) });
         }
-        tracing::info!(stage = self.stage, output, group = subscribe.group, member = subscribe.instance.name, "linked");
+        let (stage, Subscribe { group, instance, .. }) = (&self.stage, subscribe);
+        tracing::info!(stage, output, group, peer = instance.name, link = link.0, "link to a consumer is up");
         let subscribed = Subscribed {
             version: VERSION,
             window,
@@ -197,7 +205,9 @@ impl Task {
             UpstreamEvent::Opened(opened) => {
                 let terms = self.subscriptions.terms(opened.subscription).filter(|terms| !terms.stop.is_cancelled());
                 if let Some(terms) = terms.cloned().filter(|_| self.leave.is_none()) {
-                    tracing::info!(stage = self.stage, address = opened.address.0, "linked to upstream");
+                    let (stage, peer) = (&self.stage, &opened.half.subscribed.instance.name);
+                    let (output, address) = (terms.output.to_string(), &opened.address.0);
+                    tracing::info!(stage, output, peer, address, link = link.0, "link to a producer is up");
                     if let Doing::Handler(actor) = &mut self.doing {
                         let (name, instance) = (terms.output.to_string(), opened.half.subscribed.instance.clone());
                         actor.joined(Peer { name, instance, end: End::Producer(link) });
@@ -212,6 +222,8 @@ impl Task {
 
     fn look_for_fence(&mut self, error: &LinkError) {
         if let LinkError::Fenced(name) = error {
+            let (stage, peer) = (&self.stage, name);
+            tracing::error!(target: LIFE, stage, peer, "fenced: a newer process has this instance's name; this one ends");
             self.end = Some(StageEnd::Fenced(name.clone()));
         }
     }
@@ -222,7 +234,7 @@ impl Task {
             // It may have ended with an earlier message of the same turn.
             Ok(message) if self.upstreams.is_open(link) => {
                 if let Err(error) = self.producer_said(link, message) {
-                    tracing::warn!(stage = self.stage, %error, "link to upstream ends");
+                    tracing::warn!(stage = self.stage, link = link.0, %error, "the producer breaks the protocol");
                     self.close_upstream(link, error);
                 }
             }
@@ -236,7 +248,7 @@ impl Task {
 
     fn close_upstream(&mut self, link: UpstreamLink, error: LinkError) {
         let Some(Closed { address, error, left }) = self.upstreams.closed(link, error) else { return };
-        tracing::info!(stage = self.stage, address = address.0, %error, "link to upstream ended");
+        tracing::info!(stage = self.stage, address = address.0, link = link.0, %error, "link to a producer is down");
         match &mut self.doing {
             // What the link has brought is handled first.
             Doing::Handler(actor) => actor.left(End::Producer(link), left),
@@ -303,7 +315,7 @@ impl Task {
         let [idle, silent, deaf] = self.peers.tick(pressure);
         for peer in silent {
             let silent = LinkError::Silent(u64::from(SILENT_TICKS) * TICK_MS);
-            tracing::warn!(stage = self.stage, link = peer.link.0, error = %silent, "link to a consumer ends");
+            self.warn_of_end(peer, &silent);
             self.end_link(peer, silent.clone(), Left::Down(silent));
         }
         for peer in deaf {
@@ -325,6 +337,7 @@ impl Task {
             self.upstreams.cancel_all(millis_until(leave));
         }
         self.account.tick(self.clock.elapsed);
+        self.tell_changes();
         self.count();
     }
 
@@ -336,7 +349,7 @@ impl Task {
     }
 
     pub(crate) fn begin_drain(&mut self, deadline: tokio::time::Instant) {
-        tracing::info!(stage = self.stage, "draining");
+        tracing::info!(target: LIFE, stage = self.stage, "draining");
         self.closing.cancel();
         self.draining.cancel();
         self.leave = Some(deadline);

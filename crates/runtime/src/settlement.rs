@@ -148,7 +148,7 @@ impl Task {
     /// What a source had brought is finished, even when it failed.
     pub(crate) fn source_ended(&mut self, result: Result<(), SourceError>) {
         if let Err(error) = &result {
-            tracing::error!(stage = self.stage, %error, "the source ended");
+            tracing::error!(target: jaiminho_telemetry::LIFE, stage = self.stage, %error, "the source has failed");
             self.begin_own_drain();
         }
         if let Doing::Source(desk) = &mut self.doing {

@@ -9,11 +9,13 @@ use std::{
 use jaiminho_core::{Inputs, Output};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 use crate::{
     absent::Absent,
     account::Account,
     actor::Actor,
+    changes::Changes,
     config::{DeadLetter, DeadLetterSpec, OutputSpec, Role, StageConfig},
     consumer::Upstreams,
     dedupe::Copies,
@@ -72,9 +74,11 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         end: end_seen,
         troubles: troubles.clone(),
     };
+    // What a source, a sink or a handler says has its stage's name.
+    let of = tracing::error_span!("stage", stage);
     let doing = match role {
         Role::Source(source) => {
-            tasks.spawn(run_source(source, handle.source(), source_end));
+            tasks.spawn(run_source(source, handle.source(), source_end).instrument(of));
             Doing::Source(Desk::new(instance.incarnation, room, Hops::new(tracer.clone(), &stage)))
         }
         Role::Transform(transform) => {
@@ -84,13 +88,13 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         Role::Sink(sink, settler) => {
             let (outlet, run) =
                 Outlet::new(sink, settler, progress.clone(), limits.max_failures, limits.rate.clone(), SINK_DRAIN);
-            tasks.spawn(run);
+            tasks.spawn(run.instrument(of));
             Doing::Sink(outlet)
         }
         Role::Handler(handler, kind) => {
             let (actor, run) =
                 Actor::new(handler, kind, acted.clone(), &limits, names, closing.clone(), (&stage, &tracer));
-            tasks.spawn(run);
+            tasks.spawn(run.instrument(of));
             Doing::Handler(Box::new(actor))
         }
     };
@@ -122,6 +126,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         troubles,
         warned: None,
         absent: Absent::default(),
+        changes: Changes::default(),
         made: 0,
         unordered: limits.unordered,
         drain: limits.drain,

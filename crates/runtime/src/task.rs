@@ -20,6 +20,7 @@ use crate::{
     absent::Absent,
     account::Account,
     actor::{Acted, Actor},
+    changes::Changes,
     config::DeadLetter,
     consumer::Upstreams,
     dedupe::Copies,
@@ -126,6 +127,7 @@ pub(crate) struct Task {
     /// When the log last told of an event that nobody keeps.
     pub(crate) warned: Option<Time>,
     pub(crate) absent: Absent,
+    pub(crate) changes: Changes,
     /// Events that a handler has made up.
     pub(crate) made: u64,
     /// Inputs of a transform are settled when their results are in the log.

@@ -190,9 +190,9 @@ impl Subscription {
             Err(error) => {
                 let (stage, output) = (&self.template.group, &self.template.output);
                 if told.as_ref() == Some(&error) {
-                    tracing::debug!(stage, output, address = address.0, %error, "no link to upstream");
+                    tracing::debug!(stage, output, address = address.0, %error, "no link to a producer");
                 } else {
-                    tracing::warn!(stage, output, address = address.0, %error, "no link to upstream; trying again");
+                    tracing::warn!(stage, output, address = address.0, %error, "no link to a producer; trying again");
                     *told = Some(error.clone());
                 }
                 self.events.send((link, UpstreamEvent::Refused(error.clone()))).await.ok()?;

@@ -107,7 +107,7 @@ async fn a_python_producer_waits_for_credit_and_hears_what_became_of_its_events(
     let held = convert.metric("jaiminho_inputs_in_work", "convert").await;
     assert!(held > 57.0 && held <= 100.0, "{held} of 2,000 events");
     let log = convert.child.log();
-    assert_eq!(count(&log, "linked to upstream"), 1, "{log}");
+    assert_eq!(count(&log, "link to a producer is up"), 1, "{log}");
 
     // What it had comes again, 57 among it.
     numbers.cluster.kill("convert", 0);
@@ -178,12 +178,12 @@ async fn a_python_producer_and_its_consumer_notice_when_the_other_stands_still()
     producer.freeze();
     told(convert, "peer silent", 1).await;
     producer.thaw();
-    told(convert, "linked to upstream", 2).await;
+    told(convert, "link to a producer is up", 2).await;
     numbers.flowing(&producer, 100).await;
     convert.freeze();
     told(&producer, "SILENT", 1).await;
     convert.thaw();
-    told(convert, "linked to upstream", 3).await;
+    told(convert, "link to a producer is up", 3).await;
     numbers.flowing(&producer, 100).await;
     producer.terminate();
     assert_eq!(producer.exit(PATIENCE).await.code(), Some(0), "{}", producer.log_tail());
@@ -209,11 +209,11 @@ async fn a_python_producer_refuses_with_the_status_that_says_why() {
         producer.kill();
     }
     let producer = numbers.producer(1, 1_000_000);
-    told(&older.child, "linked to upstream", 1).await;
+    told(&older.child, "link to a producer is up", 1).await;
     let second = convert("another");
     told(&second.child, "limit reached: one member is here", 1).await;
     let newer = convert("the-name");
     assert_eq!(older.child.exit(PATIENCE).await.code(), Some(UNAVAILABLE), "{}", older.child.log_tail());
     told(&producer, "FENCED", 1).await;
-    told(&newer.child, "linked to upstream", 1).await;
+    told(&newer.child, "link to a producer is up", 1).await;
 }

@@ -401,7 +401,12 @@ impl Session {
             Mode::Plain | Mode::CloudEvents => match answer {
                 Answer::Settled(Outcome::Rejected(rejection)) => {
                     metrics::counter!(names::UNTOLD_REJECTIONS).increment(1);
-                    tracing::warn!(id = sent.id.text, reason = ?rejection.reason, rejection.text, "event of a WebSocket client rejected");
+                    tracing::warn!(
+                        id = sent.id.text,
+                        reason = rejection.reason.name(),
+                        error = rejection.text,
+                        "event of a WebSocket client rejected"
+                    );
                 }
                 Answer::Settled(Outcome::Accepted) | Answer::Withdrawn | Answer::Unknown => {}
             },

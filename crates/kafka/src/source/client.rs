@@ -79,7 +79,7 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(Code::Fatal) {
             self.fatal.store(true, Ordering::Relaxed);
         }
-        tracing::warn!(%error, text, "kafka client");
+        tracing::warn!(%error, "the Kafka client says: {text}");
     }
 }
 

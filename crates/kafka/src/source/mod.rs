@@ -128,8 +128,9 @@ impl Source for KafkaSource {
             let name = stage.clone();
             let worker =
                 Worker { stage, properties, topics, begin, decoder, limits, client, batches, reports: reported };
+            let of = tracing::Span::current();
             let thread = std::thread::Builder::new().name("kafka-source".to_owned()).spawn(move || {
-                worker.run();
+                of.in_scope(|| worker.run());
                 // Nobody waits any more when the stage was cut short.
                 let _unheard = ended.send(());
             });

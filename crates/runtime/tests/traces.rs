@@ -332,6 +332,54 @@ async fn the_result_of_a_batch_continues_its_first_trace_which_is_linked_to_the_
     }
 }
 
+/// Which span each of an author's log events is in.
+#[derive(Clone, Default)]
+struct Inside(Arc<Mutex<(Vec<&'static str>, Vec<&'static str>)>>);
+
+impl tracing::Subscriber for Inside {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_span() || metadata.target() == "theirs"
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        let name = span.metadata().name();
+        tracing::span::Id::from_u64(if name == "convert" { 1 } else { 2 })
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        let mut inside = self.0.lock().unwrap();
+        let current = inside.0.last().copied().unwrap_or("none");
+        inside.1.push(current);
+    }
+
+    fn enter(&self, span: &tracing::span::Id) {
+        self.0.lock().unwrap().0.push(if span.into_u64() == 1 { "convert" } else { "other" });
+    }
+
+    fn exit(&self, _: &tracing::span::Id) {
+        self.0.lock().unwrap().0.pop();
+    }
+}
+
+#[tokio::test]
+async fn what_an_author_logs_of_a_sampled_event_is_inside_its_call() {
+    let inside = Inside::default();
+    let _default = tracing::subscriber::set_default(inside.clone());
+    let stages = Traced::new();
+    let source = stages.source(&["mid"]);
+    let says = Call(Box::new(|_| {
+        tracing::info!(target: "theirs", "converting");
+        Ok(Verdict::Emit(smallvec![]))
+    }));
+    let _mid = stages.spawn("mid", &["out"], &["in"], Role::Transform(Arc::new(says)));
+    published(&source, vec![event(1, Some(1)), sampled(2, Some(1)).0, event(3, Some(1))]).await;
+    assert_eq!(inside.0.lock().unwrap().1, ["none", "convert", "none"]);
+}
+
 #[tokio::test]
 async fn failed_tries_are_counted_and_are_part_of_the_call() {
     let mut stages = Traced::new();

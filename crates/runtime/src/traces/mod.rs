@@ -26,15 +26,15 @@ pub(crate) use calls::{Called, Calling, Handling};
 pub(crate) use hops::Hops;
 pub(crate) use sends::Sends;
 
-/// Spans of a stage that have begun: as many of events that it has taken or received, of deliveries, and of events that were given
-/// back. What is over goes on without spans of this stage, and is counted.
+/// Spans of a stage that have begun: so many of events that it has taken or received, so many of deliveries; and of so many entries
+/// of its logs it knows when they were given back. What is over goes on without spans of this stage, and is counted.
 pub const SPANS_OPEN_MAX: usize = 8_192;
-/// What one of these takes at most, in a tree whose nodes are at least half full.
-pub const SPAN_OPEN_BYTES: u64 = 384;
+/// What one of each takes at most, in trees whose nodes are at least half full.
+pub const SPAN_OPEN_BYTES: u64 = 512;
 
 /// Results that wait for less than this for room in the log are not told of.
 const ROOM_NS_MIN: UnixNanos = 100_000;
-/// What is noticed of one batch: links to its other events.
+/// Links of the first event of a batch to the others.
 const LINKS_MAX: usize = 128;
 
 /// The trace of an event that is measured here.
@@ -192,4 +192,19 @@ pub(crate) fn notice(tracer: &Tracer, stage: &str, event: &Event, name: &'static
             .with(KeyValue::new(spans::ATTEMPT, i64::from(event.attempt)));
         ended(span, how)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Begun, SPAN_OPEN_BYTES, UnixNanos, sends};
+    use crate::{peers::PeerId, upstream::UpstreamLink};
+
+    #[test]
+    fn what_is_kept_of_spans_that_have_begun_takes_no_more_than_it_is_said_to() {
+        let hop = size_of::<((UpstreamLink, u64), Begun)>();
+        let send = size_of::<((PeerId, u64), sends::Sent)>();
+        let released = size_of::<(sends::Entry, UnixNanos)>();
+        let bytes = 2 * (hop + send + released);
+        assert!(bytes as u64 <= SPAN_OPEN_BYTES, "{bytes}");
+    }
 }

@@ -24,7 +24,10 @@ struct Link {
 }
 
 /// An entry of an output's log, as one group sees it.
-type Entry = (usize, Offset, Arc<str>);
+pub(super) type Entry = (usize, Offset, Arc<str>);
+
+/// A delivery, and its place in the log.
+pub(super) type Sent = (Begun, Offset);
 
 /// All of a stage. Without a tracer, and without sampled events, all of this costs nothing.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ pub(crate) struct Sends {
     tracer: Tracer,
     stage: String,
     links: BTreeMap<PeerId, Link>,
-    /// By link and number, with the place in the log.
-    open: BTreeMap<(PeerId, u64), (Begun, Offset)>,
+    /// By link and number.
+    open: BTreeMap<(PeerId, u64), Sent>,
     /// Since when what was sent before waits to be sent again.
     released: BTreeMap<Entry, UnixNanos>,
 }

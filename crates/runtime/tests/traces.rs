@@ -290,6 +290,30 @@ async fn a_sinks_rejection_and_its_dead_letter_are_in_the_trace() {
     assert_eq!(given.trace.unwrap().since, spans.part(process, "queue").end);
 }
 
+#[tokio::test]
+async fn what_a_source_rejects_or_its_log_finds_too_large_has_its_dead_letter_below_its_span() {
+    let mut stages = Traced::new();
+    let mut config = stages.config("in", vec![log("in", &["out"])], &[], Role::Source(Box::new(Outside)));
+    let make: jaiminho_runtime::DeadLetter = Arc::new(|_, _| b"x"[..].into());
+    config.dead_letter = Some(DeadLetterSpec { output: log("in.dead_letter", &["dead"]), make });
+    let source = stages.start(config);
+    let limits = StageLimits { event_bytes_max: 2, ..StageLimits::default() };
+    let _out = stages.start(StageConfig { limits, ..stages.config("out", vec![], &["in"], late(Duration::ZERO)) });
+    let _dead = stages.spawn("dead", &[], &["in.dead_letter"], late(Duration::ZERO));
+    let (broken, client) = sampled(1, None);
+    let pending = source.source().reject(broken, Rejection::new(Reason::Malformed, "broken")).await.unwrap();
+    soon(pending.answers()).await;
+    let by_source = stages.spans(&client);
+    let (large, client) = sampled(100, None);
+    published(&source, vec![large]).await;
+    for (spans, reason) in [(by_source, "malformed"), (stages.spans(&client), "too_large")] {
+        let create = spans.one("create in");
+        assert_eq!(attributes(create, ["jaiminho.outcome", "error.type"]), ["rejected", reason]);
+        assert_eq!(spans.names_below(create).last(), Some(&"send dead"));
+        assert_eq!(spans.named("send out").len(), 0);
+    }
+}
+
 /// One result of each batch.
 struct Joins;
 

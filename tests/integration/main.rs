@@ -9,6 +9,7 @@ mod drain;
 mod filter_walk;
 mod kafka_source;
 mod logs;
+mod metrics;
 mod nothing_lost;
 mod pipelines;
 mod python;

@@ -104,7 +104,9 @@ async fn an_absent_group_is_named_in_the_log_and_in_the_metrics_until_it_comes()
     let members = async || source.process.metric("jaiminho_group_members", "group=\"out\"").await;
     let line = told("no instance of this required group is connected; its events wait").await;
     assert!(line.contains("\"group\":\"out\"") && line.contains("\"output\":\"in\""), "{line}");
-    assert!(source.process.metrics().await.contains("jaiminho_group_members{output=\"in\",group=\"out\"} 0"));
+    assert!(
+        source.process.metrics().await.contains("jaiminho_group_members{stage=\"in\",output=\"in\",group=\"out\"} 0")
+    );
     let out = Jaiminho::stage(source.directory.path(), &source.file, "out", &Place::local());
     out.ready().await;
     told("the group is connected again").await;

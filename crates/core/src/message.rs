@@ -98,6 +98,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// In this order where counts of them stand in a row.
+    pub const ALL: [Self; 5] = [Self::Malformed, Self::Invalid, Self::TooLarge, Self::Exhausted, Self::Refused];
+
     /// As answers, dead letters and metrics name it.
     pub fn name(self) -> &'static str {
         match self {

@@ -194,6 +194,8 @@ async fn take(edge: &Edge, request: Request) -> Result<Response, Problem> {
         return Ok(answer::response(acknowledge, &ids, &[]));
     }
     metrics::counter!(names::EVENTS, "transport" => "http").increment(events.len() as u64);
+    metrics::histogram!(names::BODY_EVENTS).record(events.len() as f64);
+    metrics::histogram!(names::BODY_BYTES).record(read.body.len() as f64);
     let deadline = match acknowledge {
         Acknowledge::Published => Some(edge.deadline()),
         Acknowledge::Accepted => None,

@@ -17,6 +17,7 @@ mod secret;
 mod silence;
 mod sink;
 mod source;
+mod statistics;
 mod tail;
 mod watch;
 

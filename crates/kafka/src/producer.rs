@@ -11,11 +11,13 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::config::ConfigError;
 use crate::outbox::Produce;
 use crate::record::Shape;
+use crate::statistics::BrokerMeters;
 
 /// How long a topic that was away is asked about.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -31,6 +33,7 @@ pub(crate) struct Reports {
     reports: Mutex<Vec<Report>>,
     fatal: AtomicBool,
     last_error: Mutex<Option<String>>,
+    meters: BrokerMeters,
 }
 
 impl ClientContext for Reports {
@@ -38,12 +41,15 @@ impl ClientContext for Reports {
         log(level, facility, text);
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats(&self, statistics: Statistics) {
+        self.meters.told(&statistics);
+    }
 
     fn error(&self, error: KafkaError, text: &str) {
         if error.rdkafka_error_code() == Some(Code::Fatal) {
             self.fatal.store(true, Ordering::Relaxed);
         }
+        self.meters.error(error.rdkafka_error_code().unwrap_or(Code::Unknown));
         tracing::warn!(%error, "the Kafka client says: {text}");
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }
@@ -57,7 +63,9 @@ impl ProducerContext for Reports {
             Ok(_) => Ok(()),
             Err((error, record)) => {
                 tracing::debug!(%error, topic = record.topic(), "record not delivered");
-                Err(error.rdkafka_error_code().unwrap_or(Code::Unknown))
+                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                self.meters.error(code);
+                Err(code)
             }
         };
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).push((seq as u64, result));
@@ -97,9 +105,17 @@ pub(crate) enum Leaders {
 }
 
 impl Connection {
+    /// One that tells no metrics.
     pub(crate) fn open(properties: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let config = native(properties);
-        BaseProducer::from_config_and_context(&config, Reports::default()).map(Self).map_err(config_error)
+        Self::open_metered(properties, BrokerMeters::default())
+    }
+
+    pub(crate) fn open_metered(
+        properties: &BTreeMap<String, String>,
+        meters: BrokerMeters,
+    ) -> Result<Self, ConfigError> {
+        let (config, reports) = (native(properties), Reports { meters, ..Reports::default() });
+        BaseProducer::from_config_and_context(&config, reports).map(Self).map_err(config_error)
     }
 
     /// Takes all delivery reports that have come.

@@ -15,6 +15,7 @@ use crate::outbox::{Outbox, Pumped};
 use crate::producer::Connection;
 use crate::record::Shape;
 use crate::silence::{Confirmations, Silence};
+use crate::statistics::{BrokerMeters, STATISTICS_MS};
 use crate::watch::Watch;
 
 /// Hand-overs that may wait for the thread.
@@ -96,7 +97,8 @@ impl KafkaSink {
         let grace_ms = timing.grace.as_millis().min(3_600_000);
         properties.insert("topic.metadata.propagation.max.ms".to_owned(), grace_ms.to_string());
         let outbox = Outbox::new(Shape::new(config)?, config.topics_max, timing.grace, timing.topic_retry);
-        let connection = Connection::open(&properties)?;
+        properties.entry("statistics.interval.ms".to_owned()).or_insert_with(|| STATISTICS_MS.to_string());
+        let connection = Connection::open_metered(&properties, BrokerMeters::new(stage))?;
         let servers = properties.get("bootstrap.servers").cloned().unwrap_or_default();
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (drains, drain_receiver) = mpsc::channel(1);
@@ -355,7 +357,7 @@ impl Worker {
     }
 
     fn reconnect(&mut self) {
-        match Connection::open(&self.properties) {
+        match Connection::open_metered(&self.properties, BrokerMeters::new(&self.meters.stage)) {
             Ok(connection) => self.connection = Some(connection),
             Err(error) => {
                 tracing::error!(%error, "no new producer; trying again");
@@ -379,6 +381,7 @@ impl Worker {
 }
 
 struct Meters {
+    stage: String,
     accepted: metrics::Counter,
     rejected: metrics::Counter,
     recoveries: metrics::Counter,
@@ -391,6 +394,7 @@ impl Meters {
     fn new(stage: &str) -> Self {
         let settled = |outcome: &'static str| metrics::counter!(names::SETTLED, "stage" => stage.to_owned(), "outcome" => outcome);
         Self {
+            stage: stage.to_owned(),
             accepted: settled("accepted"),
             rejected: settled("rejected"),
             recoveries: metrics::counter!(names::RECOVERIES, "stage" => stage.to_owned()),

@@ -135,7 +135,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  jaiminho init demo && cd demo && jaiminho up")]
     Init(Init),
     /// Lists sources, transforms and sinks, and the options of one.
-    #[command(after_help = "Examples:\n  jaiminho list\n  jaiminho list sink.kafka\n  jaiminho list stage")]
+    #[command(
+        after_help = "Examples:\n  jaiminho list\n  jaiminho list sink.kafka\n  jaiminho list stage\n  jaiminho list metrics"
+    )]
     List(List),
     /// Measures the link between stages, or a whole pipeline, on this machine.
     #[command(after_help = "Examples:\n  jaiminho bench link\n  \
@@ -271,7 +273,7 @@ pub(crate) struct Init {
 
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// `stage`, or one component: source, source.http, transform.vrl, sink.kafka …
+    /// `stage`, `telemetry`, `metrics`, or one component: source, source.http, transform.vrl, sink.kafka …
     #[arg(value_name = "WHAT")]
     pub(crate) what: Option<String>,
 }

@@ -15,6 +15,7 @@ mod rates;
 mod registry;
 mod running;
 mod signals;
+mod telemetry;
 mod wire;
 
 use std::ffi::OsString;

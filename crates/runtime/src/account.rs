@@ -6,12 +6,14 @@ use jaiminho_core::{Event, Reason, Rejection, Time};
 use jaiminho_telemetry::names;
 
 use crate::{
+    admission::TAKEN,
     handler::Kind,
     inspection::{
         ConsumerSeen, Counts, GroupSeen, Inspection, Load, OutputSeen, REJECTED_BYTES_MAX, REJECTIONS_MAX,
         RejectionSeen, RoleSeen,
     },
     latency::Latency,
+    meters::Meters,
     outlet::Held,
     peers::PeerId,
     spent::{Recent, Spent},
@@ -29,6 +31,7 @@ const STARVED: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) counts: Counts,
+    pub(crate) meters: Meters,
     /// Events whose work here has ended.
     pub(crate) finished: u64,
     /// Links whose credit may have changed in this turn.
@@ -47,6 +50,7 @@ impl Account {
         let latency = |name| Latency::new(metrics::histogram!(name, "stage" => stage.to_owned()));
         Self {
             counts: Counts::default(),
+            meters: Meters::new(stage),
             finished: 0,
             touched: Vec::new(),
             spent: Spent::new(Duration::ZERO, STARVED),
@@ -73,10 +77,15 @@ impl Account {
         }
     }
 
+    /// An offer was taken or refused.
+    pub(crate) fn decided(&mut self, decision: &'static str) {
+        self.counts.refused += u64::from(decision != TAKEN);
+        self.meters.decided(decision);
+    }
+
     /// This stage rejects an event.
     pub(crate) fn rejected(&mut self, clock: Clock, event: &Event, Rejection { reason, text, .. }: &Rejection) {
-        let reasons = [Reason::Malformed, Reason::Invalid, Reason::TooLarge, Reason::Exhausted, Reason::Refused];
-        for (count, _) in self.counts.rejected_here.iter_mut().zip(reasons).filter(|(_, of)| of == reason) {
+        for (count, _) in self.counts.rejected_here.iter_mut().zip(Reason::ALL).filter(|(_, of)| of == reason) {
             *count += 1;
         }
         if self.rejections.len() >= REJECTIONS_MAX {
@@ -142,13 +151,8 @@ impl Task {
     /// All that the stage tells of itself.
     pub(crate) fn inspect(&mut self) -> Inspection {
         let clock = self.clock;
-        let age = |time: Time| Duration::from_millis(clock.now.since(time));
-        let held = match &self.doing {
-            Doing::Sink(outlet) => outlet.oldest(),
-            Doing::Source(_) | Doing::Transform { .. } | Doing::Handler(_) => None,
-        };
-        let outputs = (0..).zip(&self.logs).map(|(index, log)| self.output_seen(index, log)).collect::<Vec<_>>();
-        let oldest = outputs.iter().filter_map(|output: &OutputSeen| output.oldest).chain(held.map(age)).max();
+        let outputs = self.outputs_seen();
+        let oldest = self.oldest(&outputs);
         Inspection {
             pipeline: self.pipeline.clone(),
             stage: self.stage.clone(),
@@ -159,7 +163,7 @@ impl Task {
             is_draining: self.draining.is_cancelled(),
             load: self.account.load(clock.elapsed),
             outputs,
-            inputs: self.upstreams.seen(),
+            inputs: self.upstreams.seen().into_iter().map(|(_, seen)| seen).collect(),
             in_work: self.inputs_in_work(),
             oldest,
             counts: self.account.counts,
@@ -168,6 +172,34 @@ impl Task {
             rejections: self.account.rejections.iter().cloned().collect(),
             trouble: self.troubles.current(),
         }
+    }
+
+    /// Brings the metrics up to date.
+    pub(crate) fn meter(&mut self) {
+        let (outputs, inputs) = (self.outputs_seen(), self.upstreams.seen());
+        let (oldest, load, in_work) =
+            (self.oldest(&outputs), self.account.load(self.clock.elapsed), self.inputs_in_work());
+        let meters = &mut self.account.meters;
+        meters.counts(&self.account.counts, in_work);
+        meters.load(&load);
+        meters.oldest(oldest);
+        meters.links([self.peers.len(), self.upstreams.len()], [&self.peers.counts, &self.upstreams.counts]);
+        meters.outputs(&outputs);
+        meters.inputs(&inputs);
+    }
+
+    /// For how long the oldest of what the logs hold, or a sink, has been here.
+    fn oldest(&self, outputs: &[OutputSeen]) -> Option<Duration> {
+        let held = match &self.doing {
+            Doing::Sink(outlet) => outlet.oldest(),
+            Doing::Source(_) | Doing::Transform { .. } | Doing::Handler(_) => None,
+        };
+        let held = held.map(|time: Time| Duration::from_millis(self.clock.now.since(time)));
+        outputs.iter().filter_map(|output| output.oldest).chain(held).max()
+    }
+
+    fn outputs_seen(&self) -> Vec<OutputSeen> {
+        (0..).zip(&self.logs).map(|(index, log)| self.output_seen(index, log)).collect()
     }
 
     fn role(&self) -> RoleSeen {

@@ -303,6 +303,9 @@ impl Task {
             None => true,
         };
         if !is_blocked {
+            if let Some(Letter::Batch(batch)) = actor.letters.front() {
+                actor.batch_events.record(batch.work.len() as f64);
+            }
             if let Some(letter) = actor.letters.pop_front() {
                 actor.deliver(letter);
             }

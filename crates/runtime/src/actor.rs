@@ -16,6 +16,7 @@ use std::{
 use futures_util::FutureExt as _;
 use jaiminho_core::{InputId, Outcome, Reason, Rejection, Window};
 use jaiminho_telemetry::traces::Tracer;
+use metrics::Histogram;
 use slab::Slab;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -101,6 +102,7 @@ pub(crate) struct Actor {
     told: u64,
     pub(crate) wake: Option<Instant>,
     pub(crate) throttle: Throttle,
+    pub(crate) batch_events: Histogram,
     /// How the handler has ended, once it has: it is not called again, but for what was settled.
     pub(crate) ended: Option<Result<(), String>>,
     _gone: DropGuard,
@@ -163,6 +165,7 @@ impl Actor {
             told: 0,
             wake: None,
             throttle: Throttle::new(limits.rate.clone()),
+            batch_events: Histogram::noop(),
             ended: None,
             _gone: gone.drop_guard(),
         };

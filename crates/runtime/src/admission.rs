@@ -6,6 +6,18 @@ use jaiminho_core::{GroupWaiting, Time};
 
 use crate::jitter::Jitter;
 
+pub(crate) const TAKEN: &str = "taken";
+pub(crate) const LOG_FULL: &str = "log_full";
+pub(crate) const PREDICTED_WAIT: &str = "predicted_wait";
+pub(crate) const HOT_KEY: &str = "hot_key";
+pub(crate) const DEAD_LETTERS_FULL: &str = "dead_letters_full";
+pub(crate) const NEVER_FITS: &str = "never_fits";
+pub(crate) const DRAINING: &str = "draining";
+
+/// What is decided of an offer, as metrics name it.
+pub(crate) const DECISIONS: [&str; 7] =
+    [TAKEN, LOG_FULL, PREDICTED_WAIT, HOT_KEY, DEAD_LETTERS_FULL, NEVER_FITS, DRAINING];
+
 /// How one group's waiting events have moved of late.
 #[derive(Debug, Default, Clone)]
 struct Pace {

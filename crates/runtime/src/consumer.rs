@@ -21,6 +21,7 @@ use crate::{
     handler::Left,
     inspection::InputSeen,
     link::{Address, LinkHalf},
+    meters::{self, LinkCounts},
     peers::{IDLE_TICKS, SILENT_TICKS, TICK_MS},
     subscriptions::Terms,
     traces::{Hops, Likeness},
@@ -96,6 +97,7 @@ pub(crate) struct Upstreams {
     full: FuturesUnordered<BoxFuture<'static, UpstreamLink>>,
     /// Sampled deliveries that are not settled.
     pub(crate) hops: Hops<(UpstreamLink, u64)>,
+    pub(crate) counts: LinkCounts,
 }
 
 /// How a link ended.
@@ -152,6 +154,7 @@ impl Upstreams {
             place,
         };
         self.open.insert(link, upstream);
+        self.counts.ups += 1;
     }
 
     /// Resolves when upstreams have said something, which is then in `said` (an error is a link's end), or when a full channel
@@ -241,6 +244,11 @@ impl Upstreams {
             _ if lived => Again::Soon,
             _ => Again::Later,
         };
+        self.counts.down(match left {
+            Left::Cancelled => "cancelled",
+            Left::Finished => "finished",
+            Left::Draining | Left::Down(_) => meters::reason(&error),
+        });
         // When the stage ends, nobody waits to connect again.
         let _gone = over.send(Over { error: error.clone(), again });
         // A newer link of this stage took its place.
@@ -297,10 +305,10 @@ impl Upstreams {
     }
 
     /// All open links.
-    pub(crate) fn seen(&self) -> Vec<InputSeen> {
-        let seen = |upstream: &Upstream| {
+    pub(crate) fn seen(&self) -> Vec<(UpstreamLink, InputSeen)> {
+        let seen = |(link, upstream): (&UpstreamLink, &Upstream)| {
             let [granted, received, processed] = upstream.intake.totals();
-            InputSeen {
+            let seen = InputSeen {
                 output: upstream.terms.output.to_string(),
                 producer: upstream.producer.name.clone(),
                 address: upstream.address.0.clone(),
@@ -310,9 +318,10 @@ impl Upstreams {
                 processed,
                 unsettled: upstream.intake.unsettled(),
                 pressure: upstream.pressure,
-            }
+            };
+            (*link, seen)
         };
-        self.open.values().map(seen).collect()
+        self.open.iter().map(seen).collect()
     }
 
     /// Open links of one subscription.

@@ -7,7 +7,7 @@ use jaiminho_telemetry::traces::TraceContext;
 use tokio::sync::watch;
 
 use crate::{
-    admission::Admission,
+    admission::{self, Admission},
     bodies::Bodies,
     handle::{OfferSlot, Reply},
     source::Offer,
@@ -55,19 +55,19 @@ impl Desk {
         Self { bodies, admission, incarnation, taken: 0, unsettled: 0, refuses: false, ended, room, hops, like }
     }
 
-    /// Takes the offer whole, or refuses it whole; whether it was taken.
-    pub(crate) fn offer(&mut self, slot: OfferSlot, log: &mut Output, clock: Clock) -> bool {
+    /// Takes the offer whole, or refuses it whole; what was decided, as metrics name it.
+    pub(crate) fn offer(&mut self, slot: OfferSlot, log: &mut Output, clock: Clock) -> &'static str {
         let refusal = self.refusal(&slot.offer, log);
-        self.refuses = matches!(refusal, Some(Refusal::Overloaded { .. }));
-        if let Some(refusal) = refusal {
+        self.refuses = matches!(refusal, Some((_, Refusal::Overloaded { .. })));
+        if let Some((decision, refusal)) = refusal {
             slot.refuse(refusal);
-            return false;
+            return decision;
         }
         let OfferSlot { offer, taken, rejection: _, reserved: _given_back, reply } = slot;
         // A client that left before its answer: what was taken goes on.
         let _gone = taken.map(|taken| taken.send(()));
         self.take(offer, reply, log, clock);
-        true
+        admission::TAKEN
     }
 
     /// What it took keeps it from taking more.
@@ -87,17 +87,18 @@ impl Desk {
     }
 
     /// Why an event that the source rejects is not taken.
-    pub(crate) fn refuses_rejected(&mut self, has_room: bool) -> Option<Refusal> {
+    pub(crate) fn refuses_rejected(&mut self, has_room: bool) -> Option<(&'static str, Refusal)> {
         if matches!(self.ended, Some(Err(_))) {
-            return Some(Refusal::Draining);
+            return Some((admission::DRAINING, Refusal::Draining));
         }
         let cause = "the dead letters' log is full".to_owned();
-        (!has_room).then(|| Refusal::Overloaded { cause, retry_after: self.admission.retry_after() })
+        let refuse = || Refusal::Overloaded { cause, retry_after: self.admission.retry_after() };
+        (!has_room).then(|| (admission::DEAD_LETTERS_FULL, refuse()))
     }
 
-    fn refusal(&mut self, offer: &Offer, log: &Output) -> Option<Refusal> {
+    fn refusal(&mut self, offer: &Offer, log: &Output) -> Option<(&'static str, Refusal)> {
         if matches!(self.ended, Some(Err(_))) {
-            return Some(Refusal::Draining);
+            return Some((admission::DRAINING, Refusal::Draining));
         }
         let fill = log.fill();
         let is_hot = |event: &NewEvent| {
@@ -116,18 +117,18 @@ impl Desk {
             return None;
         }
         if events > fill.capacity_events || bytes > fill.capacity_bytes {
-            return Some(Refusal::NeverFits { events, bytes });
+            return Some((admission::NEVER_FITS, Refusal::NeverFits { events, bytes }));
         }
-        let cause = if log.is_full() {
-            "the log is full".into()
+        let (decision, cause) = if log.is_full() {
+            (admission::LOG_FULL, "the log is full".into())
         } else if let Some(wait) = self.too_slow(offer) {
-            format!("predicted wait {} s", wait.as_secs())
+            (admission::PREDICTED_WAIT, format!("predicted wait {} s", wait.as_secs()))
         } else if any_hot {
-            "the key's partition has over a quarter of the log".into()
+            (admission::HOT_KEY, "the key's partition has over a quarter of the log".into())
         } else {
             return None;
         };
-        Some(Refusal::Overloaded { cause, retry_after: self.admission.retry_after() })
+        Some((decision, Refusal::Overloaded { cause, retry_after: self.admission.retry_after() }))
     }
 
     fn too_slow(&self, offer: &Offer) -> Option<std::time::Duration> {

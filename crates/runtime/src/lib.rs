@@ -20,6 +20,7 @@ mod jitter;
 mod lanes;
 mod latency;
 mod link;
+mod meters;
 mod outlet;
 mod peers;
 mod rate;

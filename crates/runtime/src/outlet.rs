@@ -10,6 +10,7 @@ use std::{
 use futures_util::FutureExt as _;
 use jaiminho_core::{Event, Rejection, Time};
 use jaiminho_telemetry::{names::spans, traces::Tracer};
+use metrics::Histogram;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
@@ -59,6 +60,7 @@ pub(crate) struct Outlet {
     pub(crate) panics: watch::Receiver<Panics>,
     chunks: mpsc::Sender<Chunk>,
     pub(crate) throttle: Throttle,
+    pub(crate) batch_events: Histogram,
     /// By receipt, from `first`; none: settled.
     held: VecDeque<Option<Held>>,
     /// What the sink has rejected, until there is room for its dead letter.
@@ -93,6 +95,7 @@ impl Outlet {
             panics,
             chunks,
             throttle: Throttle::new(rate),
+            batch_events: Histogram::noop(),
             held: VecDeque::new(),
             rejected: VecDeque::new(),
             first: 0,
@@ -161,6 +164,7 @@ impl Outlet {
                 }
                 self.next += 1;
             }
+            self.batch_events.record(events.len() as f64);
             permit.send(Chunk { panics: self.seen, events });
         }
     }

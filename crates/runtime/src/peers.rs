@@ -7,10 +7,13 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use jaiminho_core::{Delivery, LinkError, LinkId, ToConsumer, ToProducer};
+use jaiminho_core::{Delivery, EndReason, LinkError, LinkId, ToConsumer, ToProducer};
 use tokio::sync::mpsc::{self, OwnedPermit, error::TrySendError};
 
-use crate::spent::Spent;
+use crate::{
+    meters::{self, LinkCounts},
+    spent::Spent,
+};
 
 /// Housekeeping runs this often; silence is counted in its ticks, so that time in which the process stood still is none.
 pub(crate) const TICK_MS: u64 = 250;
@@ -49,6 +52,8 @@ struct Peer {
     /// A permit is being waited for.
     blocked: bool,
     ending: bool,
+    /// Why, as metrics name it.
+    ends_as: &'static str,
     silent: u32,
     idle: u32,
     /// Cumulative, as it was granted last.
@@ -72,6 +77,7 @@ pub(crate) struct Peers {
     /// As it was at the last tick.
     pressure: bool,
     permits: FuturesUnordered<BoxFuture<'static, (PeerId, Option<OwnedPermit<Item>>)>>,
+    pub(crate) counts: LinkCounts,
 }
 
 impl Peers {
@@ -85,9 +91,11 @@ impl Peers {
         said: mpsc::Receiver<ToProducer>,
     ) {
         let signals = VecDeque::new();
-        let (blocked, ending, spent) = (false, false, Spent::new(now, 0));
-        let peer = Peer { name, channel, said, signals, blocked, ending, silent: 0, idle: 0, credit: 0, spent };
+        let (blocked, ending, ends_as, spent) = (false, false, "unavailable", Spent::new(now, 0));
+        let (silent, idle, credit) = (0, 0, 0);
+        let peer = Peer { name, channel, said, signals, blocked, ending, ends_as, silent, idle, credit, spent };
         self.peers.insert(id, peer);
+        self.counts.ups += 1;
     }
 
     /// From now on it has credit, or has none.
@@ -103,7 +111,9 @@ impl Peers {
     }
 
     pub(crate) fn remove(&mut self, id: PeerId) {
-        self.peers.remove(&id);
+        if let Some(peer) = self.peers.remove(&id) {
+            self.counts.down(peer.ends_as);
+        }
     }
 
     /// Something came from it.
@@ -125,6 +135,12 @@ impl Peers {
     pub(crate) fn signal(&mut self, id: PeerId, item: Item) {
         if let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.ending) {
             peer.ending = !matches!(item, Ok(ToConsumer::Revoke { .. }));
+            peer.ends_as = match &item {
+                Ok(ToConsumer::Ended { reason: EndReason::Draining, .. }) => "draining",
+                Ok(ToConsumer::Ended { reason: EndReason::Finished, .. }) => "finished",
+                Ok(ToConsumer::Revoke { .. } | ToConsumer::Events { .. }) => peer.ends_as,
+                Err(error) => meters::reason(error),
+            };
             peer.idle = 0;
             peer.signals.push_back(item);
         }
@@ -133,7 +149,7 @@ impl Peers {
     /// The peer gets what is queued for it, and then the end of the stream.
     pub(crate) fn end(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.ending = true;
+            (peer.ending, peer.ends_as) = (true, "cancelled");
         }
     }
 
@@ -145,7 +161,7 @@ impl Peers {
         }
         loop {
             if peer.signals.is_empty() && peer.ending {
-                self.peers.remove(&id);
+                self.remove(id);
                 return true;
             }
             let permit = match peer.channel.clone().try_reserve_owned() {

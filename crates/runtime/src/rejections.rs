@@ -1,9 +1,10 @@
 //! What a stage rejects: its dead letters, and what comes behind a rejected event of a dead link.
 
 use jaiminho_core::{Event, InputId, KeyHash, Outcome, Reason, Rejection, Settled, Settlement};
-use jaiminho_telemetry::names::{self, spans};
+use jaiminho_telemetry::names::spans;
 
 use crate::{
+    admission,
     desk::Taken,
     handle::OfferSlot,
     outlet::Held,
@@ -24,9 +25,11 @@ impl Task {
     pub(crate) fn reject_offered(&mut self, mut slot: OfferSlot) {
         let has_room = !self.has_no_room_for_dead_letters();
         let (Doing::Source(desk), Some(rejection)) = (&mut self.doing, slot.rejection.take()) else { return };
-        if let Some(refusal) = desk.refuses_rejected(has_room) {
-            return slot.refuse(refusal);
+        if let Some((decision, refusal)) = desk.refuses_rejected(has_room) {
+            slot.refuse(refusal);
+            return self.account.decided(decision);
         }
+        self.account.decided(admission::TAKEN);
         let Some((offered, event, begun)) = desk.take_rejected(slot, self.clock) else { return };
         self.account.counts.events_in += 1;
         self.account.counts.bytes_in += event.size();
@@ -46,7 +49,6 @@ impl Task {
         if event.trace.is_none() && self.tracer.is_on() {
             traces::notice(&self.tracer, &self.stage, event, spans::REJECTED, How::Rejected(&rejection));
         }
-        metrics::counter!(names::REJECTED, "stage" => self.stage.clone(), "reason" => reason.name()).increment(1);
         let stored = self.dead_letter.as_ref().and_then(|(index, make)| {
             let log = self.logs.get_mut(*index)?;
             log.output.has_groups().then(|| (make(event, &rejection), &mut log.output))

@@ -3,7 +3,7 @@
 use jaiminho_core::{
     EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
 };
-use jaiminho_telemetry::{LIFE, names};
+use jaiminho_telemetry::LIFE;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -24,7 +24,11 @@ impl Task {
         match command {
             Command::Subscribe(subscribe, reply) => {
                 // A transport that left before its answer drops its half: the link ends as any other.
-                let _gone = reply.send(self.subscribe(&subscribe));
+                let linked = self.subscribe(&subscribe);
+                if let Err(error) = &linked {
+                    self.peers.counts.refused(error);
+                }
+                let _gone = reply.send(linked);
             }
             Command::SubscribeTo(spec, instead_of, reply) => self.subscribe_to(*spec, instead_of, reply),
             Command::Unsubscribe(index) => self.unsubscribe(index),
@@ -187,6 +191,7 @@ impl Task {
             let is_at_end = peers.flush(peer, || {
                 let mut frame = log.output.next_frame(peer.link, FRAME_BYTES as usize)?;
                 sends.sent(peer, &log.output, &mut frame);
+                account.meters.frame_events.record(frame.len() as f64);
                 Some((frame, log.output.backlog(peer.link), pressure))
             });
             if is_at_end {
@@ -215,7 +220,10 @@ impl Task {
                     self.upstreams.opened(link, *opened, terms);
                 }
             }
-            UpstreamEvent::Refused(error) => self.look_for_fence(&error),
+            UpstreamEvent::Refused(error) => {
+                self.upstreams.counts.refused(&error);
+                self.look_for_fence(&error);
+            }
             UpstreamEvent::Spared => self.upstreams.cancel(link, self.drain.as_millis() as u64),
         }
     }
@@ -442,30 +450,10 @@ impl Task {
     /// Metrics, and what the log is told of groups.
     fn count(&mut self) {
         for (index, log) in self.logs.iter().enumerate() {
-            let (fill, name) = (log.output.fill(), log.name.clone());
-            metrics::gauge!(names::LOG_EVENTS, "output" => name.clone()).set(fill.events as f64);
-            metrics::gauge!(names::LOG_BYTES, "output" => name.clone()).set(fill.bytes as f64);
-            metrics::counter!(names::DROPPED, "output" => name.clone()).absolute(log.output.dropped());
-            metrics::counter!(names::TAP_MISSED, "output" => name.clone()).absolute(log.output.tap_missed());
-            let groups = log.output.waiting().groups;
-            self.absent.tick(&self.stage, (index, &log.name), &groups);
-            for group in groups {
-                let labels = [("output", name.clone()), ("group", group.name)];
-                metrics::counter!(names::DELIVERIES, &labels).absolute(group.dispatched);
-                metrics::counter!(names::REDELIVERIES, &labels).absolute(group.redispatched);
-                metrics::gauge!(names::GROUP_MEMBERS, &labels).set(group.members as f64);
-            }
+            self.absent.tick(&self.stage, (index, &log.name), &log.output.waiting().groups);
         }
         self.count_copies();
-        let stage = self.stage.clone();
-        metrics::gauge!(names::LINKS_IN, "stage" => stage.clone()).set(self.peers.len() as f64);
-        metrics::gauge!(names::LINKS_OUT, "stage" => stage.clone()).set(self.upstreams.len() as f64);
-        metrics::gauge!(names::INPUTS_IN_WORK, "stage" => stage.clone()).set(self.inputs_in_work() as f64);
-        metrics::counter!(names::EVENTS_IN, "stage" => stage.clone()).absolute(self.account.counts.events_in);
-        for (outcome, count) in [("accepted", self.account.counts.accepted), ("rejected", self.account.counts.rejected)]
-        {
-            metrics::counter!(names::SETTLED, "stage" => stage.clone(), "outcome" => outcome).absolute(count);
-        }
+        self.meter();
     }
 }
 

@@ -86,15 +86,17 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
             Doing::Transform { lanes, placing: VecDeque::new(), copies: Copies::of(&transform) }
         }
         Role::Sink(sink, settler) => {
-            let (outlet, run) =
+            let (mut outlet, run) =
                 Outlet::new(sink, settler, progress.clone(), limits.max_failures, limits.rate.clone(), SINK_DRAIN);
             tasks.spawn(run.instrument(of));
+            outlet.batch_events = account.meters.batch_events.clone();
             Doing::Sink(outlet)
         }
         Role::Handler(handler, kind) => {
-            let (actor, run) =
+            let (mut actor, run) =
                 Actor::new(handler, kind, acted.clone(), &limits, names, closing.clone(), (&stage, &tracer));
             tasks.spawn(run.instrument(of));
+            actor.batch_events = account.meters.batch_events.clone();
             Doing::Handler(Box::new(actor))
         }
     };

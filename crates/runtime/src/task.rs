@@ -12,7 +12,7 @@ use std::{
 use jaiminho_core::{
     Delivery, Event, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Time, ToConsumer,
 };
-use jaiminho_telemetry::{names, traces::Tracer};
+use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -20,6 +20,7 @@ use crate::{
     absent::Absent,
     account::Account,
     actor::{Acted, Actor},
+    admission,
     changes::Changes,
     config::DeadLetter,
     consumer::Upstreams,
@@ -190,6 +191,7 @@ impl Task {
                     slot.refuse(Refusal::Draining);
                 }
                 self.leave(&end);
+                self.meter();
                 let Self { tasks, doing, peers, upstreams, subscriptions, .. } = self;
                 drop((inbox, doing, peers, upstreams, subscriptions));
                 tasks.close();
@@ -310,14 +312,12 @@ impl Task {
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
                 let events = offer.offer.events.len() as u64;
                 let bytes = offer.offer.events.iter().map(|event| event.payload.len() as u64).sum::<u64>();
-                let counts = &mut self.account.counts;
-                if desk.offer(offer, &mut log.output, self.clock) {
-                    counts.events_in += events;
-                    counts.bytes_in += bytes;
-                } else {
-                    counts.refused += 1;
-                    metrics::counter!(names::REFUSED, "stage" => self.stage.clone()).increment(1);
+                let decision = desk.offer(offer, &mut log.output, self.clock);
+                if decision == admission::TAKEN {
+                    self.account.counts.events_in += events;
+                    self.account.counts.bytes_in += bytes;
                 }
+                self.account.decided(decision);
             }
         }
     }

@@ -1,9 +1,47 @@
 //! Logs and metrics of a process: set up once by the program, used everywhere through `tracing` and `metrics`.
 
 mod logging;
+mod metric;
 pub mod names;
+mod otlp;
+mod otlp_metrics;
+mod process;
 mod prometheus;
+mod registry;
+mod statsd;
+mod table;
 pub mod traces;
 
+use std::time::Duration;
+
 pub use logging::{Format, LIFE, LoggingError, Logs, init_logging, logs};
-pub use prometheus::{Metrics, MetricsError, UPKEEP_INTERVAL, install_metrics};
+pub use metric::{Kind, Metric, Unit};
+pub use otlp::{Collector, CollectorError, check_endpoint};
+pub use otlp_metrics::OtlpMetrics;
+pub use process::resident_bytes;
+pub use registry::{Metrics, SERIES_MAX};
+pub use statsd::{StatsdConfig, statsd};
+pub use table::table;
+
+/// How often [`Metrics::upkeep`] wants to be called.
+pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why metrics can't be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: this process has a recorder already")]
+pub struct MetricsError;
+
+/// Installs the process's recorder.
+///
+/// # Errors
+/// When there is a recorder already.
+pub fn install_metrics() -> Result<Metrics, MetricsError> {
+    let metrics = Metrics::default();
+    metrics::set_global_recorder(metrics.clone()).map_err(|_| MetricsError)?;
+    Ok(metrics)
+}
+
+/// What to increment a counter of seconds by: exporters tell seconds.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

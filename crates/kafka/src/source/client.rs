@@ -19,6 +19,7 @@ use super::config::Begin;
 use super::intake::Place;
 use crate::config::ConfigError;
 use crate::producer::{config_error, log, native};
+use crate::statistics::BrokerMeters;
 
 /// One question to the cluster.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +54,7 @@ pub(super) struct Context {
     /// What is revoked is given back at once: nobody waits for it.
     closing: AtomicBool,
     fatal: AtomicBool,
+    meters: BrokerMeters,
 }
 
 impl Context {
@@ -68,6 +70,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.meters.told(&statistics);
         let topics = statistics.topics.into_iter();
         let lags = topics.flat_map(|(topic, of)| {
             of.partitions.into_values().map(move |one| (topic.clone(), one.partition, one.consumer_lag))
@@ -79,6 +82,7 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(Code::Fatal) {
             self.fatal.store(true, Ordering::Relaxed);
         }
+        self.meters.error(error.rdkafka_error_code().unwrap_or(Code::Unknown));
         tracing::warn!(%error, "the Kafka client says: {text}");
     }
 }
@@ -123,8 +127,13 @@ struct Committer {
 
 impl Client {
     /// Needs no broker yet.
-    pub(super) fn open(properties: &BTreeMap<String, String>, topics: &[String]) -> Result<Self, ConfigError> {
-        let consumer = BaseConsumer::from_config_and_context(&native(properties), Context::default());
+    pub(super) fn open(
+        properties: &BTreeMap<String, String>,
+        topics: &[String],
+        meters: BrokerMeters,
+    ) -> Result<Self, ConfigError> {
+        let context = Context { meters, ..Context::default() };
+        let consumer = BaseConsumer::from_config_and_context(&native(properties), context);
         let consumer = Arc::new(consumer.map_err(config_error)?);
         Ok(Self { consumer, topics: topics.to_vec(), committer: None })
     }

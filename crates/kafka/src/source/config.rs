@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::config::{ConfigError, Sasl, Scalar, Tls, wrong_properties};
 use crate::event_hubs::EventHubs;
 use crate::record::is_topic_name;
+use crate::statistics::STATISTICS_MS;
 
 /// Brokers whose answers count in the memory's sum.
 pub(super) const BROKERS: u64 = 16;
@@ -156,8 +157,6 @@ const OWNED: &[(&str, &str)] = &[
 const OF_PRODUCERS: [&str; 1] = ["request.timeout.ms"];
 /// Larger answers are errors; without an own setting the client takes as much.
 const ANSWER_BYTES_MAX: u64 = 100_000_000;
-/// How often the lag is told.
-const STATISTICS_MS: u64 = 10_000;
 
 impl SourceConfig {
     /// A source of `topics` at `bootstrap_servers` for `group`, all else as by default.

@@ -34,6 +34,7 @@ use self::decode::{Decoder, Item};
 use self::intake::{Batch, BatchId, Limits};
 use self::worker::{Report, Worker};
 use crate::config::ConfigError;
+use crate::statistics::BrokerMeters;
 
 /// Most events, and bytes, of one offer. The log holds as much over its capacity.
 const BATCH_EVENTS_MAX: usize = 500;
@@ -107,7 +108,7 @@ impl KafkaSource {
             batch_records: BATCH_EVENTS_MAX.min(usize::try_from(log_events).unwrap_or(usize::MAX)),
             batch_bytes: BATCH_BYTES_MAX.min(log_bytes),
         };
-        let client = Client::open(&properties, &config.topics)?;
+        let client = Client::open(&properties, &config.topics, BrokerMeters::new(&stage))?;
         let topics = config.topics.clone();
         Ok(Self { worker: Parts { stage, properties, topics, begin: config.begin()?, decoder, limits, client } })
     }

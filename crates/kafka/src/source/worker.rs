@@ -14,6 +14,7 @@ use super::client::{Client, Rebalance};
 use super::config::Begin;
 use super::decode::{Decoder, Item};
 use super::intake::{Batch, BatchId, Intake, Limits, Place};
+use crate::statistics::BrokerMeters;
 
 /// Records read between two looks at all else.
 const READ_MAX: usize = 1_000;
@@ -324,7 +325,7 @@ impl Running {
         }
         let has_broker = self.of.client.has_broker(LOOK_WAIT);
         let is_stranded = !has_broker && {
-            let second = Client::open(&self.of.properties, &self.of.topics);
+            let second = Client::open(&self.of.properties, &self.of.topics, BrokerMeters::default());
             second.is_ok_and(|second| {
                 let found = second.has_broker(LOOK_WAIT);
                 second.close(false);
@@ -343,7 +344,7 @@ impl Running {
         let is_committing = self.intake.is_committing();
         self.intake.lose_all();
         std::thread::sleep(RETRY);
-        match Client::open(&self.of.properties, &self.of.topics) {
+        match Client::open(&self.of.properties, &self.of.topics, BrokerMeters::new(&self.of.stage)) {
             Ok(client) => {
                 let due = self.due.take();
                 close(std::mem::replace(&mut self.of.client, client), due, is_committing);
@@ -405,6 +406,8 @@ struct Meters {
     records: metrics::Counter,
     recoveries: metrics::Counter,
     partitions: metrics::Gauge,
+    /// By topic and partition, as long as they are read here.
+    lags: HashMap<(String, i32), metrics::Gauge>,
 }
 
 impl Meters {
@@ -418,6 +421,7 @@ impl Meters {
             records: metrics::counter!(names::RECORDS, &label()),
             recoveries: metrics::counter!(names::RECOVERIES, &label()),
             partitions: metrics::gauge!(names::PARTITIONS, &label()),
+            lags: HashMap::new(),
         }
     }
 
@@ -435,16 +439,19 @@ impl Meters {
         metrics::counter!(names::REBALANCES, "stage" => self.stage.to_string(), "kind" => kind).increment(1);
     }
 
-    fn lag(&self, topic: &str, partition: i32, lag: i64) {
-        let labels =
-            [("stage", self.stage.to_string()), ("topic", topic.to_owned()), ("partition", partition.to_string())];
-        metrics::gauge!(names::LAG, &labels).set(lag as f64);
+    fn lag(&mut self, topic: &str, partition: i32, lag: i64) {
+        let gauge = self.lags.entry((topic.to_owned(), partition)).or_insert_with(|| {
+            let partition = partition.to_string();
+            let labels = [("stage", self.stage.to_string()), ("topic", topic.to_owned()), ("partition", partition)];
+            metrics::gauge!(names::LAG, &labels)
+        });
+        gauge.set(lag as f64);
     }
 
     /// Its next owner tells the lag.
-    fn forget(&self, topics: &[String], places: &[Place]) {
+    fn forget(&mut self, topics: &[String], places: &[Place]) {
         for place in places {
-            self.lag(&topics[place.topic], place.partition, 0);
+            self.lags.remove(&(topics[place.topic].clone(), place.partition));
         }
     }
 }

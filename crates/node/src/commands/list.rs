@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jaiminho_telemetry::{Metric, names};
 use serde_json::{Value, json};
 
 use crate::cli::{Global, List};
@@ -10,6 +11,9 @@ use crate::exit::Failure;
 use crate::output::{line, table};
 
 pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
+    if list.what.as_deref() == Some("metrics") {
+        return metrics(global);
+    }
     let schema = inlined_schema(&global.program.own);
     let components = components(&schema);
     let Some(what) = &list.what else {
@@ -20,7 +24,10 @@ pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
         let rows: Vec<Vec<String>> =
             components.iter().map(|(name, component)| vec![name.clone(), first_sentence(&component.about)]).collect();
         line(table(&rows, &[]))?;
-        return line(format!("`{} list NAME` shows the options of one.", global.program.name));
+        let name = &global.program.name;
+        return line(format!(
+            "`{name} list NAME` shows the options of one, `{name} list metrics` what is counted and measured."
+        ));
     };
     let known: Vec<&str> = components.keys().map(String::as_str).collect();
     let what = meant(&known, what);
@@ -32,6 +39,24 @@ pub(crate) fn run(global: &Global, list: &List) -> Result<(), Failure> {
         return line(format!("{:#}", component.schema));
     }
     line(text(what, component))
+}
+
+/// All metrics with their kinds, units, labels and meanings.
+fn metrics(global: &Global) -> Result<(), Failure> {
+    if global.json {
+        let metric = |metric: &Metric| {
+            json!({ "name": metric.name, "type": metric.kind.name(), "unit": metric.unit.name(), "labels": metric.labels,
+                "meaning": metric.meaning() })
+        };
+        return line(format!("{:#}", names::all().map(metric).collect::<Value>()));
+    }
+    let head = ["METRIC", "TYPE", "UNIT", "LABELS", "MEANING"].map(str::to_owned).to_vec();
+    let row = |metric: &Metric| {
+        let (kind, unit) = (metric.kind.name().to_owned(), metric.unit.name());
+        vec![metric.name.to_owned(), kind, unit, metric.labels.join(", "), metric.meaning()]
+    };
+    let rows: Vec<_> = std::iter::once(head).chain(names::all().map(row)).collect();
+    line(table(&rows, &[]).trim_end())
 }
 
 /// `batch` is `transform.batch`, as long as no other component is called so.
@@ -68,6 +93,9 @@ fn components(schema: &Value) -> BTreeMap<String, Component<'_>> {
     let Some(stage) = schema.pointer("/properties/stages/additionalProperties") else { return all };
     let itself = |schema| Component { about: description(schema), schema };
     all.insert("stage".to_owned(), itself(stage));
+    if let Some(schema) = schema.pointer("/properties/telemetry") {
+        all.insert("telemetry".to_owned(), itself(schema));
+    }
     for role in ["source", "transform", "sink"] {
         let Some(schema) = stage.pointer(&format!("/properties/{role}")) else { continue };
         for branch in alternatives(schema) {

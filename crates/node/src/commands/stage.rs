@@ -6,19 +6,21 @@ use std::time::Duration;
 use jaiminho_discovery::Here;
 use jaiminho_link::{Server, ServerConfig};
 use jaiminho_runtime::{Address, StageEnd};
+use jaiminho_telemetry::names::process as names;
 use jaiminho_telemetry::{LIFE, logs};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{block_on, instance, logged};
+use super::{block_on, instance, logged, threads};
 use crate::admin::{self, Readiness};
 use crate::cli::{Global, StageArgs};
-use crate::config::memory::CONNECTIONS_PER_LINK;
+use crate::config::memory::{CONNECTIONS_PER_LINK, sum, terms};
 use crate::config::model::Stage;
 use crate::config::{Config, Document, Files, Setting};
 use crate::exit::Failure;
 use crate::rates::Rates;
 use crate::signals::Signals;
+use crate::telemetry::{self, Who};
 use crate::wire::{Links, Wiring};
 
 /// Time for connections to close once the stage has ended.
@@ -38,8 +40,8 @@ pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure>
 
 async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &StageArgs) -> Result<(), Failure> {
     let name = arguments.stage.as_str();
-    let metrics = jaiminho_telemetry::install_metrics().map_err(Failure::software)?;
-    describe(&config.pipeline.pipeline, name);
+    let metrics = telemetry::install(config)?;
+    describe(config, name, stage);
     let mut signals = Signals::listen()?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (listener, listening) = admin::bind(&arguments.listen, "--listen").await?;
@@ -53,6 +55,8 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     let wired = wiring.stage(name, stage, instance.clone())?;
     let rates = vec![(name.to_owned(), wired.stage.limits.rate.clone())];
     Rates::new(global, Setting::Apart, rates).read_on_hangup(&tasks, stop.clone())?;
+    let who = Who { service: telemetry::service(stage), pipeline: &config.pipeline.pipeline, instance: &instance.name };
+    telemetry::tell(&config.pipeline.telemetry.metrics, &who, &metrics, &tasks, &stop)?;
     let handle = jaiminho_runtime::spawn(wired.stage);
     let server_config = ServerConfig {
         connections_max: usize::try_from(stage.limits.links.saturating_mul(CONNECTIONS_PER_LINK)).unwrap_or(usize::MAX),
@@ -131,15 +135,17 @@ pub(crate) fn speak_for(instances: Vec<(String, String)>) {
     }
 }
 
-/// Says in the metrics what runs.
-pub(crate) fn describe(pipeline: &str, stage: &str) {
+/// Says in the metrics what runs, and how much memory it may take.
+pub(crate) fn describe(config: &Config, name: &str, stage: &Stage) {
     let labels = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("commit", env!("JAIMINHO_COMMIT").to_owned()),
-        ("pipeline", pipeline.to_owned()),
-        ("stage", stage.to_owned()),
+        ("pipeline", config.pipeline.pipeline.clone()),
+        ("stage", name.to_owned()),
     ];
-    metrics::gauge!(jaiminho_telemetry::names::INFO, &labels).set(1.0);
+    metrics::gauge!(names::INFO, &labels).set(1.0);
+    let bound = sum(&terms(config, name, stage, threads()));
+    metrics::gauge!(names::MEMORY_BOUND, "stage" => name.to_owned()).set(bound as f64);
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

@@ -26,6 +26,7 @@ use crate::output;
 use crate::rates::Rates;
 use crate::running::Running;
 use crate::signals::Signals;
+use crate::telemetry::{self, Who};
 use crate::wire::{Links, Wiring};
 
 /// Even when the deadline has passed, a stage has so long to say that it ends.
@@ -51,7 +52,7 @@ struct Edges {
 }
 
 async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure> {
-    let metrics = jaiminho_telemetry::install_metrics().map_err(Failure::software)?;
+    let metrics = telemetry::install(config)?;
     let mut signals = Signals::listen()?;
     let (tasks, stop, readiness) = (TaskTracker::new(), CancellationToken::new(), Readiness::default());
     let (admin_listener, admin_address) = admin::bind(&up.admin, "--admin").await?;
@@ -60,6 +61,8 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let (started, edges) = start(config, bootstrap_servers.clone())?;
     let rates = started.iter().map(|stage| (stage.name.clone(), stage.rate.clone())).collect();
     Rates::new(global, Setting::Together, rates).read_on_hangup(&tasks, stop.clone())?;
+    let who = Who { service: "jaiminho", pipeline: &config.pipeline.pipeline, instance: "up" };
+    telemetry::tell(&config.pipeline.telemetry.metrics, &who, &metrics, &tasks, &stop)?;
     let handles = started.iter().map(|stage| stage.handle.clone()).collect();
     admin::serve(admin_listener, readiness.clone(), handles, metrics, &tasks, stop.clone());
 
@@ -135,7 +138,7 @@ fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edg
     }
     let mut started = Vec::new();
     for (name, stage, made) in wired.into_iter().rev() {
-        describe(&config.pipeline.pipeline, name);
+        describe(config, name, stage);
         let rate = made.stage.limits.rate.clone();
         let handle = jaiminho_runtime::spawn(made.stage);
         links.register(name, Arc::new(handle.clone()));

@@ -17,6 +17,7 @@ mod profiles;
 mod programs;
 mod schema;
 mod stages;
+pub(crate) mod telemetry;
 mod tree;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::component::{Sink, Source, Steps, Transform};
+use super::telemetry::Telemetry;
 use crate::registry::Own;
 
 /// A pipeline: stages that take events in, convert them, and publish them.
@@ -27,6 +28,9 @@ pub(crate) struct Pipeline {
     /// Stages by name: lower-case letters, digits, `-` and `_`, a letter first.
     #[schemars(length(min = 1))]
     pub(crate) stages: BTreeMap<String, Stage>,
+    /// Where a process tells what it does.
+    #[serde(default)]
+    pub(crate) telemetry: Telemetry,
     /// Overlays by name, chosen with `--profile`: maps merge, lists and scalars replace, `null` removes.
     #[serde(default, rename = "profiles")]
     pub(crate) _profiles: Option<BTreeMap<String, serde_json::Map<String, serde_json::Value>>>,

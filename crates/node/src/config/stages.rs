@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::component::{Sink, Source, Transform};
 use super::model::{Pipeline, Stage, Subscription};
 use super::problem::{Place, Problem, Severity};
+use super::telemetry::Telemetry;
 use super::tree::{Entry, Node, Value};
 use crate::registry::{ComponentKind, Registry, Wrong};
 
@@ -57,7 +58,26 @@ pub(super) fn read(tree: &Node, own: &Registry, problems: &mut Vec<Problem>) -> 
             None => drop(doubtful.insert(entry.key.clone())),
         }
     }
-    Read { pipeline: Pipeline { _version: 1, pipeline: name, stages, _profiles: None }, doubtful }
+    let telemetry = tree.child("telemetry").and_then(|entry| {
+        let mut places = BTreeSet::new();
+        entry.places(&mut places);
+        places.is_disjoint(&wrong).then(|| telemetry(entry, tree))
+    });
+    let telemetry = telemetry.transpose().unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    let telemetry = telemetry.unwrap_or_default();
+    Read { pipeline: Pipeline { _version: 1, pipeline: name, stages, telemetry, _profiles: None }, doubtful }
+}
+
+fn telemetry(entry: &Entry, tree: &Node) -> Result<Telemetry, Problem> {
+    serde_path_to_error::deserialize(entry.node.to_json()).map_err(|error| {
+        let path: Vec<String> =
+            std::iter::once(entry.key.clone()).chain(error.path().iter().map(ToString::to_string)).collect();
+        let place = tree.find(path.iter().map(String::as_str));
+        Problem::error(place, format!("`{}`: {}", path.join("."), error.inner()))
+    })
 }
 
 fn deserialize(entry: &Entry, tree: &Node, own: &Registry) -> Result<Stage, Problem> {

@@ -1,0 +1,178 @@
+//! What a stage tells in metrics: counts are exact, what is gone is told no more, and the limiting stage is named.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use jaiminho_core::Reason;
+use jaiminho_runtime::{Emitted, Outside, Rate, Role, StageHandle, Verdict, spawn};
+use jaiminho_telemetry::Metrics;
+use smallvec::smallvec;
+use support::{Call, Collect, Local, accepted, copy, event, log, offer, pipeline, published, stage};
+
+/// The value of one series; none: there is no such series.
+fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+    let text = metrics.render();
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// Stages tell metrics four times a second.
+async fn told() {
+    tokio::time::sleep(Duration::from_millis(600)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn counters_are_exact_to_the_event() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let convert = Box::new(|event: &jaiminho_core::Event| match &event.payload[..] {
+        b"1" | b"2" => Ok(Verdict::Reject { reason: Reason::Invalid, text: "odd".into() }),
+        b"3" => Ok(Verdict::Emit(smallvec![])),
+        other => Ok(Verdict::Emit(smallvec![Emitted::main(other.into()); 2])),
+    });
+    let (source, _rest, _) = pipeline(convert, &Collect::new(|_| accepted()));
+    published(&source, (0..10).map(|number| event(number, Some(u64::from(number)))).collect()).await;
+    told().await;
+    for (series, right) in [
+        ("jaiminho_admission_total{stage=\"in\",decision=\"taken\"}", 1.0),
+        ("jaiminho_admission_total{stage=\"in\",decision=\"log_full\"}", 0.0),
+        ("jaiminho_events_in_total{stage=\"in\"}", 10.0),
+        ("jaiminho_events_in_total{stage=\"mid\"}", 10.0),
+        ("jaiminho_events_in_total{stage=\"out\"}", 14.0),
+        ("jaiminho_events_in_total{stage=\"dead\"}", 2.0),
+        ("jaiminho_events_in_bytes_total{stage=\"out\"}", 14.0),
+        ("jaiminho_settled_total{stage=\"in\",outcome=\"accepted\"}", 8.0),
+        ("jaiminho_settled_total{stage=\"in\",outcome=\"rejected\"}", 2.0),
+        ("jaiminho_rejected_total{stage=\"mid\",reason=\"invalid\"}", 2.0),
+        ("jaiminho_deliveries_total{stage=\"in\",output=\"in\",group=\"mid\"}", 10.0),
+        ("jaiminho_delivered_bytes_total{stage=\"mid\",output=\"mid\",group=\"out\"}", 14.0),
+        ("jaiminho_deliveries_total{stage=\"mid\",output=\"mid.dead_letter\",group=\"dead\"}", 2.0),
+        ("jaiminho_redeliveries_total{stage=\"in\",output=\"in\",group=\"mid\"}", 0.0),
+        ("jaiminho_group_members{stage=\"in\",output=\"in\",group=\"mid\"}", 1.0),
+        ("jaiminho_log_events{stage=\"in\",output=\"in\"}", 0.0),
+        ("jaiminho_log_capacity_events{stage=\"mid\",output=\"mid\"}", 200.0),
+        ("jaiminho_link_sent_events_total{stage=\"mid\",output=\"mid\",group=\"out\",peer=\"out-0\"}", 14.0),
+        ("jaiminho_link_received_events_total{stage=\"out\",output=\"mid\",peer=\"mid-0\"}", 14.0),
+        ("jaiminho_link_window_events{stage=\"in\",output=\"in\",group=\"mid\",peer=\"mid-0\"}", 100.0),
+        ("jaiminho_link_ups_total{stage=\"mid\",side=\"consumer\"}", 2.0),
+        ("jaiminho_link_ups_total{stage=\"mid\",side=\"producer\"}", 1.0),
+        ("jaiminho_settle_seconds_count{stage=\"in\"}", 10.0),
+        ("jaiminho_end_to_end_seconds_count{stage=\"out\"}", 14.0),
+        ("jaiminho_batch_events_sum{stage=\"out\"}", 14.0),
+        ("jaiminho_frame_events_sum{stage=\"in\"}", 10.0),
+    ] {
+        assert_eq!(value(&metrics, series), Some(right), "{series}");
+    }
+    let link = "{stage=\"in\",output=\"in\",group=\"mid\",peer=\"mid-0\"}";
+    let of = |name: &str| value(&metrics, &format!("jaiminho_link_{name}{link}")).unwrap();
+    let unused = of("credit_granted_events_total") - of("sent_events_total");
+    assert_eq!(unused, of("credit_unused_events"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_counted_by_cause() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &Local::default(), Role::Source(Box::new(Outside))));
+    let mut pending = Vec::new();
+    for part in 0..5 {
+        let events = (0..250).map(|number| event(250 * part + number, None)).collect();
+        pending.push(source.source().offer(offer(events)).await);
+    }
+    let too_many = (0..2_000).map(|number| event(number + 10_000, None)).collect();
+    pending.push(source.source().offer(offer(too_many)).await);
+    told().await;
+    for (decision, right) in [("taken", 4.0), ("log_full", 1.0), ("never_fits", 1.0), ("draining", 0.0)] {
+        let series = format!("jaiminho_admission_total{{stage=\"in\",decision=\"{decision}\"}}");
+        assert_eq!(value(&metrics, &series), Some(right), "{decision}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn series_of_a_link_go_with_it_and_how_it_ended_stays() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let before = metrics.render().lines().count();
+    for _ in 0..20 {
+        let sink = Collect::new(|_| accepted());
+        let out =
+            spawn(stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+        told().await;
+        published(&source, vec![event(1, None)]).await;
+        told().await;
+        assert!(metrics.render().contains("peer=\"out-0\""));
+        out.drain(Duration::from_secs(1)).await;
+        told().await;
+        metrics.upkeep();
+        assert!(!metrics.render().contains("peer="), "{}", metrics.render());
+    }
+    let downs = value(&metrics, "jaiminho_link_downs_total{stage=\"in\",side=\"consumer\",reason=\"cancelled\"}");
+    assert_eq!(downs, Some(20.0), "{}", metrics.render());
+    assert_eq!(value(&metrics, "jaiminho_link_ups_total{stage=\"in\",side=\"consumer\"}"), Some(20.0));
+    assert_eq!(value(&metrics, "jaiminho_deliveries_total{stage=\"in\",output=\"in\",group=\"out\"}"), Some(20.0));
+    let after = metrics.render().lines().count();
+    assert!(after < before + 250, "{before} lines have become {after}");
+}
+
+/// Offers as much as is taken, for so long.
+async fn flood(source: &StageHandle, from: u32, time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    let mut number = from;
+    while tokio::time::Instant::now() < end {
+        let events = (0..50).map(|of| event(number + of, None)).collect();
+        // A refusal is as good: there is more than is taken.
+        let _refused = source.source().offer(offer(events)).await;
+        number += 50;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_that_is_slow_at_each_stage_in_turn_names_that_stage() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let (mid, out) = (Rate::default(), Rate::default());
+    let (local, sink) = (Local::default(), Collect::new(|_| accepted()));
+    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(Call(copy()))));
+    config.limits.rate = mid.clone();
+    let middle = spawn(config);
+    local.put("mid", &middle);
+    let mut config = stage("out", vec![], &["mid"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone()));
+    config.limits.rate = out.clone();
+    let _last = spawn(config);
+    let limits = || {
+        ["in", "mid", "out"].map(|stage| {
+            let series = format!("jaiminho_stage_limit_ratio{{stage=\"{stage}\"}}");
+            value(&metrics, &series).unwrap() > 0.8
+        })
+    };
+    let state = |stage: &str| {
+        let of = |state: &&&str| {
+            value(&metrics, &format!("jaiminho_stage_state{{stage=\"{stage}\",state=\"{state}\"}}")) == Some(1.0)
+        };
+        ["blocked", "limit", "starved"].iter().filter(of).copied().collect::<Vec<_>>()
+    };
+    mid.set(Some(40.0));
+    flood(&source, 0, Duration::from_secs(20)).await;
+    assert_eq!(limits(), [false, true, false]);
+    assert_eq!(["in", "mid", "out"].map(state), [["blocked"], ["limit"], ["starved"]]);
+    mid.set(None);
+    out.set(Some(40.0));
+    flood(&source, 100_000, Duration::from_secs(40)).await;
+    assert_eq!(limits(), [false, false, true]);
+    assert_eq!(["in", "mid", "out"].map(state), [["blocked"], ["blocked"], ["limit"]]);
+    out.set(None);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(limits(), [false, false, false], "there is nothing to do: the source is the limit");
+    let spent = ["blocked", "limit", "starved"].map(|state| {
+        value(&metrics, &format!("jaiminho_stage_seconds_total{{stage=\"mid\",state=\"{state}\"}}")).unwrap()
+    });
+    assert!((spent.iter().sum::<f64>() - 90.0).abs() < 1.0, "{spent:?}");
+}

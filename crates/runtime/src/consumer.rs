@@ -112,7 +112,8 @@ impl Upstreams {
     /// No links yet, of a stage that holds events back or doesn't.
     pub(crate) fn new(holds_back: bool, hops: Hops<(UpstreamLink, u64)>) -> Self {
         let (open, turn, dead, over, full) = Default::default();
-        Self { open, turn, holds_back, dead, over, full, hops }
+        let counts = LinkCounts::default();
+        Self { open, turn, holds_back, dead, over, full, hops, counts }
     }
 
     pub(crate) fn opened(&mut self, link: UpstreamLink, opened: Opened, terms: Terms) {

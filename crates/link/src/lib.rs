@@ -1,8 +1,9 @@
 //! Links over gRPC (tonic), and the same within one process.
 //!
-//! - [`Server`] offers a stage on a port: the `Stage` service, health and reflection.
+//! - [`Server`] offers a stage on a port: the `Stage` service, health and reflection, and `Inspect` where it is told to.
 //! - [`Connector`] opens a link to such a port: one connection for each link.
 //! - [`InProcess`] opens links to stages of the same process.
+//! - [`Asker`] asks what the stages at a port tell of themselves.
 //!
 //! What carries the bytes is TCP, unless [`Dial`] and [`Listen`] bring something else.
 //!
@@ -16,6 +17,7 @@ mod credit;
 mod health;
 mod in_process;
 mod incoming;
+mod inspect;
 pub mod memory;
 mod outgoing;
 mod server;
@@ -27,6 +29,7 @@ mod transport;
 pub use connector::{Connector, ConnectorConfig, http_window_bytes};
 pub use health::Health;
 pub use in_process::InProcess;
+pub use inspect::{About, AskError, Asker, ProcessSeen, Told};
 pub use server::{HTTP_FRAME_BYTES, ServeError, Server, ServerConfig};
 pub use tls::{Tls, TlsError};
 pub use transport::{Dial, Io, Listen, Tcp};

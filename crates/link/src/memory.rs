@@ -4,10 +4,11 @@
 use jaiminho_core::{FRAME_BYTES, frame_bytes_max};
 use jaiminho_proto::{
     CONSUMER_DECODING_FACTOR, CONSUMER_MESSAGE_BYTES_MAX, CONSUMER_MESSAGE_FACTOR, DECODED_EVENT_BYTES,
-    EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX, FRAME_DECODING_FACTOR,
+    EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX, FRAME_DECODING_FACTOR, INSPECTION_BYTES_MAX,
 };
 
 use crate::connector::http_window_bytes;
+use crate::inspect::ASKERS_MAX;
 use crate::server::{CONNECTION_WINDOW_BYTES, HEADER_BYTES_MAX, HTTP_FRAME_BYTES, STREAMS_MAX};
 
 /// Largest event that a stage may take: one in a frame of the largest size.
@@ -46,3 +47,12 @@ pub fn coding_bytes_max(event_bytes_max: u64) -> u64 {
     let events = EVENTS_PER_FRAME_MAX as u64 * DECODED_EVENT_BYTES;
     frame_bytes_max(event_bytes_max).saturating_mul(FRAME_DECODING_FACTOR).saturating_add(events).max(of_consumer)
 }
+
+/// What an answer of the `Inspect` service takes as a message, as a multiple of its size on the wire.
+const INSPECTION_FACTOR: u64 = 6;
+
+/// Of who asks what stages tell of themselves: what they tell, and for each who is answered a message, and the same encoded.
+pub const INSPECTION_MEMORY_BYTES: u64 = {
+    let (size, askers) = (INSPECTION_BYTES_MAX as u64, ASKERS_MAX as u64);
+    size * INSPECTION_FACTOR * (1 + askers) + size * askers
+};

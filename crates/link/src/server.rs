@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
-use jaiminho_runtime::Serve;
+use jaiminho_runtime::{Serve, StageHandle};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +16,7 @@ use tower::layer::layer_fn;
 use crate::connection::Connection;
 use crate::connector::chain;
 use crate::health::Health;
+use crate::inspect::{About, Board};
 use crate::service::{self, StageService};
 use crate::streams::Counted;
 use crate::tls::{Tls, TlsError};
@@ -108,6 +109,13 @@ impl Server {
     /// What probes on this port are told.
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Adds the `Inspect` service: what these stages tell of themselves.
+    #[must_use]
+    pub fn with_inspection(self, stages: Vec<StageHandle>, about: About) -> Self {
+        let board = Board::server(stages, about, self.tasks.clone());
+        self.with_routes(|routes| routes.add_service(board))
     }
 
     /// Adds services of the program's own; `add` gets what is there.

@@ -28,6 +28,18 @@ pub struct View {
     pub findings: Vec<Finding>,
 }
 
+impl View {
+    /// A stage by its name.
+    pub fn stage(&self, name: &str) -> Option<&StageView> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// What a stage, or an ad-hoc group, consumes.
+    pub fn to(&self, name: &str) -> impl Iterator<Item = &SubscriptionView> {
+        self.subscriptions.iter().filter(move |of| of.to == name)
+    }
+}
+
 /// One stage, all its instances together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageView {
@@ -37,6 +49,8 @@ pub struct StageView {
     pub role: Role,
     /// What does it: `http`, `vrl`, `kafka`, …
     pub component: String,
+    /// The file says where its instances are: they are asked.
+    pub has_place: bool,
     /// Where instances may be, and what does not answer there.
     pub addresses: Vec<AddressView>,
     /// What all instances tell together.
@@ -53,6 +67,8 @@ pub struct StageView {
 pub struct AddressView {
     /// `HOST:PORT`
     pub address: String,
+    /// Something of the pipeline answers there; with a problem: a stage that tells nothing of itself.
+    pub is_there: bool,
     /// Why it is not seen; null: it is.
     pub problem: Option<String>,
 }
@@ -372,7 +388,7 @@ pub struct History {
     pub subscriptions: BTreeMap<String, SubscriptionHistory>,
 }
 
-/// Of one stage. See [`Figures`]; here everything is over one interval.
+/// Of one stage. See [`Figures`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StageHistory {
     /// A second's.

@@ -11,13 +11,13 @@ mod limits;
 mod producer;
 mod status;
 
-/// What tonic-prost makes of `stage.proto`. Only link's service boundary touches these types.
+/// What tonic-prost makes of `stage.proto` and `inspect.proto`. Only link's service boundary touches these types.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
     tonic::include_proto!("jaiminho.v1");
 }
 
-/// All definitions of `stage.proto`, for gRPC reflection.
+/// All definitions of both, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/jaiminho.bin"));
 
 pub use codec::{ExactCodec, ExactEncoder};
@@ -26,8 +26,8 @@ pub use frame::{decode_events, encode_events, frames};
 pub use limits::{
     CONSUMER_DECODING_FACTOR, CONSUMER_MESSAGE_BYTES_MAX, CONSUMER_MESSAGE_FACTOR, DECODED_EVENT_BYTES,
     DISPOSITIONS_PER_MESSAGE_MAX, EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX,
-    FRAME_DECODING_FACTOR, FRAME_OVERHEAD_BYTES, NAME_BYTES_MAX, PARTITIONS_MAX, STATUS_TEXT_BYTES_MAX, TEXT_BYTES_MAX,
-    VERSION_MAX, VERSION_MIN,
+    FRAME_DECODING_FACTOR, FRAME_OVERHEAD_BYTES, INSPECTION_BYTES_MAX, NAME_BYTES_MAX, PARTITIONS_MAX,
+    STATUS_TEXT_BYTES_MAX, TEXT_BYTES_MAX, VERSION_MAX, VERSION_MIN,
 };
 pub use producer::{FromProducer, decode_producer, encode_framed, encode_subscribed, encode_to_consumer};
 pub use status::{ERROR_KEY, link_error, status_of};

@@ -48,6 +48,9 @@ pub const TEXT_BYTES_MAX: usize = jaiminho_core::REJECTION_TEXT_BYTES_MAX;
 /// Longest text of a status.
 pub const STATUS_TEXT_BYTES_MAX: usize = 512;
 
+/// Largest answer of the `Inspect` service.
+pub const INSPECTION_BYTES_MAX: usize = 256 << 10;
+
 /// Partitions of an output.
 pub const PARTITIONS_MAX: usize = 4_096;
 

@@ -1,0 +1,76 @@
+//! What is found of single instances, and of instances beside each other.
+
+use std::collections::BTreeMap;
+
+use super::{finding, mib, percent, span};
+use crate::view::{Finding, FindingKind, InstanceView, Severity, StageView, View};
+
+/// Resident memory is near its bound from here on.
+const MEMORY: f64 = 0.9;
+/// Clocks may differ by so much.
+const SKEW_MS: u64 = 500;
+
+pub(super) fn of_instance(stage: &StageView, instance: &InstanceView) -> Vec<Finding> {
+    let of_it = |found: Finding| Finding { instance: Some(instance.name.clone()), ..found };
+    [memory(stage, instance), draining(stage, instance)].into_iter().flatten().map(of_it).collect()
+}
+
+fn memory(stage: &StageView, instance: &InstanceView) -> Option<Finding> {
+    let max = instance.memory_bytes_max.filter(|max| *max > 0)?;
+    let share = instance.resident_bytes as f64 / max as f64;
+    let (name, resident) = (&instance.name, mib(instance.resident_bytes));
+    (share > MEMORY).then(|| {
+        let text = format!("`{name}` of `{}` takes {resident}, {} of its bound of {}.", stage.name, percent(share), mib(max));
+        let advice = "The bound is the sum of limits that `jaiminho validate` prints: give the process that much memory, or lower the limits.";
+        finding(Severity::Problem, FindingKind::Memory, &stage.name, text, advice)
+    })
+}
+
+fn draining(stage: &StageView, instance: &InstanceView) -> Option<Finding> {
+    instance.is_draining.then(|| {
+        let text =
+            format!("`{}` of `{}` leaves: it takes nothing new, and finishes what it has.", instance.name, stage.name);
+        let advice = "It should be gone within the stage's `drain` time.";
+        finding(Severity::Notice, FindingKind::Draining, &stage.name, text, advice)
+    })
+}
+
+/// The clock that is furthest from the middle one of all.
+pub(super) fn clock_skew(view: &View) -> Option<Finding> {
+    let mut clocks: Vec<_> = all(view).map(|(stage, instance)| (instance.clock_ahead_ms, stage, instance)).collect();
+    clocks.sort_by_key(|(ahead, ..)| *ahead);
+    let middle = clocks.get(clocks.len() / 2)?.0;
+    let (ahead, stage, instance) = clocks.into_iter().max_by_key(|(ahead, ..)| ahead.abs_diff(middle))?;
+    let apart = ahead.abs_diff(middle);
+    (apart > SKEW_MS).then(|| {
+        let direction = if ahead > middle { "ahead of" } else { "behind" };
+        let (name, stage) = (&instance.name, &stage.name);
+        let text = format!("The clock of `{name}` of `{stage}` is {} {direction} the others'.", span(apart));
+        let advice = "Set it, as by NTP: times from the edge to the sink, deadlines and traces are wrong by as much.";
+        let found = finding(Severity::Problem, FindingKind::ClockSkew, stage, text, advice);
+        Finding { instance: Some(name.clone()), ..found }
+    })
+}
+
+pub(super) fn versions(view: &View) -> Option<Finding> {
+    let mut versions: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, InstanceView { version, commit, .. }) in all(view) {
+        let version = if commit.is_empty() { version.clone() } else { format!("{version} ({commit})") };
+        *versions.entry(version).or_default() += 1;
+    }
+    (versions.len() > 1).then(|| {
+        let counted: Vec<_> = versions.iter().map(|(version, count)| format!("{version}: {count}")).collect();
+        Finding {
+            severity: Severity::Notice,
+            kind: FindingKind::Versions,
+            stage: None,
+            instance: None,
+            text: format!("Instances run different versions: {}.", counted.join(", ")),
+            advice: "During an upgrade that is as it should be; else bring all to one version.".into(),
+        }
+    })
+}
+
+fn all(view: &View) -> impl Iterator<Item = (&StageView, &InstanceView)> {
+    view.stages.iter().flat_map(|stage| stage.instances.iter().map(move |instance| (stage, instance)))
+}

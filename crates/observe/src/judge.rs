@@ -1,0 +1,242 @@
+//! Which stage keeps the pipeline from being faster.
+//!
+//! The stage that is the limit has all the work that it can do; those above it have events that wait for it, and are blocked; those
+//! below it wait for events, and are starved. So it is the furthest-downstream stage that is at its limit while one above it is
+//! blocked. When none is, the source brings no more than this.
+
+use crate::{
+    plan::{Kind, Role},
+    view::{Limit, LimitKind, StageView, SubscriptionView, View},
+};
+
+/// From this share of the last ten seconds on, a stage further on comes before one that has more.
+const CLEAR: f64 = 0.5;
+/// Below this share a stage is not named, unless a source is held up.
+const FAINT: f64 = 0.2;
+
+/// None: nothing is seen, or nothing explains why the source is held up.
+pub(crate) fn limit(view: &View) -> Option<Limit> {
+    if view.stages.iter().all(|stage| stage.instances.is_empty()) {
+        return None;
+    }
+    absent(view).or_else(|| busy(view)).or_else(|| source(view))
+}
+
+/// Furthest downstream: a stage that events wait for, none of whose instances is linked.
+fn absent(view: &View) -> Option<Limit> {
+    let waits = |of: &&SubscriptionView| {
+        of.kind == Kind::Required && of.waiting > 0 && of.links.iter().all(|link| link.is_cancelled)
+    };
+    let of = below_first(view).find_map(|stage| view.to(&stage.name).find(waits))?;
+    let is_seen = view.stage(&of.to).is_some_and(|stage| !stage.instances.is_empty());
+    let text = if is_seen {
+        format!("{} in `{}` wait for `{}`, none of whose instances is linked to it", events(of.waiting), of.from, of.to)
+    } else {
+        format!("{} in `{}` wait for `{}`, which has no instance", events(of.waiting), of.from, of.to)
+    };
+    Some(Limit { stage: of.to.clone(), kind: LimitKind::NoInstance, share: 1.0, text })
+}
+
+fn busy(view: &View) -> Option<Limit> {
+    let candidates: Vec<_> = below_first(view).filter_map(|stage| Candidate::of(view, stage)).collect();
+    let clear = candidates.iter().find(|candidate| candidate.share() >= CLEAR);
+    let most = || candidates.iter().max_by(|one, other| one.share().total_cmp(&other.share()));
+    let is_held_up = sources(view).any(|source| worst(source, |load| load.blocked) >= CLEAR);
+    let least = if is_held_up { f64::MIN_POSITIVE } else { FAINT };
+    clear.or_else(most).filter(|candidate| candidate.share() >= least).map(Candidate::limit)
+}
+
+/// A stage that may be the limit.
+struct Candidate<'a> {
+    stage: &'a StageView,
+    /// That what is above it waits for it.
+    above: (f64, &'a SubscriptionView),
+    /// That it has all the work that it can do, in the instance of which that is most true.
+    busy: f64,
+}
+
+impl<'a> Candidate<'a> {
+    fn of(view: &'a View, stage: &'a StageView) -> Option<Self> {
+        let waits = |of: &&SubscriptionView| of.kind == Kind::Required;
+        let above = view.to(&stage.name).filter(waits).map(|of| (pressure(view, of), of));
+        let above = above.max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+        let busy = if stage.instances.is_empty() { above.0 } else { worst(stage, |load| load.limit) };
+        Some(Self { stage, above, busy })
+    }
+
+    fn share(&self) -> f64 {
+        self.busy.min(self.above.0)
+    }
+
+    fn limit(&self) -> Limit {
+        let (name, from) = (&self.stage.name, &self.above.1.from);
+        let share = self.share();
+        let percent = format!("{:.0} % of the last 10 s", 100.0 * self.busy);
+        let one =
+            self.stage.instances.iter().find(|of| self.stage.instances.len() > 1 && of.figures.load.limit >= CLEAR);
+        let mut text = match one {
+            _ if self.stage.instances.is_empty() => {
+                format!("`{from}` has events that `{name}`, of which nothing is seen, does not take ({percent})")
+            }
+            Some(one) if self.stage.figures.load.limit < CLEAR => {
+                format!(
+                    "instance `{}` of `{name}` has all the work that it can do ({percent}), and `{from}` waits for it",
+                    one.name
+                )
+            }
+            Some(_) | None => {
+                format!("`{name}` has all the work that it can do ({percent}), and `{from}` waits for it")
+            }
+        };
+        if let Some(trouble) = &self.stage.figures.trouble {
+            text = format!("{text}: {}", trouble.text);
+        }
+        Limit { stage: name.clone(), kind: LimitKind::Busy, share, text }
+    }
+}
+
+/// Share of time in which a producer was blocked, as far as this consumer is why.
+fn pressure(view: &View, of: &SubscriptionView) -> f64 {
+    let blocked = view.stage(&of.from).map_or(0.0, |producer| worst(producer, |load| load.blocked));
+    let without = of
+        .links
+        .iter()
+        .filter_map(|link| link.no_credit)
+        .fold(None, |most: Option<f64>, share| Some(most.map_or(share, |most| most.max(share))));
+    // Until links are seen twice, its events that wait tell.
+    let guess = if of.waiting > 0 || of.links.is_empty() { 1.0 } else { 0.0 };
+    blocked.min(without.unwrap_or(guess))
+}
+
+/// The source that brings most.
+fn source(view: &View) -> Option<Limit> {
+    let rate = |source: &&StageView| source.figures.rates.events_in.unwrap_or_default();
+    let free = sources(view).filter(|source| worst(source, |load| load.blocked) < CLEAR);
+    let source = free.max_by(|one, other| rate(one).total_cmp(&rate(other)))?;
+    let name = &source.name;
+    let text = match source.figures.rates.events_in {
+        None => format!("nothing holds `{name}` back"),
+        Some(0.0) => format!("`{name}` brings no events"),
+        Some(rate) => format!("`{name}` brings {rate:.0} events/s, and nothing holds it back"),
+    };
+    Some(Limit { stage: name.clone(), kind: LimitKind::Source, share: 1.0 - source.figures.load.blocked, text })
+}
+
+fn sources(view: &View) -> impl Iterator<Item = &StageView> {
+    view.stages.iter().filter(|stage| stage.role == Role::Source && !stage.instances.is_empty())
+}
+
+/// Stages, the last of the pipeline first.
+fn below_first(view: &View) -> impl Iterator<Item = &StageView> {
+    view.stages.iter().rev()
+}
+
+/// In the instance where it is most.
+fn worst(stage: &StageView, share: impl Fn(&crate::view::LoadView) -> f64) -> f64 {
+    stage.instances.iter().map(|instance| share(&instance.figures.load)).fold(0.0, f64::max)
+}
+
+/// `1 event`, `2 events`
+pub(crate) fn events(count: u64) -> String {
+    format!("{count} event{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use jaiminho_runtime::Inspection;
+
+    use super::*;
+    use crate::{
+        made::{inspection, link, output},
+        make::tests::view_of,
+    };
+
+    /// `ingest`, `convert` and `publish`, each with its shares (blocked, limit, starved), linked to each other.
+    fn three(shares: [[f64; 3]; 3]) -> Vec<Inspection> {
+        let [ingest, convert, publish] = shares;
+        let made = |stage: &str, name: &str, to: Option<(&str, &str)>, recent: [f64; 3]| {
+            let mut now = inspection(stage, name);
+            now.load.recent = recent;
+            now.outputs = to.map(|(group, member)| output(stage, group, vec![link(1, member)])).into_iter().collect();
+            now.outputs.iter_mut().for_each(|output| output.groups[0].waiting = u64::from(recent[0] > 0.1));
+            now
+        };
+        vec![
+            made("ingest", "i-0", Some(("convert", "c-0")), ingest),
+            made("convert", "c-0", Some(("publish", "p-0")), convert),
+            made("publish", "p-0", None, publish),
+        ]
+    }
+
+    fn told(instances: Vec<Inspection>) -> (String, LimitKind) {
+        let limit = view_of(instances).limit.unwrap();
+        (limit.stage, limit.kind)
+    }
+
+    const IDLE: [f64; 3] = [0.0, 0.0, 1.0];
+    const BLOCKED: [f64; 3] = [1.0, 0.0, 0.0];
+    const BUSY: [f64; 3] = [0.0, 1.0, 0.0];
+
+    #[test]
+    fn the_stage_at_its_limit_below_blocked_ones_is_the_limit() {
+        assert_eq!(told(three([IDLE, IDLE, IDLE])), ("ingest".into(), LimitKind::Source));
+        assert_eq!(told(three([BLOCKED, BUSY, IDLE])), ("convert".into(), LimitKind::Busy));
+        assert_eq!(told(three([BLOCKED, BLOCKED, BUSY])), ("publish".into(), LimitKind::Busy));
+    }
+
+    #[test]
+    fn a_stage_that_is_busy_but_keeps_nobody_waiting_is_not() {
+        assert_eq!(told(three([IDLE, [0.1, 0.6, 0.3], IDLE])), ("ingest".into(), LimitKind::Source));
+    }
+
+    #[test]
+    fn of_two_the_furthest_downstream_that_is_clear_and_else_the_worse_one() {
+        let both = three([BLOCKED, [0.6, 0.4, 0.0], [0.0, 0.7, 0.3]]);
+        assert_eq!(told(both).0, "publish");
+        let changing = three([BLOCKED, [0.3, 0.7, 0.0], [0.0, 0.3, 0.7]]);
+        assert_eq!(told(changing).0, "convert");
+        let faint = three([[0.4, 0.0, 0.6], [0.1, 0.3, 0.6], [0.0, 0.1, 0.9]]);
+        assert_eq!(told(faint).0, "convert");
+    }
+
+    #[test]
+    fn a_stage_that_events_wait_for_and_that_has_no_instance_is_the_limit() {
+        let mut all = three([BLOCKED, BLOCKED, IDLE]);
+        all.pop();
+        all[1].outputs[0].groups[0].links.clear();
+        all[1].outputs[0].groups[0].waiting = 12;
+        let limit = view_of(all).limit.unwrap();
+        assert_eq!((limit.stage.as_str(), limit.kind), ("publish", LimitKind::NoInstance));
+        assert_eq!(limit.text, "12 events in `convert` wait for `publish`, which has no instance");
+    }
+
+    #[test]
+    fn a_stage_that_is_linked_and_tells_nothing_is_judged_by_those_before_it() {
+        let mut all = three([BLOCKED, BLOCKED, IDLE]);
+        all.pop();
+        assert_eq!(told(all), ("publish".into(), LimitKind::Busy));
+    }
+
+    #[test]
+    fn one_instance_that_is_at_its_limit_among_idle_ones_is_enough() {
+        let mut all = three([BLOCKED, BUSY, IDLE]);
+        all.extend((1..5).map(|index| inspection("convert", &format!("c-{index}"))));
+        let limit = view_of(all).limit.unwrap();
+        assert_eq!(limit.stage, "convert");
+        assert!(limit.text.starts_with("instance `c-0` of `convert` has all the work"), "{}", limit.text);
+    }
+
+    #[test]
+    fn of_two_consumers_of_one_output_it_is_the_one_that_lets_it_wait() {
+        let mut all = three([BLOCKED, BUSY, BUSY]);
+        let mut fast = all[0].outputs[0].groups[0].clone();
+        (fast.name, fast.waiting) = ("publish".into(), 0);
+        all[0].outputs[0].groups.push(fast);
+        assert_eq!(told(all).0, "convert");
+    }
+
+    #[test]
+    fn where_nothing_is_seen_nothing_is_said() {
+        assert_eq!(view_of(vec![]).limit, None);
+    }
+}

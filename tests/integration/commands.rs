@@ -304,7 +304,7 @@ async fn wrong_usage_is_told_with_its_code() {
         (&["validate", "--log-level", "loud"], USAGE, "log level `loud`"),
         (&["send"], USAGE, "Usage: jaiminho send"),
         (&["completions", "tcsh"], USAGE, "possible values"),
-        (&["top"], USAGE, "unrecognized subcommand"),
+        (&["tops"], USAGE, "unrecognized subcommand"),
         (&["test", "nowhere"], DATA, "there are no tests in nowhere"),
     ] {
         let Output { status, stdout, stderr } = jaiminho(directory.path(), arguments).await;

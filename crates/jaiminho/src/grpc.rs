@@ -9,7 +9,7 @@ use std::{
 use futures_util::{FutureExt as _, future};
 use jaiminho_core::Instance;
 use jaiminho_discovery::At;
-use jaiminho_link::{Connector, ConnectorConfig, ServeError, Server, ServerConfig, Tls};
+use jaiminho_link::{About, Connector, ConnectorConfig, ServeError, Server, ServerConfig, Tls};
 use jaiminho_runtime::{Address, Connect, Discover};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -109,7 +109,8 @@ impl Grpc {
         let handle = started(stage, instance, &reach);
         let Some((listener, address)) = listener else { return Ok(Running { handle, reach, serving: None }) };
         let config = ServerConfig { tls: self.tls.clone(), ..ServerConfig::default() };
-        let server = Server::new(Arc::new(handle.clone()), config).await?;
+        let about = About { version: env!("CARGO_PKG_VERSION").to_owned(), ..About::default() };
+        let server = Server::new(Arc::new(handle.clone()), config).await?.with_inspection(vec![handle.clone()], about);
         server.health().set_ready(true).await;
         let stop = CancellationToken::new();
         let stopped = stop.clone();

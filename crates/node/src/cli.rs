@@ -37,7 +37,7 @@ const STYLES: Styles = Styles::styled()
     after_help = "A first try, in two terminals:\n  \
         jaiminho init demo && cd demo && jaiminho up\n  \
         jaiminho send --count 10 && jaiminho tail\n\n\
-        Exit codes: 0 done, 64 wrong usage, 65 bad data, 69 a service is not available, 70 internal error, 78 bad pipeline file."
+        Exit codes: 0 done, 1 `doctor` has found something, 64 wrong usage, 65 bad data, 69 a service is not available, 70 internal error, 78 bad pipeline file."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -125,6 +125,26 @@ pub(crate) enum Command {
         jaiminho tail --bootstrap-servers kafka:9092 --json | jq .event"
     )]
     Tail(Tail),
+    /// Shows what a running pipeline does: rates, credit, logs, latencies, and which stage is the limit.
+    #[command(after_help = "Examples:\n  jaiminho top --once\n  jaiminho top --once --json | jq .limit\n  \
+        jaiminho top -f pipeline.yaml --profile prod\n\n\
+        The stages are found where the pipeline file says (`at`), or in the `jaiminho up` that runs on this machine. The JSON is\n\
+        that of the console; fields are added to it, none is taken away.")]
+    Top(Top),
+    /// Draws the pipeline: its stages, who consumes what, and what flows where.
+    #[command(after_help = "Examples:\n  jaiminho topology\n  jaiminho topology --format mermaid\n  \
+        jaiminho topology --format dot | dot -Tsvg > pipeline.svg\n\n\
+        Of a pipeline that does not run it draws what the file says.")]
+    Topology(Topology),
+    /// Shows a sample of the events of a stage, as they pass; slows and loses nothing.
+    #[command(after_help = "Examples:\n  jaiminho tap convert\n  jaiminho tap convert --filter '.type == \"alarm\"' --rate 100\n  \
+        jaiminho tap convert.dead_letter --json --count 10 | jq .reason\n\n\
+        What passes while nothing more may be shown is missed; at the end, standard error says how many that were.")]
+    Tap(Tap),
+    /// Says what is wrong with a running pipeline, and what to do.
+    #[command(after_help = "Examples:\n  jaiminho doctor\n  jaiminho doctor --json\n\n\
+        Ends with 0 when nothing is wrong, with 1 when something is.")]
+    Doctor,
     /// Prints the JSON Schema of the pipeline file, for editors.
     #[command(
         after_help = "Example, for editors with the YAML language server:\n  jaiminho schema > pipeline.schema.json\n  \
@@ -253,6 +273,47 @@ pub(crate) struct Tail {
     /// Kafka's address, instead of the pipeline's.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) bootstrap_servers: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// Prints one look as text (with --json as JSON), and ends.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Topology {
+    /// As what it is drawn.
+    #[arg(long, value_enum, default_value_t = TopologyFormat::Text)]
+    pub(crate) format: TopologyFormat,
+}
+
+/// How a pipeline is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TopologyFormat {
+    /// Lines for a terminal.
+    Text,
+    /// A flowchart for Markdown.
+    Mermaid,
+    /// A graph for Graphviz.
+    Dot,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Tap {
+    /// STAGE, or STAGE.OUTPUT, as `subscribe_to` names it.
+    #[arg(value_name = "OUTPUT")]
+    pub(crate) output: String,
+    /// Only events for which this VRL condition is true, as a `filter` step has it.
+    #[arg(long, value_name = "CONDITION", default_value = "")]
+    pub(crate) filter: String,
+    /// Events a second, at most.
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = positive)]
+    pub(crate) rate: f64,
+    /// Stop after N events.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
 }
 
 /// Where a tail begins.

@@ -8,6 +8,8 @@ use crate::config::Problems;
 /// Why the program ends early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Something is wrong with the pipeline that was looked at.
+    Found = 1,
     /// The command line is wrong.
     Usage = 64,
     /// The data are.

@@ -10,6 +10,7 @@ mod components;
 mod config;
 mod dead_letter;
 mod exit;
+mod observed;
 mod output;
 mod rates;
 mod registry;
@@ -99,6 +100,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Test(test) => commands::test::run(global, test),
         Command::Send(send) => commands::send::run(global, send),
         Command::Tail(tail) => commands::tail::run(global, tail),
+        Command::Top(top) => commands::top::run(global, top),
+        Command::Topology(topology) => commands::topology::run(global, topology),
+        Command::Tap(tap) => commands::tap::run(global, tap),
+        Command::Doctor => commands::doctor::run(global),
         Command::Schema => commands::schema::run(global),
         Command::Init(init) => commands::init::run(global, init),
         Command::List(list) => commands::list::run(global, list),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use jaiminho_observe::Plan;
 use serde::{Deserialize, Serialize};
 
 /// Where a running pipeline is reached.
@@ -18,6 +19,15 @@ pub(crate) struct Running {
     pub(crate) http: Option<String>,
     pub(crate) websocket: Option<String>,
     pub(crate) admin: SocketAddr,
+    /// Where its stages tell of themselves, and are tapped.
+    #[serde(default)]
+    pub(crate) inspect: Option<SocketAddr>,
+    /// Its file, absolute.
+    #[serde(default)]
+    pub(crate) file: Option<PathBuf>,
+    /// What it consists of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<Plan>,
 }
 
 /// The file; removed when dropped.
@@ -39,6 +49,11 @@ impl Running {
         fs::write(&temporary, serde_json::to_vec(self).map_err(io::Error::other)?)?;
         fs::rename(&temporary, &path)?;
         Ok(Announced(path))
+    }
+
+    /// Whether it runs this file.
+    pub(crate) fn is_of(&self, file: &Path) -> bool {
+        self.file.is_some() && self.file == fs::canonicalize(file).ok()
     }
 
     /// The running process of `pipeline`, if there is one.

@@ -116,7 +116,11 @@ fn convert(rate: f64, second: u64) -> StageView {
             instance("convert-1", "10.0.1.22:7400", figures(0.5)),
         ],
     );
-    stage.addresses.push(AddressView { address: "10.0.1.23:7400".into(), problem: Some("connection refused".into()) });
+    stage.addresses.push(AddressView {
+        address: "10.0.1.23:7400".into(),
+        is_there: false,
+        problem: Some("connection refused".into()),
+    });
     stage.rejections = (0..3).map(|number| rejection("convert-0", second, number)).collect();
     stage
 }
@@ -168,9 +172,9 @@ fn figures(rate: f64, total: u64, in_work: u64) -> Figures {
 }
 
 fn stage(name: &str, role: Role, component: &str, figures: Figures, instances: Vec<InstanceView>) -> StageView {
-    let addresses = instances.iter().map(|one| AddressView { address: one.address.clone(), problem: None }).collect();
+    let addresses = instances.iter().map(|one| AddressView { address: one.address.clone(), is_there: true, problem: None }).collect();
     let (name, component) = (name.to_owned(), component.to_owned());
-    StageView { name, role, component, addresses, figures, rejections: Vec::new(), instances }
+    StageView { name, role, component, has_place: true, addresses, figures, rejections: Vec::new(), instances }
 }
 
 fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {

@@ -13,7 +13,7 @@ use jaiminho_link::{AskError, Asker, Tls, Told};
 use jaiminho_runtime::{Address, Discover};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{history::Record, looks::Seen, make, plan::Plan, view::View};
+use crate::{history::Record, looks::Seen, make, plan::Plan, text::printable, view::View};
 
 /// Addresses that are asked; of more, a finding says so.
 pub const INSTANCES_MAX: usize = 256;
@@ -218,6 +218,13 @@ impl Watcher {
         Addresses { left_out: all.saturating_sub(asked.len()), asked, has_place }
     }
 
+    /// A view of the plan alone: of a pipeline of which nothing is seen.
+    pub fn planned(plan: &Plan) -> View {
+        let mut view = make::view(plan, unix_ms(), &BTreeMap::new(), |_| Addresses::default());
+        view.findings.clear();
+        view
+    }
+
     /// The last 15 minutes of looks, as far as they were taken.
     pub fn record(&self) -> Record {
         self.record.clone()
@@ -227,9 +234,4 @@ impl Watcher {
 fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What others wrote may not steer the terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|next| if next.is_control() { '\u{fffd}' } else { next }).collect()
 }

@@ -20,6 +20,8 @@ mod looks;
 mod made;
 mod make;
 mod plan;
+mod tap;
+pub mod text;
 pub mod top;
 pub mod units;
 mod view;
@@ -28,6 +30,7 @@ pub use console::{About, Console, TAPS_MAX, TapEvents, TapRequest, Taps, VIEWERS
 pub use gather::{INSTANCES_MAX, INTERVAL, Target, Watcher};
 pub use history::{HISTORY_MAX, Record};
 pub use plan::{Kind, Plan, PlannedStage, PlannedSubscription, Role, stage_of};
+pub use tap::{Filter, OpenTap, Tap, TapError, TapSummary, Tapped};
 pub use view::{
     AddressView, Figures, Finding, FindingKind, History, InstanceView, LatencyView, Limit, LimitKind, LinkView,
     LoadView, LogView, Rates, RejectionView, Severity, StageHistory, StageView, SubscriptionHistory, SubscriptionView,

@@ -2,13 +2,17 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod schema;
 pub(crate) mod send;
 pub(crate) mod stage;
 pub(crate) mod tail;
+pub(crate) mod tap;
 pub(crate) mod test;
+pub(crate) mod top;
+pub(crate) mod topology;
 pub(crate) mod up;
 pub(crate) mod validate;
 

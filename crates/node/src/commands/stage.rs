@@ -18,6 +18,7 @@ use crate::config::memory::{CONNECTIONS_PER_LINK, sum, terms};
 use crate::config::model::Stage;
 use crate::config::{Config, Document, Files, Setting};
 use crate::exit::Failure;
+use crate::observed::about;
 use crate::rates::Rates;
 use crate::signals::Signals;
 use crate::telemetry::{self, Who};
@@ -64,6 +65,7 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
         ..ServerConfig::default()
     };
     let server = Server::new(Arc::new(handle.clone()), server_config).await.map_err(Failure::config)?;
+    let server = server.with_inspection(vec![handle.clone()], about(config, &global.program, &[name]));
     let (health, readiness) = (server.health(), Readiness::default());
     let serving = tokio::spawn(server.run(listener, stop.clone()));
     admin::serve(admin_listener, readiness.clone(), vec![handle.clone()], metrics, &tasks, stop.clone());

@@ -22,6 +22,7 @@ use crate::config::component::{Sink, Source};
 use crate::config::model::Stage;
 use crate::config::{Config, Setting};
 use crate::exit::Failure;
+use crate::observed::{Port, about, plan};
 use crate::output;
 use crate::rates::Rates;
 use crate::running::Running;
@@ -65,6 +66,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     telemetry::tell(&config.pipeline.telemetry.metrics, &who, &metrics, &tasks, &stop)?;
     let handles = started.iter().map(|stage| stage.handle.clone()).collect();
     admin::serve(admin_listener, readiness.clone(), handles, metrics, &tasks, stop.clone());
+    let port = observed(config, global, &started, &tasks, stop.clone()).await?;
 
     let pipeline = config.pipeline.pipeline.clone();
     let running = Running {
@@ -74,6 +76,9 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
         http: edges.http,
         websocket: edges.websocket,
         admin: admin_address,
+        inspect: Some(port.address),
+        file: std::fs::canonicalize(&global.file).ok(),
+        plan: Some(plan(config)),
     };
     let announced = running.announce();
     if let Err(error) = &announced {
@@ -103,6 +108,19 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     tasks.close();
     tasks.wait().await;
     result.and(drained)
+}
+
+/// Where other commands of this machine look at the stages.
+async fn observed(
+    config: &Config,
+    global: &Global,
+    started: &[Started],
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<Port, Failure> {
+    let names: Vec<&str> = started.iter().map(|stage| stage.name.as_str()).collect();
+    let stages = started.iter().map(|stage| (stage.name.clone(), stage.handle.clone())).collect();
+    Port::open(stages, about(config, &global.program, &names), tasks, stop).await
 }
 
 /// The embedded broker, where a source or a sink wants it.

@@ -5,7 +5,7 @@ use jaiminho_core::{EVENT_OVERHEAD_BYTES, FRAME_BYTES};
 use jaiminho_event::Template;
 use jaiminho_kafka::KafkaSource;
 use jaiminho_link::memory::{
-    CONSUMER_MESSAGE_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
+    CONSUMER_MESSAGE_BYTES, INSPECTION_MEMORY_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
 };
 use jaiminho_runtime::{FRAMES_PER_LINK, HELD_BYTES, ID_BYTES, WAITING_BYTES, consumer_messages_max, results_max};
 
@@ -182,6 +182,11 @@ fn links(config: &Config, name: &str, stage: &Stage, event: u64, threads: u64) -
         name: "connections at the stage's port",
         bytes: mul(connections, connection_bytes_max()),
         from: format!("{connections} x {}", human(connection_bytes_max())),
+    });
+    terms.push(Term {
+        name: "who looks at the stage",
+        bytes: INSPECTION_MEMORY_BYTES,
+        from: "what it tells, and 2 answers at once".into(),
     });
     terms.push(Term {
         name: "messages being read or written",

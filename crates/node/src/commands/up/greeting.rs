@@ -133,6 +133,9 @@ mod tests {
             http: http.map(Into::into),
             websocket: websocket.map(Into::into),
             admin: ([127, 0, 0, 1], 9464).into(),
+            inspect: None,
+            file: None,
+            plan: None,
         }
     }
 

@@ -1,0 +1,101 @@
+//! `jaiminho top --once`.
+
+use super::{kind, load, printable, table::table, thousands};
+use crate::{
+    units::{clock, count, duration, percent},
+    view::{Severity, StageView, SubscriptionView, View},
+};
+
+/// Everything at once: stages, what they consume, findings.
+pub fn once(view: &View) -> String {
+    let mut text = format!("{} at {} UTC\n", printable(&view.pipeline), clock(view.unix_ms));
+    if let Some(limit) = &view.limit {
+        text.push_str(&format!("limit: {}\n", printable(&limit.text)));
+    }
+    text.push('\n');
+    text.push_str(&stages(view));
+    text.push('\n');
+    text.push_str(&subscriptions(view));
+    if !view.findings.is_empty() {
+        text.push('\n');
+        for finding in &view.findings {
+            let severity = match finding.severity {
+                Severity::Problem => "problem",
+                Severity::Notice => "notice ",
+            };
+            text.push_str(&format!("{severity}  {}\n", printable(&finding.text)));
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+fn stages(view: &View) -> String {
+    let head = ["", "STAGE", "", "INST", "IN/S", "OUT/S", "IN WORK", "LOG", "OLDEST", "P50", "P99", "LOAD", "REJECTED"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(view.stages.iter().map(|stage| stage_row(view, stage)));
+    table(&rows, &[3, 4, 5, 6, 7, 8, 9, 10, 12])
+}
+
+fn stage_row(view: &View, stage: &StageView) -> Vec<String> {
+    let figures = &stage.figures;
+    let is_limit = view.limit.as_ref().is_some_and(|limit| limit.stage == stage.name);
+    let mut row = vec![
+        if is_limit { "▶" } else { "" }.to_owned(),
+        stage.name.clone(),
+        printable(&stage.component),
+        instances(stage),
+    ];
+    if stage.instances.is_empty() {
+        return row;
+    }
+    let fullest = figures.logs.iter().map(|log| log.fill).fold(None, |most: Option<f64>, fill| {
+        Some(most.map_or(fill, |most| most.max(fill)))
+    });
+    row.extend([
+        count(figures.rates.events_in),
+        if figures.logs.is_empty() { String::new() } else { count(figures.rates.events_out) },
+        thousands(figures.in_work),
+        fullest.map(percent).unwrap_or_default(),
+        figures.oldest_ms.map(|ms| duration(Some(ms as f64))).unwrap_or_default(),
+        duration(figures.settle.p50_ms),
+        duration(figures.settle.p99_ms),
+        load(&figures.load),
+        thousands(figures.totals.rejected_here.values().sum()),
+    ]);
+    row
+}
+
+/// Those that are seen, of those that are asked where some are not.
+fn instances(stage: &StageView) -> String {
+    let (seen, lost) = (stage.instances.len(), stage.addresses.iter().filter(|at| at.problem.is_some()).count());
+    match (seen, stage.has_place) {
+        (0, false) => "?".into(),
+        _ if lost > 0 => format!("{seen}/{}", seen + lost),
+        (seen, _) => seen.to_string(),
+    }
+}
+
+fn subscriptions(view: &View) -> String {
+    let head = ["OUTPUT", "TO", "", "LINKS", "EVENTS/S", "WAITING", "UNSETTLED", "CREDIT", "NO CREDIT", "REPEATED"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(view.subscriptions.iter().map(subscription_row));
+    table(&rows, &[3, 4, 5, 6, 7, 8, 9])
+}
+
+fn subscription_row(of: &SubscriptionView) -> Vec<String> {
+    let open = || of.links.iter().filter(|link| !link.is_cancelled);
+    let (unused, window): (u64, u64) =
+        open().fold((0, 0), |(unused, window), link| (unused + link.credit_unused, window + link.window_events));
+    vec![
+        of.output.clone(),
+        printable(&of.to),
+        kind(of.kind).to_owned(),
+        open().count().to_string(),
+        count(of.events),
+        thousands(of.waiting),
+        thousands(of.links.iter().map(|link| link.unsettled).sum()),
+        format!("{}/{}", thousands(unused), thousands(window)),
+        of.no_credit.map_or_else(|| "–".into(), percent),
+        thousands(of.redeliveries),
+    ]
+}

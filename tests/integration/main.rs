@@ -7,6 +7,7 @@ mod commands;
 mod cut_links;
 mod drain;
 mod filter_walk;
+mod inspect;
 mod kafka_source;
 mod logs;
 mod metrics;

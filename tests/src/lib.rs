@@ -32,7 +32,9 @@ pub use ledger::{Ledger, Numbered, Refused};
 pub use load::{Load, LoadConfig};
 pub use namespace::{Direction, Namespace};
 pub use ports::{free_port, free_ports};
-pub use process::{Directory, Jaiminho, Place, jaiminho, jaiminho_fed, jaiminho_started, skip_kafka, skip_prometheus};
+pub use process::{
+    Directory, Jaiminho, Place, jaiminho, jaiminho_fed, jaiminho_in, jaiminho_started, skip_kafka, skip_prometheus,
+};
 pub use topic::{Record, Topic, Verdict};
 pub use wait::{attempt, eventually, within};
 pub use websocket::{Reply, WebSocket};

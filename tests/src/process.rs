@@ -183,6 +183,13 @@ pub async fn jaiminho<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Out
     within("jaiminho", START, command.output()).await.expect("run jaiminho")
 }
 
+/// The same in a folder of its own, with the state of the programs that run in `directory`.
+pub async fn jaiminho_in<S: AsRef<OsStr>>(directory: &Path, folder: &Path, arguments: &[S]) -> Output {
+    let mut command = tokio::process::Command::from(command(directory, arguments));
+    command.kill_on_drop(true).current_dir(folder);
+    within("jaiminho", START, command.output()).await.expect("run jaiminho")
+}
+
 /// The same with `input` on its standard input.
 pub async fn jaiminho_fed<S: AsRef<OsStr>>(directory: &Path, arguments: &[S], input: &[u8]) -> Output {
     let mut command = tokio::process::Command::from(command(directory, arguments));

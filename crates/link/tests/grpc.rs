@@ -244,7 +244,7 @@ async fn both_versions_of_reflection_list_the_services() {
         }};
     }
     for services in [services!(v1), services!(v1alpha)] {
-        for name in ["jaiminho.v1.Stage", "grpc.health.v1.Health"] {
+        for name in ["jaiminho.v1.Stage", "jaiminho.v1.Inspect", "grpc.health.v1.Health"] {
             assert!(services.iter().any(|service| service == name), "{services:?}");
         }
     }

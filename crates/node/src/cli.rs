@@ -137,9 +137,11 @@ pub(crate) enum Command {
         Of a pipeline that does not run it draws what the file says.")]
     Topology(Topology),
     /// Shows a sample of the events of a stage, as they pass; slows and loses nothing.
-    #[command(after_help = "Examples:\n  jaiminho tap convert\n  jaiminho tap convert --filter '.type == \"alarm\"' --rate 100\n  \
+    #[command(
+        after_help = "Examples:\n  jaiminho tap convert\n  jaiminho tap convert --filter '.type == \"alarm\"' --rate 100\n  \
         jaiminho tap convert.dead_letter --json --count 10 | jq .reason\n\n\
-        What passes while nothing more may be shown is missed; at the end, standard error says how many that were.")]
+        What passes while nothing more may be shown is missed; at the end, standard error says how many that were."
+    )]
     Tap(Tap),
     /// Says what is wrong with a running pipeline, and what to do.
     #[command(after_help = "Examples:\n  jaiminho doctor\n  jaiminho doctor --json\n\n\

@@ -2,6 +2,8 @@
 
 mod instances;
 mod stages;
+#[cfg(test)]
+mod tests;
 
 use crate::view::{Finding, FindingKind, Severity, View};
 

@@ -172,7 +172,10 @@ fn figures(rate: f64, total: u64, in_work: u64) -> Figures {
 }
 
 fn stage(name: &str, role: Role, component: &str, figures: Figures, instances: Vec<InstanceView>) -> StageView {
-    let addresses = instances.iter().map(|one| AddressView { address: one.address.clone(), is_there: true, problem: None }).collect();
+    let addresses = instances
+        .iter()
+        .map(|one| AddressView { address: one.address.clone(), is_there: true, problem: None })
+        .collect();
     let (name, component) = (name.to_owned(), component.to_owned());
     StageView { name, role, component, has_place: true, addresses, figures, rejections: Vec::new(), instances }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,7 +12,10 @@ use futures_util::{
 };
 use jaiminho_link::{AskError, Asker, Tls, Told};
 use jaiminho_runtime::{Address, Discover};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use crate::{history::Record, looks::Seen, make, plan::Plan, text::printable, view::View};
 
@@ -123,6 +127,15 @@ impl Watcher {
             let asker = Asker::new(address.clone(), tls(target));
             Place { target, address, asker, state: State::New }
         }));
+    }
+
+    /// Looks every [`INTERVAL`], until nobody is shown it any more.
+    pub async fn run(mut self, views: watch::Sender<Arc<View>>) {
+        while !views.is_closed() {
+            let next = Instant::now() + INTERVAL;
+            views.send_replace(Arc::new(self.look().await));
+            self.wait_until(next).await;
+        }
     }
 
     /// Asks all instances at once, and shows what they tell.

@@ -9,9 +9,9 @@
 extern crate self as jaiminho_observe;
 
 mod console;
+mod findings;
 #[cfg(test)]
 mod fixture;
-mod findings;
 mod gather;
 mod history;
 mod judge;

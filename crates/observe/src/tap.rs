@@ -12,11 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt as _, StreamExt as _,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jaiminho_core::{
     Credit, Delivery, Disposition, Event, GroupKind, Instance, LinkError, Outcome, Settled, Subscribe, ToConsumer,
     ToProducer, Window, frame_bytes_max,

@@ -375,3 +375,139 @@ fn ms(duration: Duration) -> u64 {
 const fn duration(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(id: u64, name_bytes: usize) -> ConsumerSeen {
+        let credit = |events| Credit { events, bytes: 10 * events };
+        let link = LinkSeen {
+            id: LinkId(id),
+            instance: format!("{id:0name_bytes$}"),
+            window: Window { events: 2_000, bytes: 1 << 20 },
+            granted: credit(id + 5_000),
+            assigned: credit(4_000),
+            sent: credit(3_000),
+            unsettled: 7,
+            is_cancelled: id == 3,
+        };
+        ConsumerSeen { link, no_credit: duration(id), no_events: duration(1_000) }
+    }
+
+    fn stage(links: u64, name_bytes: usize, event_bytes: usize) -> Inspection {
+        let group = GroupSeen {
+            name: "convert".into(),
+            kind: GroupKind::Tap,
+            waiting: 1,
+            deliveries: 2,
+            bytes: 3,
+            redeliveries: 4,
+            links: (0..links).map(|id| link(id, name_bytes)).collect(),
+        };
+        let output = OutputSeen {
+            name: "ingest".into(),
+            fill: Fill { events: 1, bytes: 2, capacity_events: 3, capacity_bytes: 4, span_used: 5, span: 6 },
+            largest_share: KeyShare { events: 1, bytes: 2 },
+            oldest: Some(duration(9)),
+            dropped: 1,
+            tap_missed: 2,
+            groups: vec![group],
+        };
+        let input = InputSeen {
+            output: "before".into(),
+            producer: "b-0".into(),
+            address: "b:7400".into(),
+            window: Window { events: 1, bytes: 2 },
+            granted: Credit { events: 3, bytes: 4 },
+            received: Credit { events: 2, bytes: 3 },
+            processed: Credit { events: 1, bytes: 2 },
+            unsettled: 1,
+            pressure: true,
+        };
+        let reasons = [Reason::Malformed, Reason::Invalid, Reason::TooLarge, Reason::Exhausted, Reason::Refused];
+        let rejected = |reason| RejectionSeen {
+            unix_ms: 5,
+            reason,
+            text: "no unit".into(),
+            event: Some(vec![1; event_bytes].into()),
+        };
+        let mut settle = LatencySeen { sum_ms: 99, ..LatencySeen::default() };
+        settle.counts = std::array::from_fn(|index| index as u64);
+        Inspection {
+            pipeline: "p".into(),
+            stage: "ingest".into(),
+            instance: Instance { name: "i-0".into(), incarnation: 1 << 60 },
+            role: RoleSeen::Sink,
+            up: duration(1_234),
+            unix_ms: 77,
+            is_draining: true,
+            load: Load { blocked: duration(1), limit: duration(2), starved: duration(3), recent: [0.5, 0.25, 0.25] },
+            outputs: vec![output],
+            inputs: vec![input],
+            in_work: 8,
+            oldest: Some(duration(10)),
+            counts: Counts {
+                events_in: 1,
+                bytes_in: 2,
+                accepted: 3,
+                rejected: 4,
+                rejected_here: [1, 2, 3, 4, 5],
+                refused: 6,
+            },
+            settle,
+            end_to_end: settle,
+            rejections: reasons.map(rejected).to_vec(),
+            trouble: Some(Trouble { text: "broker down".into(), since_unix_ms: 3 }),
+        }
+    }
+
+    fn over_the_wire(stages: &[Inspection]) -> (v1::InspectResponse, Told) {
+        let response = encode(v1::Process { unix_ms: 77, ..v1::Process::default() }, stages);
+        let bytes = response.encode_to_vec();
+        assert!(bytes.len() <= INSPECTION_BYTES_MAX, "{}", bytes.len());
+        let told = decode(v1::InspectResponse::decode(bytes.as_slice()).unwrap());
+        (response, told)
+    }
+
+    #[test]
+    fn what_is_told_arrives_whole() {
+        let stages = [stage(4, 1, 100)];
+        assert_eq!(over_the_wire(&stages).1.stages, stages);
+    }
+
+    #[test]
+    fn of_too_many_links_those_with_most_credit_are_left_out_and_counted() {
+        let (response, told) = over_the_wire(&[stage(5_000, 1, 10)]);
+        let links = &told.stages[0].outputs[0].groups[0].links;
+        assert_eq!((links.len(), response.stages[0].links_left_out), (1_024, 5_000 - 1_024));
+        assert!(links.iter().all(|seen| seen.link.granted.events < 5_000 + 1_024));
+        let (response, told) = over_the_wire(&[stage(5_000, 253, 10)]);
+        let links = told.stages[0].outputs[0].groups[0].links.len();
+        assert!(links >= 256, "{links}");
+        assert_eq!(response.stages[0].links_left_out as usize, 5_000 - links);
+    }
+
+    #[test]
+    fn rejected_events_are_left_out_before_anything_else() {
+        let stages: Vec<_> = (0..30).map(|_| stage(10, 20, 4_096)).collect();
+        let (_, told) = over_the_wire(&stages);
+        assert_eq!(told.stages.len(), 30);
+        assert!(told.stages.iter().all(|seen| seen.rejections.len() == 5 && seen.rejections[0].event.is_none()));
+        assert!(told.stages.iter().all(|seen| seen.outputs[0].groups[0].links.len() == 10));
+    }
+
+    #[test]
+    fn what_a_foreign_stage_leaves_out_or_makes_up_is_taken_for_nothing() {
+        let odd = v1::StageSeen {
+            role: 99,
+            load: Some(v1::Load { blocked: f64::NAN, limit: 7.0, ..v1::Load::default() }),
+            settle: Some(v1::Latency { counts: vec![1, 2], sum_ms: 3 }),
+            ..v1::StageSeen::default()
+        };
+        let told = decode(v1::InspectResponse { process: None, stages: vec![odd] });
+        let seen = &told.stages[0];
+        assert_eq!((seen.load.recent, seen.settle), ([0.0, 1.0, 0.0], LatencySeen::default()));
+        assert_eq!(told.process.memory_bytes_max, None);
+    }
+}

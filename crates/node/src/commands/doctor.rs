@@ -7,7 +7,7 @@ use super::block_on;
 use crate::{
     cli::Global,
     exit::{Exit, Failure},
-    observed::Reached,
+    observed::{Reached, nothing_answers},
     output::line,
 };
 
@@ -19,6 +19,10 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     block_on(async {
         let view = reached.view(SECONDS).await;
         let is_healthy = view.findings.iter().all(|finding| finding.severity != Severity::Problem);
+        // Of what is nowhere to be looked for, nothing can be said.
+        if let Some(failure) = nothing_answers(&view).filter(|_| is_healthy) {
+            return Err(failure);
+        }
         line(if global.json {
             let (pipeline, limit, findings) = (&view.pipeline, &view.limit, &view.findings);
             json!({ "pipeline": pipeline, "healthy": is_healthy, "limit": limit, "findings": findings }).to_string()

@@ -51,11 +51,14 @@ pub(crate) fn run(global: &Global, tap: &Tap) -> Result<(), Failure> {
     })
 }
 
-fn refused(output: &str, error: &TapError) -> Failure {
+/// Why nothing is shown.
+pub(crate) fn refused(output: &str, error: &TapError) -> Failure {
     let stage = stage_of(output);
     Failure::unavailable(match error {
         TapError::NoAddress => format!("no address of stage `{stage}` is known: its `at` leads nowhere from here"),
-        TapError::NoLink(_) => format!("nothing of `{output}` can be tapped: {error}; is `jaiminho stage {stage}` running there?"),
+        TapError::NoLink(_) => {
+            format!("nothing of `{output}` can be tapped: {error}; is `jaiminho stage {stage}` running there?")
+        }
     })
 }
 

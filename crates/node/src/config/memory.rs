@@ -5,7 +5,8 @@ use jaiminho_core::{EVENT_OVERHEAD_BYTES, FRAME_BYTES};
 use jaiminho_event::Template;
 use jaiminho_kafka::KafkaSource;
 use jaiminho_link::memory::{
-    CONSUMER_MESSAGE_BYTES, INSPECTION_MEMORY_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max, unsent_bytes_max,
+    CONSUMER_MESSAGE_BYTES, INSPECTION_MEMORY_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max,
+    unsent_bytes_max,
 };
 use jaiminho_runtime::{FRAMES_PER_LINK, HELD_BYTES, ID_BYTES, WAITING_BYTES, consumer_messages_max, results_max};
 

@@ -2,6 +2,8 @@
 
 mod plan;
 mod port;
+#[allow(dead_code, reason = "the console opens taps")]
+mod taps;
 
 use std::{path::Path, sync::Arc};
 
@@ -25,6 +27,8 @@ use crate::{
 
 pub(crate) use plan::plan;
 pub(crate) use port::{Port, about};
+#[allow(unused_imports, reason = "the console opens taps")]
+pub(crate) use taps::PipelineTaps;
 
 /// Of what a command looks at.
 pub(crate) struct Reached {
@@ -165,7 +169,8 @@ fn places(config: &Config) -> Vec<Place> {
             let at = stage.at.clone()?;
             let tls = stage.tls.clone().filter(|tls| tls.cert.is_some()).map(|own| {
                 // Who may connect to it trusts whom it has to trust; a stage that nobody connects to trusts itself.
-                let consumers = config.subscriptions().filter(|(_, of)| of.stage() == name).map(|(consumer, _)| consumer);
+                let consumers =
+                    config.subscriptions().filter(|(_, of)| of.stage() == name).map(|(consumer, _)| consumer);
                 let theirs = consumers.filter_map(|consumer| config.pipeline.stages.get(consumer)?.tls.clone());
                 let mut tls = theirs.chain([own]).find(|tls| tls.ca.is_some()).unwrap_or_default();
                 tls.server_name = tls.server_name.or_else(|| at.host().map(str::to_owned));

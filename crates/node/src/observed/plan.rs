@@ -99,7 +99,10 @@ stages:
         std::fs::write(&file, yaml).unwrap();
         let plan = plan(&load(&file, &Overrides::default(), Setting::Together).unwrap());
         let names: Vec<_> = plan.stages.iter().map(|stage| (stage.name.as_str(), stage.component.as_str())).collect();
-        assert_eq!(names, [("in", "http+websocket"), ("route", "filter+route"), ("a_sink", "blackhole"), ("dead", "stdout")]);
+        assert_eq!(
+            names,
+            [("in", "http+websocket"), ("route", "filter+route"), ("a_sink", "blackhole"), ("dead", "stdout")]
+        );
         assert_eq!(plan.stage("route").unwrap().outputs, ["route.x", "route.dead_letter"]);
         let consumed: Vec<_> =
             plan.stage("a_sink").unwrap().subscribe_to.iter().map(|of| (of.output.as_str(), of.kind)).collect();

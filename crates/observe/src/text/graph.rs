@@ -117,9 +117,8 @@ fn way(kind: Kind) -> &'static str {
 fn carried(of: &SubscriptionView) -> Option<String> {
     let rate = of.events?;
     let open = || of.links.iter().filter(|link| !link.is_cancelled);
-    let (unused, window) = open().fold((0, 0), |(unused, window), link| {
-        (unused + link.credit_unused, window + link.window_events)
-    });
+    let (unused, window) =
+        open().fold((0, 0), |(unused, window), link| (unused + link.credit_unused, window + link.window_events));
     let credit = match window {
         0 => "no link".to_owned(),
         window => format!("credit {}", percent(unused as f64 / window as f64)),
@@ -139,6 +138,7 @@ fn escaped(text: &str) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    let lines: Vec<_> = text.split('\n').map(|line| printable(line).replace('\\', "\\\\").replace('"', "\\\"")).collect();
+    let lines: Vec<_> =
+        text.split('\n').map(|line| printable(line).replace('\\', "\\\\").replace('"', "\\\"")).collect();
     format!("\"{}\"", lines.join("\\n"))
 }

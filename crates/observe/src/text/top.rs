@@ -48,9 +48,11 @@ fn stage_row(view: &View, stage: &StageView) -> Vec<String> {
     if stage.instances.is_empty() {
         return row;
     }
-    let fullest = figures.logs.iter().map(|log| log.fill).fold(None, |most: Option<f64>, fill| {
-        Some(most.map_or(fill, |most| most.max(fill)))
-    });
+    let fullest = figures
+        .logs
+        .iter()
+        .map(|log| log.fill)
+        .fold(None, |most: Option<f64>, fill| Some(most.map_or(fill, |most| most.max(fill))));
     row.extend([
         count(figures.rates.events_in),
         if figures.logs.is_empty() { String::new() } else { count(figures.rates.events_out) },

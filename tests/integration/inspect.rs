@@ -242,11 +242,11 @@ async fn a_tap_shows_what_passes_as_it_is_wanted_and_slows_nothing() {
     assert!(events.iter().all(|event| event["type"] == "made.up" && event["specversion"] == "1.0"), "{stdout}");
     assert!(stderr.contains("5 events shown"), "{stderr}");
 
-    let filter = ".partitionkey == \"2\"";
+    let filter = ".partitionkey == \"device-2\"";
     let (exit, stdout, stderr) = run(path, &["tap", "in", "--filter", filter, "--count", "3", "--json"]).await;
     assert_eq!(exit, Some(0), "{stderr}");
     let keys: Vec<_> = stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect();
-    assert!(keys.len() == 3 && keys.iter().all(|event| event["partitionkey"] == "2"), "{stdout}");
+    assert!(keys.len() == 3 && keys.iter().all(|event| event["partitionkey"] == "device-2"), "{stdout}");
     assert!(stderr.contains("not wanted by the filter"), "{stderr}");
 
     let tap = jaiminho_started(path, &["tap", "in", "--rate", "2"]);

@@ -9,8 +9,9 @@ use crate::{
 
 /// A log is nearly full from here on.
 const LOG_FULL: f64 = 0.8;
-/// Of a log's limits, for one partition. From a quarter on the edge refuses the key.
+/// Of a log's limits, for one partition (from a quarter on the edge refuses the key); and of what the log holds.
 const KEY_SHARE: f64 = 0.2;
+const KEY_SHARE_HELD: f64 = 0.4;
 /// Rejections so long ago are no problem any more.
 const REJECTS_RECENT_MS: u64 = 60_000;
 /// A stage that settles nothing, though it could.
@@ -164,13 +165,16 @@ fn log_full(view: &View, stage: &StageView, log: &LogView) -> Option<Finding> {
         true => (Severity::Problem, "Senders are refused meanwhile."),
         false => (Severity::Notice, "When it is full, the stages before it wait, and senders are slowed down."),
     };
-    let whom = slowest.map_or("what consumes it", |of| &of.to);
-    let advice = format!("{effect} More instances of `{whom}`, or a larger `log` of `{}`, help.", stage.name);
+    let whom = match &view.limit {
+        Some(limit) if limit.stage != stage.name => format!("`{}`, which is the limit,", limit.stage),
+        Some(_) | None => "the stages after it".to_owned(),
+    };
+    let advice = format!("{effect} It empties as fast as {whom} can work; a larger `log` only bridges a peak.");
     Some(finding(severity, FindingKind::LogFull, &stage.name, text, advice))
 }
 
 fn large_key(stage: &StageView, log: &LogView) -> Option<Finding> {
-    if log.largest_key < KEY_SHARE {
+    if log.largest_key < KEY_SHARE || log.largest_key < KEY_SHARE_HELD * log.fill {
         return None;
     }
     let text = format!(

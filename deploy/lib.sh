@@ -100,3 +100,12 @@ prometheus_prerequisites() {
 python_prerequisites() {
   python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || (install python3 python3-venv)
 }
+
+# What builds Jaeger: any go on the PATH will do, since one that is too old fetches the one that a module asks for.
+jaeger_prerequisites() {
+  PATH="$PATH:/usr/local/go/bin"
+  local packages
+  mapfile -t packages < <(missing go=golang-go)
+  [ ${#packages[@]} -gt 0 ] || return 0
+  (install "${packages[@]}")
+}

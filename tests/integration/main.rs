@@ -17,5 +17,6 @@ mod python;
 mod service;
 mod srv;
 mod tls;
+mod traces;
 mod transforms;
 mod up;

@@ -41,11 +41,20 @@ impl Client {
 
     /// Posts `body`. An error means that nothing is known of what became of it.
     pub async fn post(&self, content_type: &str, body: String) -> Result<Answer, String> {
-        let request = self.http.post(&self.url).header(CONTENT_TYPE, content_type).body(body);
+        self.send(self.http.post(&self.url).header(CONTENT_TYPE, content_type).body(body)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, String> {
         let response = request.send().await.map_err(|error| format!("{error:?}"))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.map_err(|error| format!("{error:?}"))?;
         Ok(Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text })
+    }
+
+    /// Posts one JSON value as a part of this trace: a W3C `traceparent`.
+    pub async fn traced(&self, value: &Value, traceparent: &str) -> Answer {
+        let request = self.http.post(&self.url).header(CONTENT_TYPE, "application/json").body(value.to_string());
+        self.send(request.header("traceparent", traceparent)).await.expect("an answer")
     }
 
     /// Posts one JSON value.

@@ -213,7 +213,8 @@ fn command<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Command {
     let mut command = Command::new(binary());
     // A user's settings stay out of the tests, and the state that `up` leaves for `tail` stays in the test's directory.
     for (key, _) in std::env::vars_os() {
-        if key.to_string_lossy().starts_with("JAIMINHO_") || key == "KAFKA" {
+        let name = key.to_string_lossy();
+        if name.starts_with("JAIMINHO_") || name.starts_with("OTEL_") || name == "KAFKA" {
             command.env_remove(key);
         }
     }

@@ -1,15 +1,18 @@
 //! From a body's text to events that can be offered. No IO; no JSON tree is built.
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use jaiminho_core::TraceContext;
 use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, set_key};
 use jaiminho_runtime::NewEvent;
+use jaiminho_telemetry::traces::TraceContext;
 use time::OffsetDateTime;
 
 use crate::answer::EventId;
 use crate::config::{Cost, EVENT_OVERHEAD_BYTES, LimitsConfig};
 use crate::pieces::{Piece, array_pieces, line_pieces};
 use crate::problem::{Position, Problem};
+use crate::traced::Arrival;
 
 /// How a body holds its events.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +88,8 @@ pub(crate) struct Drafts {
     pub(crate) ids: Vec<EventId>,
     /// What they take.
     pub(crate) bytes: usize,
+    /// No others came with it.
+    is_one: bool,
 }
 
 /// What a request gives to each of its events.
@@ -92,8 +97,10 @@ pub(crate) struct Drafts {
 pub(crate) struct Common {
     /// Attributes from allowed headers.
     pub(crate) attributes: Vec<(String, String)>,
-    /// Of the request, where sampled.
-    pub(crate) trace: Option<TraceContext>,
+    /// The request, or the message, in traces; none: traces are off.
+    pub(crate) arrival: Option<Arc<Arrival>>,
+    /// The client's trace, where it is sampled: what goes on with its events although nothing is told here.
+    pub(crate) carried: Option<TraceContext>,
 }
 
 /// Makes events of bodies and messages.
@@ -112,13 +119,16 @@ pub(crate) struct Drafter {
 /// What a draft takes beside its payload: columns, id, its piece of the body.
 const DRAFT_COLUMNS_BYTES: usize = 192;
 
+/// What its trace takes.
+const TRACE_BYTES: u64 = 64;
+
 impl Drafter {
     /// What the events of a body, or of a message (no format), take at most.
     pub(crate) fn cost(&self, limits: &LimitsConfig, format: Option<&Format>, common: &Common) -> Cost {
         let text = |text: &str| text.len() as u64;
         let own = EVENT_OVERHEAD_BYTES + text(&self.ty) + text(&self.source);
         let given = common.attributes.iter().map(|(name, value)| 2 * (text(name) + text(value)) + 16);
-        let trace = common.trace.map_or(0, |trace| 2 * trace.len() as u64);
+        let trace = if common.arrival.is_some() || common.carried.is_some() { TRACE_BYTES } else { 0 };
         let event_bytes = own + given.sum::<u64>() + trace;
         let copies = Cost::copies(self.key.is_some());
         match format {
@@ -139,6 +149,7 @@ impl Drafter {
         if let Format::Binary(event) = format {
             self.check_text_size(body.len(), 0).map_err(|fault| Fault { index: Some(0), ..fault })?;
             let event = self.binary(*event, body)?;
+            drafts.is_one = true;
             self.push(&mut drafts, event, common).map_err(|fault| Fault { index: Some(0), ..fault })?;
             return Ok(drafts);
         }
@@ -151,6 +162,7 @@ impl Drafter {
             Format::Batch => array_pieces(text, self.events_max)?,
             Format::Json | Format::Structured | Format::Binary(_) => vec![Piece { text, start: 0 }],
         };
+        drafts.is_one = pieces.len() == 1;
         drafts.events.reserve_exact(pieces.len());
         drafts.ids.reserve_exact(pieces.len());
         for (index, piece) in pieces.into_iter().enumerate() {
@@ -183,7 +195,7 @@ impl Drafter {
     }
 
     fn one(&self, event: (CloudEvent, bool), common: &Common) -> Result<(NewEvent, EventId), Fault> {
-        let mut drafts = Drafts::default();
+        let mut drafts = Drafts { is_one: true, ..Drafts::default() };
         self.push(&mut drafts, event, common)?;
         match (drafts.events.pop(), drafts.ids.pop()) {
             (Some(event), Some(id)) => Ok((event, id)),
@@ -275,7 +287,12 @@ impl Drafter {
             return Err(self.too_large(payload.len()));
         }
         drafts.bytes += payload.len() + DRAFT_COLUMNS_BYTES;
-        drafts.events.push(NewEvent { trace: common.trace.map(Box::new), ..NewEvent::encoded(&event, payload) });
+        let trace = match &common.arrival {
+            Some(arrival) => arrival.event(&event, drafts.is_one),
+            None => common.carried,
+        };
+        let trace = trace.map(|context| Box::new(context.to_bytes()));
+        drafts.events.push(NewEvent { trace, ..NewEvent::encoded(&event, payload) });
         drafts.ids.push(EventId { text: event.id, assigned });
         Ok(())
     }

@@ -92,7 +92,7 @@ proptest! {
     fn messages_never_panic(body in body()) {
         if let Ok(text) = std::str::from_utf8(&body) {
             let one = |drafted: Result<(NewEvent, EventId), Fault>| {
-                drafted.map(|(event, id)| Drafts { events: vec![event], ids: vec![id], bytes: 0 })
+                drafted.map(|(event, id)| Drafts { events: vec![event], ids: vec![id], ..Drafts::default() })
             };
             check(one(drafter().message(text, &Common::default())), &body);
             check(one(drafter().structured_message(text, &Common::default())), &body);

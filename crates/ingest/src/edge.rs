@@ -11,15 +11,17 @@ use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use jaiminho_runtime::{Acknowledge, Offer, Refusal, SourceHandle};
 use jaiminho_telemetry::names::ingest as names;
+use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::config::{Config, CorsConfig};
-use crate::draft::{Drafter, Drafts};
+use crate::draft::{Common, Drafter, Drafts};
 use crate::problem::Problem;
 use crate::reading::{Room, until_answer};
 use crate::tokens::Tokens;
+use crate::traced::{self, Arrival, Asked};
 use crate::{answer, headers, webhook, websocket};
 
 /// How far the drain is.
@@ -38,6 +40,7 @@ pub(crate) struct Edge {
     pub(crate) config: Config,
     pub(crate) drafter: Drafter,
     pub(crate) handle: SourceHandle,
+    pub(crate) tracer: Tracer,
     pub(crate) room: Room,
     pub(crate) tokens: Option<Tokens>,
     /// Headers that become attributes.
@@ -175,15 +178,20 @@ async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> 
 
 /// `POST`: reads, drafts, offers, answers.
 async fn events(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    take(&edge, request).await.unwrap_or_else(IntoResponse::into_response)
+    let arrival = Arrival::new(&edge.tracer, traced::traceparent(request.headers()));
+    let path = edge.config.http.as_ref().map_or("", |http| http.path.as_str());
+    let asked = Asked { arrival: arrival.clone(), path };
+    let response = take(&edge, request, arrival).await.unwrap_or_else(IntoResponse::into_response);
+    asked.answered(response.status());
+    response
 }
 
-async fn take(edge: &Edge, request: Request) -> Result<Response, Problem> {
+async fn take(edge: &Edge, request: Request, arrival: Option<Arc<Arrival>>) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     edge.check_token(&head.headers, &head.uri)?;
     let format = headers::format(&head.headers)?;
     let coding = headers::coding(&head.headers)?;
-    let common = headers::common(&head.headers, &edge.allowed)?;
+    let common = Common { arrival, ..headers::common(&head.headers, &edge.allowed)? };
     let timeout = edge.config.http.as_ref().map_or(Duration::ZERO, |http| http.body_timeout.0);
     let cost = edge.drafter.cost(&edge.config.limits, Some(&format), &common);
     let read = edge.room.read(&head.headers, body, coding, timeout, &cost).await?;

@@ -2,12 +2,13 @@
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, header};
-use jaiminho_core::TraceContext;
 use jaiminho_event::{CloudEvent, Value};
+use jaiminho_telemetry::traces::TraceContext;
 use percent_encoding::percent_decode;
 
 use crate::draft::{Common, Fault, Format};
 use crate::problem::Problem;
+use crate::traced::traceparent;
 
 const ACCEPTED: &str =
     "application/json, application/x-ndjson, application/cloudevents+json, application/cloudevents-batch+json";
@@ -128,7 +129,7 @@ fn unescape(quoted: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(out)
 }
 
-/// Allowed headers as attributes, and the trace where sampled.
+/// Allowed headers as attributes, and the client's trace.
 pub(crate) fn common(headers: &HeaderMap, allowed: &[(HeaderName, String)]) -> Result<Common, Problem> {
     let mut attributes = Vec::new();
     for (name, attribute) in allowed {
@@ -140,35 +141,7 @@ pub(crate) fn common(headers: &HeaderMap, allowed: &[(HeaderName, String)]) -> R
         };
         attributes.push((attribute.clone(), text.to_owned()));
     }
-    Ok(Common { attributes, trace: headers.get("traceparent").and_then(trace) })
-}
-
-/// W3C `traceparent`, if well-formed and sampled: others are as good as none.
-fn trace(value: &HeaderValue) -> Option<TraceContext> {
-    let text = value.to_str().ok()?.trim();
-    let mut parts = text.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let known = version == "00" && parts.next().is_none() || version.len() == 2 && version != "00" && version != "ff";
-    if !known || trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
-        return None;
-    }
-    let mut context = [0; 25];
-    for (at, digits) in
-        trace.as_bytes().chunks(2).chain(span.as_bytes().chunks(2)).chain([flags.as_bytes()]).enumerate()
-    {
-        context[at] = hex(digits[0])? << 4 | hex(digits[1])?;
-    }
-    let sampled = context[24] & 1 == 1;
-    let zero = context[..16].iter().all(|byte| *byte == 0) || context[16..24].iter().all(|byte| *byte == 0);
-    (sampled && !zero).then_some(context)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
+    Ok(Common { attributes, arrival: None, carried: traceparent(headers).filter(TraceContext::is_sampled) })
 }
 
 /// How a body is compressed.
@@ -220,24 +193,5 @@ mod tests {
     fn a_value_that_is_not_utf8_is_refused() {
         assert!(text(b"%C3%28").is_err() && text(b"\xff").is_err());
         assert!(text(b"\"a\\\"").is_err() && text(b"\"a\"b\"").is_err());
-    }
-
-    #[test]
-    fn only_a_sampled_trace_is_kept() {
-        let sampled = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let context = trace(&sampled).unwrap();
-        assert_eq!((context[0], context[15], context[16], context[24]), (0x4b, 0x36, 0, 1));
-        for bad in [
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-            "00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "",
-            "00",
-            "00---",
-        ] {
-            assert_eq!(trace(&HeaderValue::from_static(bad)), None, "{bad}");
-        }
     }
 }

@@ -48,6 +48,7 @@ mod reading;
 mod serve;
 mod source;
 mod tokens;
+mod traced;
 mod webhook;
 mod websocket;
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jaiminho_event::CloudEvent;
 use jaiminho_event::units::ByteSize;
+use jaiminho_telemetry::traces::Tracer;
 use proptest::prelude::*;
 use tokio::io::AsyncReadExt;
 
@@ -18,6 +19,7 @@ use crate::draft::tests::{body, drafter};
 use crate::draft::{Common, Drafter, Format};
 use crate::headers::Coding;
 use crate::reading::{Room, waiting_bytes};
+use crate::traced::Arrival;
 use crate::websocket::EventFrame;
 
 /// What a thread takes for the one event that it works on, and gives back: its attributes, an error's text.
@@ -39,7 +41,11 @@ fn with_defaults(limits: &LimitsConfig) -> Drafter {
 
 /// Long names of ours, and headers that become attributes of each event.
 fn common() -> Common {
-    Common { attributes: vec![("tenant".to_owned(), "x".repeat(4_000))], trace: Some([1; 25]) }
+    Common {
+        attributes: vec![("tenant".to_owned(), "x".repeat(4_000))],
+        arrival: Arrival::new(&Tracer::new(1).0, None),
+        carried: None,
+    }
 }
 
 fn start(body: &[u8]) -> String {

@@ -11,6 +11,7 @@ use futures_util::future::{BoxFuture, join_all};
 use http::HeaderName;
 use jaiminho_event::Template;
 use jaiminho_runtime::{Source, SourceError, SourceHandle};
+use jaiminho_telemetry::traces::Tracer;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -71,6 +72,7 @@ pub struct HttpSource {
     drafter: Drafter,
     tokens: Option<(TokensFile, Tokens)>,
     bound: Vec<Bound>,
+    tracer: Tracer,
 }
 
 impl HttpSource {
@@ -110,7 +112,13 @@ impl HttpSource {
             event_bytes_max: usize::try_from(config.limits.event_bytes.0).unwrap_or(usize::MAX),
             events_max: usize::try_from(config.limits.events).unwrap_or(usize::MAX),
         };
-        Ok(Self { config, drafter, tokens, bound })
+        Ok(Self { config, drafter, tokens, bound, tracer: Tracer::default() })
+    }
+
+    /// Its requests' spans go there, and it decides which events are sampled.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Where the first endpoint listens: HTTP's, or the WebSocket's where there is no HTTP.
@@ -138,6 +146,7 @@ impl HttpSource {
                 .collect(),
             drafter: self.drafter,
             handle: handle.clone(),
+            tracer: self.tracer,
             room: Room::new(Arc::clone(&limits)),
             tokens,
             phase: phases,

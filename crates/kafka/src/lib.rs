@@ -19,6 +19,7 @@ mod sink;
 mod source;
 mod statistics;
 mod tail;
+mod traced;
 mod watch;
 
 pub use bare::{BareRecord, BareRun};

@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use jaiminho_core::{Event, Outcome, Reason, Rejection};
 use jaiminho_event::EventView;
 use jaiminho_runtime::Receipt;
+use jaiminho_telemetry::traces::{TraceContext, Tracer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::fate::{self, Fate};
 use crate::record::Shape;
+use crate::traced::{Handed, Sending, Traced};
 
 /// Records of a refused batch are sent again in groups of these sizes, each group alone, until one fails alone.
 const SUSPECT_GROUPS: [usize; 3] = [64, 8, 1];
@@ -30,11 +32,25 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// Gives one record to the client library.
 pub(crate) trait Produce {
-    /// Takes a copy of the record, or says why not.
-    fn produce(&mut self, seq: u64, topic: &str, shape: &Shape, event: &EventView<'_>) -> Result<(), Code>;
+    /// Takes a copy of the record, or says why not. With the `traceparent` of the span that its delivery is, where sampled.
+    fn produce(
+        &mut self,
+        seq: u64,
+        topic: &str,
+        shape: &Shape,
+        event: &EventView<'_>,
+        traceparent: Option<&str>,
+    ) -> Result<(), Code>;
 
     /// Asks the cluster anew about a topic that was away. False: it doesn't answer.
     fn refresh(&mut self, topic: &str) -> bool;
+}
+
+/// Where a record is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
 }
 
 /// How a [`Outbox::pump`] ended.
@@ -59,6 +75,8 @@ struct Entry {
     in_flight: bool,
     /// How many of [`SUSPECT_GROUPS`] it failed in, plus one; 0: not suspect.
     suspicion: usize,
+    /// Where sampled, since it was first given to a client.
+    sending: Option<Box<Sending>>,
 }
 
 #[derive(Debug)]
@@ -107,6 +125,7 @@ pub(crate) struct Outbox {
     grace: Duration,
     try_again: Duration,
     settled: Vec<(Receipt, Outcome)>,
+    traced: Traced,
 }
 
 impl Outbox {
@@ -125,11 +144,17 @@ impl Outbox {
             grace,
             try_again,
             settled: Vec::new(),
+            traced: Traced::new(Tracer::default()),
         }
     }
 
+    /// Spans of sampled records go there.
+    pub(crate) fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { traced: Traced::new(tracer), ..self }
+    }
+
     pub(crate) fn push(&mut self, receipt: Receipt, event: Event) {
-        let entry = Entry { receipt, event, topic: None, in_flight: false, suspicion: 0 };
+        let entry = Entry { receipt, event, topic: None, in_flight: false, suspicion: 0, sending: None };
         self.entries.insert(self.next, entry);
         self.next += 1;
     }
@@ -165,13 +190,26 @@ impl Outbox {
     /// Sends what may be sent, in arrival order, at most `limit` records.
     pub(crate) fn pump(&mut self, now: Instant, limit: usize, out: &mut impl Produce) -> Pumped {
         self.look_again(now);
+        let mut handed = Handed::default();
+        let pumped = self.hand_over(now, limit, out, &mut handed);
+        if !self.traced.handed_over(now, &handed) {
+            for seq in handed.traced {
+                if let Some(sending) = self.entries.get_mut(&seq).and_then(|entry| entry.sending.as_mut()) {
+                    sending.was_alone();
+                }
+            }
+        }
+        pumped
+    }
+
+    fn hand_over(&mut self, now: Instant, limit: usize, out: &mut impl Produce, handed: &mut Handed) -> Pumped {
         for _ in 0..limit {
             let Some((&seq, entry)) = self.entries.range_mut(self.cursor..).next() else { return Pumped::Done };
             if entry.in_flight {
                 self.cursor = seq + 1;
                 continue;
             }
-            match self.send(now, seq, out) {
+            match self.send(now, seq, out, handed) {
                 Sent::Next => self.cursor = seq + 1,
                 Sent::Wait => return Pumped::Done,
                 Sent::Full => return Pumped::Full,
@@ -182,7 +220,7 @@ impl Outbox {
     }
 
     /// A record's delivery report. True: the client can't go on, see [`Pumped::Broken`].
-    pub(crate) fn delivered(&mut self, now: Instant, seq: u64, result: Result<(), Code>) -> bool {
+    pub(crate) fn delivered(&mut self, now: Instant, seq: u64, result: Result<Placed, Code>) -> bool {
         let Some(entry) = self.entries.get_mut(&seq).filter(|entry| entry.in_flight) else { return false };
         entry.in_flight = false;
         self.in_flight -= 1;
@@ -190,10 +228,10 @@ impl Outbox {
             self.group = None;
         }
         match result.map_err(|code| (code, fate::of_delivery(code))) {
-            Ok(()) => self.accept(seq),
-            Err((code, Fate::Reject(reason))) => self.reject(seq, reason, &describe(code)),
+            Ok(placed) => self.accept(now, seq, placed),
+            Err((code, Fate::Reject(reason))) => self.reject(now, seq, reason, &describe(code)),
             Err((code, Fate::Suspect(reason))) => {
-                return self.suspect(seq, reason, code);
+                return self.suspect(now, seq, reason, code);
             }
             Err((code, Fate::TopicAway)) => self.topic_away(now, seq, code),
             Err((_, Fate::Retry)) => {
@@ -225,7 +263,7 @@ impl Outbox {
         }
     }
 
-    fn send(&mut self, now: Instant, seq: u64, out: &mut impl Produce) -> Sent {
+    fn send(&mut self, now: Instant, seq: u64, out: &mut impl Produce, handed: &mut Handed) -> Sent {
         let Some(entry) = self.entries.get(&seq) else { return Sent::Next };
         if !self.may_join(entry.suspicion) {
             return Sent::Wait;
@@ -235,14 +273,14 @@ impl Outbox {
         let view = match EventView::parse(&payload) {
             Ok(view) => view,
             Err(error) => {
-                self.reject(seq, Reason::Malformed, &error.to_string());
+                self.reject(now, seq, Reason::Malformed, &error.to_string());
                 return Sent::Next;
             }
         };
         let topic = match known.map_or_else(|| self.resolve(&view), Ok) {
             Ok(topic) => topic,
             Err(text) => {
-                self.reject(seq, Reason::Invalid, &text);
+                self.reject(now, seq, Reason::Invalid, &text);
                 return Sent::Next;
             }
         };
@@ -255,8 +293,10 @@ impl Outbox {
         if !self.may_try(now, topic, seq, out) {
             return Sent::Next;
         }
-        match out.produce(seq, &self.topics[topic].name, &self.shape, &view) {
+        let traceparent = self.traceparent(now, seq, &view, handed);
+        match out.produce(seq, &self.topics[topic].name, &self.shape, &view, traceparent.as_deref()) {
             Ok(()) => {
+                handed.events += 1;
                 self.sent(seq);
                 Sent::Next
             }
@@ -270,10 +310,21 @@ impl Outbox {
         }
     }
 
+    /// Of the span of a sampled record's delivery, which begins when it is first tried. Where nothing is told here, the trace goes on.
+    fn traceparent(&mut self, now: Instant, seq: u64, view: &EventView<'_>, handed: &mut Handed) -> Option<String> {
+        let entry = self.entries.get_mut(&seq)?;
+        let trace = entry.event.trace.as_deref()?;
+        if entry.sending.is_none() {
+            entry.sending = self.traced.begin(now, seq, &trace.context, view, handed);
+        }
+        let carried = || TraceContext::from_bytes(&trace.context).to_traceparent();
+        Some(entry.sending.as_ref().map_or_else(carried, |sending| sending.traceparent()))
+    }
+
     fn not_taken(&mut self, now: Instant, seq: u64, code: Code) -> Sent {
         match fate::of_produce(code) {
             Fate::Retry => return Sent::Broken(code),
-            Fate::Reject(reason) | Fate::Suspect(reason) => self.reject(seq, reason, &describe(code)),
+            Fate::Reject(reason) | Fate::Suspect(reason) => self.reject(now, seq, reason, &describe(code)),
             Fate::TopicAway => self.topic_away(now, seq, code),
         }
         Sent::Next
@@ -339,16 +390,24 @@ impl Outbox {
         true
     }
 
-    fn accept(&mut self, seq: u64) {
-        let Some(entry) = self.remove(seq) else { return };
+    fn accept(&mut self, now: Instant, seq: u64, placed: Placed) {
+        let Some(mut entry) = self.remove(seq) else { return };
+        if let (Some(sending), Some(topic)) = (entry.sending.take(), entry.topic) {
+            let key =
+                EventView::parse(&entry.event.payload).ok().and_then(|view| self.shape.key(&view).map(String::from));
+            self.traced.confirmed(now, *sending, &self.topics[topic].name, key.as_deref(), placed);
+        }
         if let Some(away) = entry.topic.and_then(|topic| self.topics[topic].away.take()) {
             self.cursor = self.cursor.min(away.first);
         }
         self.settled.push((entry.receipt, Outcome::Accepted));
     }
 
-    fn reject(&mut self, seq: u64, reason: Reason, text: &str) {
-        let Some(entry) = self.remove(seq) else { return };
+    fn reject(&mut self, now: Instant, seq: u64, reason: Reason, text: &str) {
+        let Some(mut entry) = self.remove(seq) else { return };
+        if let (Some(sending), Some(topic)) = (entry.sending.take(), entry.topic) {
+            self.traced.rejected(now, *sending, &self.topics[topic].name, reason, text);
+        }
         // Its topic's next record is tried at once: this one's fault says nothing of the topic.
         if let Some(away) = entry.topic.and_then(|topic| self.topics[topic].away.as_mut()) {
             away.trying = away.trying.filter(|trying| *trying != seq);
@@ -364,10 +423,10 @@ impl Outbox {
         Some(entry)
     }
 
-    fn suspect(&mut self, seq: u64, reason: Reason, code: Code) -> bool {
+    fn suspect(&mut self, now: Instant, seq: u64, reason: Reason, code: Code) -> bool {
         let Some(entry) = self.entries.get_mut(&seq) else { return false };
         if entry.suspicion == SUSPECT_GROUPS.len() {
-            self.reject(seq, reason, &describe(code));
+            self.reject(now, seq, reason, &describe(code));
         } else {
             entry.suspicion += 1;
             self.cursor = self.cursor.min(seq);
@@ -393,12 +452,12 @@ impl Outbox {
             away.try_at = now + wait.min(self.try_again);
         }
         if now.duration_since(away.since) >= self.grace {
-            self.give_up(topic, code);
+            self.give_up(now, topic, code);
         }
     }
 
     /// Everything that waits for the topic is rejected; what comes later waits for the next try of it.
-    fn give_up(&mut self, topic: usize, code: Code) {
+    fn give_up(&mut self, now: Instant, topic: usize, code: Code) {
         let first = self.topics[topic].away.map_or(0, |away| away.first);
         let waiting: Vec<u64> = self
             .entries
@@ -408,7 +467,7 @@ impl Outbox {
             .collect();
         let text = format!("topic {}: {}", self.topics[topic].name, describe(code));
         for seq in waiting {
-            self.reject(seq, Reason::Refused, &text);
+            self.reject(now, seq, Reason::Refused, &text);
         }
         if let Some(away) = &mut self.topics[topic].away {
             away.first = u64::MAX;

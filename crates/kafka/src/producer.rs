@@ -15,7 +15,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::config::ConfigError;
-use crate::outbox::Produce;
+use crate::outbox::{Placed, Produce};
 use crate::record::Shape;
 use crate::statistics::BrokerMeters;
 
@@ -25,7 +25,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between two looks at what a client that is given up still delivers.
 const GIVE_UP_POLL: Duration = Duration::from_millis(5);
 
-pub(crate) type Report = (u64, Result<(), Code>);
+pub(crate) type Report = (u64, Result<Placed, Code>);
 
 /// Collects delivery reports. Only the thread that polls runs it, so its lock is never waited for.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, seq: usize) {
         let result = match result {
-            Ok(_) => Ok(()),
+            Ok(record) => Ok(Placed { partition: record.partition(), offset: record.offset() }),
             Err((error, record)) => {
                 tracing::debug!(%error, topic = record.topic(), "record not delivered");
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
@@ -185,8 +185,15 @@ impl Connection {
 }
 
 impl Produce for Connection {
-    fn produce(&mut self, seq: u64, topic: &str, shape: &Shape, event: &EventView<'_>) -> Result<(), Code> {
-        let parts = shape.parts(event);
+    fn produce(
+        &mut self,
+        seq: u64,
+        topic: &str,
+        shape: &Shape,
+        event: &EventView<'_>,
+        traceparent: Option<&str>,
+    ) -> Result<(), Code> {
+        let parts = shape.parts(event, traceparent);
         let mut record: BaseRecord<'_, str, [u8], usize> =
             BaseRecord::with_opaque_to(topic, seq as usize).headers(parts.headers);
         if let Some(key) = &parts.key {

@@ -8,6 +8,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use crate::config::{ConfigError, Mode, SinkConfig};
 
 pub(crate) const STRUCTURED: &str = "application/cloudevents+json; charset=UTF-8";
+/// W3C's, in lower case: Kafka's names are not folded.
+pub(crate) const TRACEPARENT: &str = "traceparent";
 const TOPIC_BYTES_MAX: usize = 249;
 
 /// The parsed templates of a sink.
@@ -54,12 +56,18 @@ impl Shape {
         if is_topic_name(&name) { Ok(Cow::Owned(name)) } else { Err(format!("no topic's name: {name:?}")) }
     }
 
-    pub(crate) fn parts<'a>(&self, event: &EventView<'a>) -> Parts<'a> {
-        let key = match &self.key {
+    /// The record's key.
+    pub(crate) fn key<'a>(&self, event: &EventView<'a>) -> Option<Cow<'a, str>> {
+        match &self.key {
             Some(template) => template.render(event).ok().map(Cow::Owned),
             None => event.attribute("partitionkey"),
-        };
-        let mut headers = OwnedHeaders::new_with_capacity(event.attributes().len() + self.headers.len() + 4);
+        }
+    }
+
+    /// With a header for its trace, unless the file says what that is.
+    pub(crate) fn parts<'a>(&self, event: &EventView<'a>, traceparent: Option<&str>) -> Parts<'a> {
+        let key = self.key(event);
+        let mut headers = OwnedHeaders::new_with_capacity(event.attributes().len() + self.headers.len() + 5);
         let value = match self.mode {
             Mode::Binary => {
                 headers = binary_headers(headers, event);
@@ -74,6 +82,10 @@ impl Shape {
                 Some(Cow::Owned(event.to_event().to_json_bytes()))
             }
         };
+        let is_set = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(TRACEPARENT));
+        if let Some(traceparent) = traceparent.filter(|_| !is_set) {
+            headers = add(headers, TRACEPARENT, traceparent);
+        }
         for (name, template) in &self.headers {
             if let Ok(text) = template.render(event) {
                 headers = add(headers, name, &text);

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use jaiminho_core::{Event, Outcome};
 use jaiminho_runtime::{Receipt, Settler, Sink};
 use jaiminho_telemetry::names::kafka as names;
+use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{ConfigError, SinkConfig, client_config};
@@ -82,7 +83,17 @@ pub struct KafkaSink {
 impl KafkaSink {
     /// Checks the configuration and starts; needs no broker yet. `stage` is the label of its metrics.
     pub fn new(config: &SinkConfig, stage: &str, settler: Settler) -> Result<Self, ConfigError> {
-        Self::with_timing(config, stage, settler, Timing::default())
+        Self::with_tracer(config, stage, settler, Tracer::default())
+    }
+
+    /// Whose sampled events leave a span each in `tracer`, from given to the client to confirmed.
+    pub fn with_tracer(
+        config: &SinkConfig,
+        stage: &str,
+        settler: Settler,
+        tracer: Tracer,
+    ) -> Result<Self, ConfigError> {
+        Self::with_timing(config, stage, settler, tracer, Timing::default())
     }
 
     /// With times of one's own.
@@ -90,6 +101,7 @@ impl KafkaSink {
         config: &SinkConfig,
         stage: &str,
         settler: Settler,
+        tracer: Tracer,
         timing: Timing,
     ) -> Result<Self, ConfigError> {
         let mut properties = client_config(config)?;
@@ -97,6 +109,7 @@ impl KafkaSink {
         let grace_ms = timing.grace.as_millis().min(3_600_000);
         properties.insert("topic.metadata.propagation.max.ms".to_owned(), grace_ms.to_string());
         let outbox = Outbox::new(Shape::new(config)?, config.topics_max, timing.grace, timing.topic_retry);
+        let outbox = outbox.with_tracer(tracer);
         properties.entry("statistics.interval.ms".to_owned()).or_insert_with(|| STATISTICS_MS.to_string());
         let connection = Connection::open_metered(&properties, BrokerMeters::new(stage))?;
         let servers = properties.get("bootstrap.servers").cloned().unwrap_or_default();

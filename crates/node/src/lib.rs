@@ -17,6 +17,7 @@ mod registry;
 mod running;
 mod signals;
 mod telemetry;
+mod traces;
 mod wire;
 
 use std::ffi::OsString;

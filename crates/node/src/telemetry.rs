@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jaiminho_telemetry::{Collector, Metrics, OtlpMetrics, StatsdConfig, install_metrics, statsd};
+use jaiminho_telemetry::{Collector, Metrics, OtlpMetrics, StatsdConfig, check_endpoint, install_metrics, statsd};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -80,13 +80,20 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         names.iter().find_map(|name| Some(((*name).to_owned(), self.get(name)?)))
     }
 
+    /// The first of these that is there and can be read.
+    pub(crate) fn read<T>(&self, names: &[&str], wanted: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        names.iter().find_map(|name| {
+            let value = self.get(name)?;
+            let read = parse(&value);
+            if read.is_none() {
+                tracing::warn!(variable = name, value, "not {wanted}: taken for unset");
+            }
+            read
+        })
+    }
+
     pub(crate) fn millis(&self, names: &[&str]) -> Option<Duration> {
-        let (name, value) = self.first(names)?;
-        let read = value.parse().ok().map(Duration::from_millis);
-        if read.is_none() {
-            tracing::warn!(variable = name, value, "not a number of milliseconds: taken for unset");
-        }
-        read
+        self.read(names, "a number of milliseconds", |text| text.parse().ok().map(Duration::from_millis))
     }
 
     /// Whether a signal (`METRICS`, `TRACES`) is not to be sent by OTLP.
@@ -104,8 +111,13 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         if self.is_off(signal) {
             return None;
         }
+        let named = self.read(
+            &[&variable("ENDPOINT"), &general("ENDPOINT")],
+            "http://HOST:PORT or https://HOST:PORT",
+            |text| check_endpoint(text).ok().map(|()| text.to_owned()),
+        );
         Some(Collector {
-            endpoint: first("ENDPOINT").or_else(|| endpoint.map(str::to_owned))?,
+            endpoint: named.or_else(|| endpoint.map(str::to_owned))?,
             headers: first("HEADERS").map(|text| pairs(&text)).unwrap_or_default(),
             timeout: self.millis(&[&variable("TIMEOUT"), &general("TIMEOUT")]).unwrap_or(TIMEOUT),
             certificate: first("CERTIFICATE").map(Into::into),
@@ -208,7 +220,7 @@ mod tests {
         ]);
         let collector = environment.collector("METRICS", None).unwrap();
         let headers = [("authorization".to_owned(), "Bearer x=y".to_owned()), ("a".to_owned(), "1".to_owned())];
-        assert_eq!((&collector.headers[..], collector.timeout), (&headers[..], TIMEOUT));
+        assert_eq!((&collector.headers[..], collector.timeout), (&headers[..], Duration::from_millis(2_500)));
         assert_eq!(environment.millis(&["OTEL_METRIC_EXPORT_INTERVAL"]), Some(Duration::from_millis(1_500)));
         let resource = environment.resource(&Who { service: "jaiminho", pipeline: "p", instance: "a-0" });
         let of = |key: &str| {

@@ -25,6 +25,7 @@ use crate::config::model::{Dispatch, Group, Log, Stage, Subscription};
 use crate::dead_letter::dead_letter;
 use crate::exit::Failure;
 use crate::registry::{Context, Own};
+use crate::traces::Tracers;
 
 /// How long an old owner may keep deliveries of a revoked partition.
 const HANDOVER_MS: u64 = 10_000;
@@ -57,6 +58,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) links: Links,
     /// What `embedded` stands for.
     pub(crate) embedded: Option<String>,
+    /// Where spans go.
+    pub(crate) tracers: &'a Tracers,
     /// Where this process is found, if it is one stage.
     pub(crate) here: Option<Here>,
 }
@@ -97,7 +100,7 @@ impl Wiring<'_> {
                 event_bytes_max: stage.limits.event_bytes.0,
                 drain: stage.drain.0,
             },
-            tracer: Default::default(),
+            tracer: self.tracers.of(name),
         };
         Ok(Wired { stage, http, websocket })
     }
@@ -222,7 +225,8 @@ impl Wiring<'_> {
         let pipeline = &self.config.pipeline.pipeline;
         match source {
             Source::Ingest(ingest) => {
-                let source = HttpSource::bind(self.ingest(name, ingest), key, pipeline, name).map_err(|error| {
+                let source = HttpSource::bind(self.ingest(name, ingest), key, pipeline, name);
+                let source = source.map(|source| source.with_tracer(self.tracers.of(name))).map_err(|error| {
                     let text = format!("stage `{name}`: {error}");
                     match error {
                         BindError::Config(_) | BindError::Tokens { .. } => Failure::config(text),
@@ -244,6 +248,7 @@ impl Wiring<'_> {
                     event_bytes_max: stage.limits.event_bytes.0,
                     log_events: stage.log.events,
                     log_bytes: stage.log.bytes.0,
+                    tracer: self.tracers.of(name),
                 };
                 let source = KafkaSource::new(&kafka, of);
                 let source = source.map_err(|error| Failure::config(format!("stage `{name}`: {error}")))?;
@@ -251,7 +256,7 @@ impl Wiring<'_> {
             }
             Source::Own(own) => Ok((self.own(name, stage, own)?, None, None)),
             Source::Generate(made) => {
-                let source = components::generate(&made.generate, key, pipeline, name);
+                let source = components::generate(&made.generate, key, pipeline, name, self.tracers.of(name));
                 Ok((
                     Role::Source(source.map_err(|error| Failure::config(format!("stage `{name}`: {error}")))?),
                     None,
@@ -281,7 +286,10 @@ impl Wiring<'_> {
                 if kafka.is_embedded() {
                     kafka.bootstrap_servers = self.embedded.clone();
                 }
-                Box::new(KafkaSink::new(&kafka, name, settler).map_err(|error| failure(&error))?)
+                Box::new(
+                    KafkaSink::with_tracer(&kafka, name, settler, self.tracers.of(name))
+                        .map_err(|error| failure(&error))?,
+                )
             }
             Sink::Stdout(stdout) => components::stdout(stdout, settler),
             Sink::File(file) => {

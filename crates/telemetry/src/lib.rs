@@ -1,4 +1,5 @@
-//! Logs and metrics of a process: set up once by the program, used everywhere through `tracing` and `metrics`.
+//! Logs, metrics and traces of a process: set up once by the program, used everywhere through `tracing`, `metrics` and a
+//! [`Tracer`](traces::Tracer).
 
 mod logging;
 mod metric;

@@ -15,6 +15,7 @@ use crate::edge::Edge;
 use crate::headers;
 use crate::problem::Problem;
 use crate::reading::busy;
+use crate::traced::traceparent;
 #[cfg(test)]
 pub(crate) use frames::EventFrame;
 use session::Session;
@@ -65,6 +66,7 @@ fn accept(
         }
     };
     let common = headers::common(headers, &edge.allowed)?;
+    let parent = traceparent(headers);
     let Ok(permit) = Arc::clone(&edge.sockets).try_acquire_owned() else {
         return Err(busy("too many WebSockets at once"));
     };
@@ -78,6 +80,6 @@ fn accept(
         .max_write_buffer_size(4 * BUFFER_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _held = (permit, in_flight);
-        Session::new(edge, mode, common, socket).run().await;
+        Session::new(edge, mode, common, parent, socket).run().await;
     }))
 }

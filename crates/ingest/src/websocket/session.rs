@@ -13,6 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use jaiminho_core::{Outcome, Reason};
 use jaiminho_runtime::{Answer, NewEvent, Offer, Pending, Refusal};
 use jaiminho_telemetry::names::ingest as names;
+use jaiminho_telemetry::traces::TraceContext;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
@@ -22,6 +23,7 @@ use crate::config::{Cost, WebSocketConfig};
 use crate::draft::{Common, Fault, FaultKind};
 use crate::edge::{Edge, Phase};
 use crate::reading::until_answer;
+use crate::traced::{Arrival, message_answered};
 use crate::websocket::Mode;
 use crate::websocket::frames::{Ack, EventFrame, ServerFrame};
 
@@ -59,6 +61,8 @@ struct Queued {
 struct Sent {
     n: u64,
     id: EventId,
+    /// Where sampled.
+    arrival: Option<Arc<Arrival>>,
     _waiting: Option<OwnedSemaphorePermit>,
 }
 
@@ -95,6 +99,8 @@ pub(crate) struct Session {
     config: WebSocketConfig,
     mode: Mode,
     common: Common,
+    /// Of the request that this socket was asked for with.
+    parent: Option<TraceContext>,
     cost: Cost,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
@@ -119,18 +125,26 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(edge: Arc<Edge>, mode: Mode, common: Common, socket: WebSocket) -> Self {
+    pub(crate) fn new(
+        edge: Arc<Edge>,
+        mode: Mode,
+        mut common: Common,
+        parent: Option<TraceContext>,
+        socket: WebSocket,
+    ) -> Self {
         let config = edge.config.websocket.clone().unwrap_or_default();
         let (sink, stream) = socket.split();
         let mut ping = interval(config.ping_interval.0);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
+        common.arrival = Arrival::new(&edge.tracer, parent);
         let cost = edge.drafter.cost(&edge.config.limits, None, &common);
         Self {
             edge,
             config,
             mode,
             common,
+            parent,
             cost,
             sink,
             stream,
@@ -296,6 +310,7 @@ impl Session {
 
     /// Takes the event out of a message, and queues it.
     fn draft(&mut self, text: &str, mut room: OwnedSemaphorePermit) {
+        self.common.arrival = Arrival::new(&self.edge.tracer, self.parent);
         let drafted = match self.mode {
             Mode::Plain => self.edge.drafter.message(text, &self.common),
             Mode::CloudEvents => self.edge.drafter.structured_message(text, &self.common),
@@ -310,7 +325,9 @@ impl Session {
                 self.received = n;
                 self.queue_bytes += text.len();
                 let _waiting = until_answer(&mut room, std::slice::from_ref(&id));
-                self.queue.push(Queued { event, sent: Sent { n, id, _waiting }, bytes: text.len(), _room: room });
+                let arrival = self.common.arrival.take().filter(|arrival| arrival.is_recorded());
+                let sent = Sent { n, id, arrival, _waiting };
+                self.queue.push(Queued { event, sent, bytes: text.len(), _room: room });
             }
             Err(fault) => self.faulty(n, &fault),
         }
@@ -392,6 +409,10 @@ impl Session {
 
     fn tell(&mut self, sent: &Sent, answer: &Answer) {
         self.answered += 1;
+        if let Some(arrival) = &sent.arrival {
+            let outcome = EventOutcome::of(self.edge.acknowledge(), answer);
+            message_answered(arrival, &self.config.path, &sent.id.text, outcome.status, outcome.reason.as_deref());
+        }
         match self.mode {
             Mode::Acknowledged => {
                 let outcome = EventOutcome::of(self.edge.acknowledge(), answer);

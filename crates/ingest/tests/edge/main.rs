@@ -9,4 +9,5 @@
 mod exact;
 mod http;
 mod support;
+mod traces;
 mod websocket;

@@ -7,6 +7,7 @@ use jaiminho_core::{Outcome, Reason, Rejection};
 use jaiminho_event::{CloudEvent, Template};
 use jaiminho_ingest::{Config, HttpSource};
 use jaiminho_runtime::{Answer, Source, SourceError, SourceHandle, TestDesk};
+use jaiminho_telemetry::traces::Tracer;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -25,11 +26,15 @@ pub(crate) fn start(config: Value) -> Running {
 }
 
 pub(crate) fn start_with_key(config: Value, key: Option<&str>) -> Running {
+    start_with(config, key, Tracer::default())
+}
+
+pub(crate) fn start_with(config: Value, key: Option<&str>, tracer: Tracer) -> Running {
     let mut whole = json!({ "http": { "listen": "127.0.0.1:0" }, "websocket": {}, "drain_delay": "0s" });
     merge(&mut whole, config);
     let config: Config = serde_json::from_value(whole).unwrap();
     let key = key.map(|text| Template::parse(text).unwrap());
-    let source = HttpSource::bind(config, key, "p", "ingest").unwrap();
+    let source = HttpSource::bind(config, key, "p", "ingest").unwrap().with_tracer(tracer);
     let address = source.local_addr();
     let (handle, desk) = SourceHandle::for_test();
     let task = tokio::spawn(Box::new(source).run(handle));

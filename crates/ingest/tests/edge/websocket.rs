@@ -34,7 +34,7 @@ pub(crate) async fn connect(running: &Running, protocol: Option<&str>) -> Client
     try_connect(running, protocol).await.unwrap()
 }
 
-async fn send(client: &mut Client, text: &str) {
+pub(crate) async fn send(client: &mut Client, text: &str) {
     client.send(Message::text(text.to_owned())).await.unwrap();
 }
 
@@ -51,7 +51,7 @@ async fn frame(client: &mut Client) -> Value {
 }
 
 /// The next acknowledgement; credits are skipped.
-async fn ack(client: &mut Client) -> Value {
+pub(crate) async fn ack(client: &mut Client) -> Value {
     loop {
         let mut frame = frame(client).await;
         if let Some(ack) = frame.get_mut("ack") {

@@ -5,7 +5,11 @@ use std::fmt::Write as _;
 use jaiminho_core::{Reason, Rejection};
 use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, format_timestamp, set_key};
 use jaiminho_runtime::NewEvent;
+use jaiminho_telemetry::names::spans as names;
+use jaiminho_telemetry::traces::{KeyValue, Span, SpanKind, TraceContext, Tracer};
 use rdkafka::message::{Headers as _, Message};
+
+use crate::record::TRACEPARENT;
 
 /// An event to offer, or to reject.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(super) struct Decoder {
     /// Rendered into `partitionkey`.
     pub(super) key: Option<Template>,
     pub(super) event_bytes_max: usize,
+    pub(super) tracer: Tracer,
 }
 
 /// Why a record is no event.
@@ -49,12 +54,13 @@ impl Decoder {
     pub(super) fn decode(&self, record: &impl Message) -> Item {
         let read = self.event(record).and_then(|mut event| {
             set_key(&mut event, self.key.as_ref(), || record.key().map(key_text))?;
-            let item = NewEvent::from(&event);
+            let mut item = NewEvent::from(&event);
             let bytes = item.payload.len();
             if bytes > self.event_bytes_max {
                 let text = format!("an event of {bytes} bytes; the limit is {}", self.event_bytes_max);
                 return Err(Fault(Reason::TooLarge, text));
             }
+            item.trace = self.trace(record, &event.id).map(|context| Box::new(context.to_bytes()));
             Ok(item)
         });
         match read {
@@ -65,6 +71,30 @@ impl Decoder {
                 Item { event: self.bytes(record), rejection: Some(Rejection::new(reason, text)) }
             }
         }
+    }
+
+    /// A sampled record's place in its trace: it goes on with that of its header `traceparent`, or begins one.
+    fn trace(&self, record: &impl Message, id: &str) -> Option<TraceContext> {
+        if !self.tracer.is_on() {
+            return None;
+        }
+        let parent = header(record, TRACEPARENT).ok().flatten().and_then(|text| TraceContext::parse(text).ok());
+        let context = self.tracer.start(parent.as_ref())?;
+        let (now, topic) = (self.tracer.now(), record.topic());
+        let parent = parent.map(|parent| parent.span);
+        let mut span = Span::new(context, parent, SpanKind::Consumer, format!("receive {topic}"), (now, now))
+            .with(KeyValue::new(names::SYSTEM, names::SYSTEM_KAFKA))
+            .with(KeyValue::new(names::OPERATION, names::RECEIVE))
+            .with(KeyValue::new(names::OPERATION_TYPE, names::RECEIVE))
+            .with_text(names::DESTINATION, topic)
+            .with(KeyValue::new(names::PARTITION, record.partition().to_string()))
+            .with(KeyValue::new(names::OFFSET, record.offset()))
+            .with_text(names::MESSAGE_ID, id);
+        if let Some(key) = record.key() {
+            span = span.with_text(names::KEY, &key_text(key));
+        }
+        self.tracer.record(span);
+        Some(context)
     }
 
     fn event(&self, record: &impl Message) -> Result<CloudEvent, Fault> {

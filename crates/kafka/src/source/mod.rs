@@ -26,6 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use jaiminho_core::{Outcome, Reason, Rejection};
 use jaiminho_event::Template;
 use jaiminho_runtime::{Acknowledge, Answer, NewEvent, Offer, Pending, Refusal, Source, SourceError, SourceHandle};
+use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{mpsc, oneshot};
 
 use self::client::Client;
@@ -65,6 +66,8 @@ pub struct SourceStage {
     pub log_events: u64,
     /// The same in bytes.
     pub log_bytes: u64,
+    /// Where spans of records go; it decides which are sampled.
+    pub tracer: Tracer,
 }
 
 /// Reads topics into a stage.
@@ -94,13 +97,14 @@ impl std::fmt::Debug for KafkaSource {
 impl KafkaSource {
     /// Checks the configuration; needs no broker yet.
     pub fn new(config: &SourceConfig, of: SourceStage) -> Result<Self, ConfigError> {
-        let SourceStage { pipeline, stage, key, event_bytes_max, log_events, log_bytes } = of;
+        let SourceStage { pipeline, stage, key, event_bytes_max, log_events, log_bytes, tracer } = of;
         let properties = config.client_config()?;
         let decoder = Decoder {
             ty: config.ty.clone().unwrap_or_else(|| format!("{pipeline}.{stage}")),
             source: config.source.clone().unwrap_or_else(|| format!("/{pipeline}/{stage}")),
             key,
             event_bytes_max: usize::try_from(event_bytes_max.min(log_bytes)).unwrap_or(usize::MAX),
+            tracer,
         };
         let limits = Limits {
             held_records: HELD_EVENTS_MAX,

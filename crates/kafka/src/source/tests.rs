@@ -38,6 +38,7 @@ impl Running {
             event_bytes_max: 1_000,
             log_events: 1_000,
             log_bytes: 1 << 20,
+            tracer: Tracer::default(),
         };
         let source = KafkaSource::new(&config, of).unwrap();
         let (handle, desk) = SourceHandle::for_test();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jaiminho_core::{Event, KeyHash, Outcome, Reason, Rejection};
 use jaiminho_event::{CloudEvent, Data, Value, key_hash};
 use jaiminho_runtime::{Receipt, Settler, Sink};
+use jaiminho_telemetry::traces::Tracer;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use self::relay::Relay;
@@ -59,7 +60,7 @@ impl Bench {
         let mut config = SinkConfig::new(broker.bootstrap_servers(), "readings");
         configure(&mut config);
         let settler = Settler::default();
-        let sink = KafkaSink::with_timing(&config, "publish", settler.clone(), timing()).unwrap();
+        let sink = KafkaSink::with_timing(&config, "publish", settler.clone(), Tracer::default(), timing()).unwrap();
         Self { broker, sink, settler, outcomes: HashMap::new(), sent: 0 }
     }
 
@@ -474,7 +475,7 @@ async fn a_drain_flushes_what_it_has() {
 async fn a_drain_ends_in_time_without_a_broker_and_settles_nothing() {
     let config = SinkConfig::new("127.0.0.1:1", "readings");
     let settler = Settler::default();
-    let mut sink = KafkaSink::with_timing(&config, "publish", settler.clone(), timing()).unwrap();
+    let mut sink = KafkaSink::with_timing(&config, "publish", settler.clone(), Tracer::default(), timing()).unwrap();
     sink.send(&mut vec![(Receipt::for_test(1), event(&reading(1, "k")))]).await;
     let began = Instant::now();
     sink.drain(Duration::from_millis(300)).await;

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use jaiminho_core::Outcome;
+use jaiminho_core::{Event, Outcome, Trace};
 use jaiminho_event::EventView;
 use jaiminho_runtime::Receipt;
+use jaiminho_telemetry::traces::{KeyValue, SpanKind, TraceContext, Tracer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::{event, reading};
 use crate::SinkConfig;
-use crate::outbox::{Outbox, Produce, Pumped};
+use crate::outbox::{Outbox, Placed, Produce, Pumped};
 use crate::record::Shape;
+use crate::traced::SENDING_MAX;
 
 struct Random(u64);
 
@@ -42,16 +44,26 @@ struct Client {
     full: bool,
     /// The cluster does not answer; what the client knows of its topics stays.
     silent: bool,
+    /// Of what it took.
+    traceparents: Vec<Option<String>>,
 }
 
 impl Produce for Client {
-    fn produce(&mut self, seq: u64, topic: &str, _: &Shape, event: &EventView<'_>) -> Result<(), Code> {
+    fn produce(
+        &mut self,
+        seq: u64,
+        topic: &str,
+        _: &Shape,
+        event: &EventView<'_>,
+        traceparent: Option<&str>,
+    ) -> Result<(), Code> {
         if self.full {
             return Err(Code::QueueFull);
         }
         if self.away.get(topic).copied().unwrap_or(false) {
             return Err(Code::TopicAuthorizationFailed);
         }
+        self.traceparents.push(traceparent.map(str::to_owned));
         self.queues.entry(topic.to_owned()).or_default().push_back((seq, event.id().parse().unwrap()));
         Ok(())
     }
@@ -80,7 +92,7 @@ impl Client {
         }
         queue.pop_front();
         self.stored.entry(topic.clone()).or_default().push(id);
-        outbox.delivered(now, seq, Ok(()))
+        outbox.delivered(now, seq, Ok(Placed::default()))
     }
 }
 
@@ -139,7 +151,7 @@ fn answer_well(client: &mut Client, now: Instant, outbox: &mut Outbox) -> bool {
     for (topic, queue) in &mut client.queues {
         for (seq, id) in queue.drain(..) {
             client.stored.entry(topic.clone()).or_default().push(id);
-            outbox.delivered(now, seq, Ok(()));
+            outbox.delivered(now, seq, Ok(Placed::default()));
         }
     }
     false
@@ -288,7 +300,95 @@ fn push(outbox: &mut Outbox, id: u64, topic: &str) {
 fn answer_all(client: &mut Client, now: Instant, outbox: &mut Outbox) {
     for queue in client.queues.values_mut() {
         for (seq, _) in queue.drain(..) {
-            outbox.delivered(now, seq, Ok(()));
+            outbox.delivered(now, seq, Ok(Placed::default()));
         }
     }
+}
+
+fn of_type(id: u64, ty: &str) -> Event {
+    let mut cloud = reading(id, "k");
+    ty.clone_into(&mut cloud.ty);
+    event(&cloud)
+}
+
+/// A sampled event, and the stage's span that it is handed to the sink with.
+fn sampled(id: u64, ty: &str) -> (Event, TraceContext) {
+    let (context, mut event) = (TraceContext::root(), of_type(id, ty));
+    event.trace = Some(Box::new(Trace { context: context.to_bytes(), since: 0 }));
+    (event, context)
+}
+
+#[test]
+fn a_sampled_record_goes_out_with_its_spans_context_and_keeps_it_however_often_it_is_tried() {
+    let (tracer, mut recorded) = Tracer::new(100);
+    let shape = Shape::new(&SinkConfig::new("none:1", "{{type}}")).unwrap();
+    let mut outbox = Outbox::new(shape, 3, Duration::from_secs(60), Duration::from_secs(5)).with_tracer(tracer);
+    let mut client = Client::default();
+    let began = Instant::now();
+    let (event, parent) = sampled(1, "a");
+    outbox.push(Receipt::for_test(1), event);
+    outbox.pump(began, 10, &mut client);
+    outbox.restart();
+    outbox.pump(began + Duration::from_secs(1), 10, &mut client);
+    let placed = Placed { partition: 3, offset: 9 };
+    outbox.delivered(began + Duration::from_secs(2), 1, Ok(placed));
+    let spans = recorded.take();
+    let [span] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!((span.name.as_ref(), span.parent, span.context.trace), ("send a", Some(parent.span), parent.trace));
+    assert_eq!((span.end - span.start) / 1_000_000, 2_000);
+    let traceparent = Some(span.context.to_traceparent());
+    assert_eq!(client.traceparents, [traceparent.clone(), traceparent]);
+    let values = |name: &str| span.attributes.iter().find(|a| a.key.as_str() == name).map(|a| a.value.to_string());
+    assert_eq!(values("messaging.destination.partition.id").as_deref(), Some("3"));
+    assert_eq!(values("messaging.kafka.offset").as_deref(), Some("9"));
+    assert_eq!(values("messaging.message.id").as_deref(), Some("1"));
+    assert_eq!((values("messaging.batch.message_count"), span.links.len()), (None, 0));
+}
+
+#[test]
+fn sampled_records_that_go_out_with_others_link_to_the_span_of_the_hand_over() {
+    let (tracer, mut recorded) = Tracer::new(100);
+    let shape = Shape::new(&SinkConfig::new("none:1", "{{type}}")).unwrap();
+    let mut outbox = Outbox::new(shape, 3, Duration::from_secs(60), Duration::from_secs(5)).with_tracer(tracer);
+    let (mut client, now) = (Client::default(), Instant::now());
+    outbox.push(Receipt::for_test(1), sampled(1, "a").0);
+    outbox.push(Receipt::for_test(2), of_type(2, "a"));
+    outbox.push(Receipt::for_test(3), sampled(3, "b").0);
+    outbox.pump(now, 10, &mut client);
+    outbox.delivered(now, 1, Ok(Placed::default()));
+    outbox.delivered(now, 3, Err(Code::InvalidTopic));
+    assert_eq!(client.traceparents.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    let spans = recorded.take();
+    let [batch, accepted, rejected] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!((batch.name.as_ref(), batch.parent, batch.kind.clone()), ("send", None, SpanKind::Client));
+    assert!(batch.attributes.contains(&KeyValue::new("messaging.batch.message_count", 3)));
+    assert_eq!((&accepted.links[..], &rejected.links[..]), (&[batch.context][..], &[batch.context][..]));
+    assert!(accepted.error.is_none() && rejected.error.is_some());
+    assert!(rejected.attributes.contains(&KeyValue::new("error.type", "refused")), "{rejected:?}");
+}
+
+#[test]
+fn spans_of_records_under_way_are_limited_and_what_is_over_goes_out_in_its_trace_without_one() {
+    let (tracer, mut recorded) = Tracer::new(2 * SENDING_MAX);
+    let shape = Shape::new(&SinkConfig::new("none:1", "{{type}}")).unwrap();
+    let mut outbox = Outbox::new(shape, 3, Duration::from_secs(60), Duration::from_secs(5)).with_tracer(tracer.clone());
+    let (mut client, now) = (Client::default(), Instant::now());
+    let count = SENDING_MAX as u64 + 5;
+    let mut parents = Vec::new();
+    for id in 1..=count {
+        let (event, parent) = sampled(id, "a");
+        parents.push(Some(parent.to_traceparent()));
+        outbox.push(Receipt::for_test(id), event);
+    }
+    outbox.pump(now, usize::MAX, &mut client);
+    let carried = client.traceparents.iter().zip(&parents).filter(|(told, parent)| told == parent).count();
+    assert_eq!((client.traceparents.len(), carried), (parents.len(), 5), "theirs is that of the stage's span");
+    for seq in 1..=count {
+        outbox.delivered(now, seq, Ok(Placed::default()));
+    }
+    assert_eq!((tracer.dropped(), recorded.take().len()), (5, SENDING_MAX + 1));
+    let (event, parent) = sampled(count + 1, "a");
+    outbox.push(Receipt::for_test(count + 1), event);
+    outbox.pump(now, 1, &mut client);
+    assert_ne!(client.traceparents.pop().unwrap(), Some(parent.to_traceparent()), "there is room again");
 }

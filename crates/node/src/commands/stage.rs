@@ -22,6 +22,7 @@ use crate::observed::about;
 use crate::rates::Rates;
 use crate::signals::Signals;
 use crate::telemetry::{self, Who};
+use crate::traces::Tracers;
 use crate::wire::{Links, Wiring};
 
 /// Time for connections to close once the stage has ended.
@@ -52,7 +53,9 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     let instance = instance(arguments.name.clone().unwrap_or(advertised));
     speak_for(vec![(name.to_owned(), instance.name.clone())]);
 
-    let wiring = Wiring { config, links: Links::Apart(tasks.clone()), embedded: None, here: Some(here) };
+    let tracers = Tracers::start(config, [(name, stage, instance.clone())], &tasks, stop.clone())?;
+    let (links, here) = (Links::Apart(tasks.clone()), Some(here));
+    let wiring = Wiring { config, links, embedded: None, tracers: &tracers, here };
     let wired = wiring.stage(name, stage, instance.clone())?;
     let rates = vec![(name.to_owned(), wired.stage.limits.rate.clone())];
     Rates::new(global, Setting::Apart, rates).read_on_hangup(&tasks, stop.clone())?;

@@ -28,6 +28,7 @@ use crate::rates::Rates;
 use crate::running::Running;
 use crate::signals::Signals;
 use crate::telemetry::{self, Who};
+use crate::traces::Tracers;
 use crate::wire::{Links, Wiring};
 
 /// Even when the deadline has passed, a stage has so long to say that it ends.
@@ -59,7 +60,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let (admin_listener, admin_address) = admin::bind(&up.admin, "--admin").await?;
     let broker = embedded(config)?;
     let bootstrap_servers = broker.as_ref().map(EmbeddedBroker::bootstrap_servers);
-    let (started, edges) = start(config, bootstrap_servers.clone())?;
+    let (started, edges) = start(config, bootstrap_servers.clone(), &tasks, stop.clone())?;
     let rates = started.iter().map(|stage| (stage.name.clone(), stage.rate.clone())).collect();
     Rates::new(global, Setting::Together, rates).read_on_hangup(&tasks, stop.clone())?;
     let who = Who { service: "jaiminho", pipeline: &config.pipeline.pipeline, instance: "up" };
@@ -136,14 +137,22 @@ fn embedded(config: &Config) -> Result<Option<EmbeddedBroker>, Failure> {
 }
 
 /// Starts all stages, consumers first: none is there without those that take its events.
-fn start(config: &Config, embedded: Option<String>) -> Result<(Vec<Started>, Edges), Failure> {
+fn start(
+    config: &Config,
+    embedded: Option<String>,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<(Vec<Started>, Edges), Failure> {
     let links = InProcess::new();
-    let wiring = Wiring { config, links: Links::Together(links.clone()), embedded, here: None };
+    let instances: Vec<_> =
+        config.in_order().into_iter().map(|(name, stage)| (name, stage, instance(name.to_owned()))).collect();
+    let tracers = Tracers::start(config, instances.iter().cloned(), tasks, stop)?;
+    let wiring = Wiring { config, links: Links::Together(links.clone()), embedded, tracers: &tracers, here: None };
     let mut edges = Edges::default();
     let mut wired = Vec::new();
     speak_for(config.pipeline.stages.keys().map(|name| (name.clone(), name.clone())).collect());
-    for (name, stage) in config.in_order() {
-        let made = wiring.stage(name, stage, instance(name.to_owned()))?;
+    for (name, stage, instance) in instances {
+        let made = wiring.stage(name, stage, instance)?;
         let path = |default: &str, path: Option<&str>| path.unwrap_or(default).to_owned();
         if let Some(Source::Ingest(ingest)) = &stage.source {
             let http = ingest.http.as_ref().map(|http| http.path.as_str());

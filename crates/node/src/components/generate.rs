@@ -5,9 +5,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
+use jaiminho_core::TraceContext;
 use jaiminho_event::units::ByteSize;
 use jaiminho_event::{CloudEvent, Data, EventError, Template, format_timestamp, set_key};
 use jaiminho_runtime::{Acknowledge, NewEvent, Offer, Refusal, Source, SourceError, SourceHandle};
+use jaiminho_telemetry::names::spans;
+use jaiminho_telemetry::traces::{Span, SpanKind, Tracer};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -64,6 +67,7 @@ struct Generator {
     source: String,
     /// Keeps ids of one run apart from those of the next.
     run: u64,
+    tracer: Tracer,
 }
 
 /// A source of numbered events from `/PIPELINE/STAGE`; see [`GenerateConfig`].
@@ -72,12 +76,13 @@ pub(crate) fn generate(
     key: Option<Template>,
     pipeline: &str,
     stage: &str,
+    tracer: Tracer,
 ) -> Result<Box<dyn Source>, GenerateError> {
     if let Some(rate) = config.rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
         return Err(GenerateError::Rate(rate));
     }
     let run = unix_time().as_millis() as u64;
-    let generator = Generator { config: config.clone(), key, source: format!("/{pipeline}/{stage}"), run };
+    let generator = Generator { config: config.clone(), key, source: format!("/{pipeline}/{stage}"), run, tracer };
     generator.cloud_event(0, unix_time()).validate().map_err(GenerateError::Type)?;
     Ok(Box::new(generator))
 }
@@ -89,7 +94,8 @@ pub(crate) fn generated_bytes_max(
     pipeline: &str,
     stage: &str,
 ) -> (u64, u64) {
-    let generator = Generator { config: config.clone(), key, source: format!("/{pipeline}/{stage}"), run: u64::MAX };
+    let (source, tracer) = (format!("/{pipeline}/{stage}"), Tracer::default());
+    let generator = Generator { config: config.clone(), key, source, run: u64::MAX, tracer };
     let keys = config.keys.max(1);
     // Of the longest device, and of a number and a time as long as they come.
     let number = (u64::MAX / keys).saturating_mul(keys) - 1;
@@ -164,7 +170,16 @@ impl Generator {
         let mut event = self.cloud_event(number, now);
         set_key(&mut event, self.key.as_ref(), || None)
             .map_err(|error| SourceError(format!("generated event: {error}")))?;
-        Ok(NewEvent::from(&event))
+        Ok(NewEvent { trace: self.trace(&event.id), ..NewEvent::from(&event) })
+    }
+
+    /// Where sampled, the event's trace, which begins here.
+    fn trace(&self, id: &str) -> Option<Box<TraceContext>> {
+        let context = self.tracer.start(None)?;
+        let now = self.tracer.now();
+        let span = Span::new(context, None, SpanKind::Producer, "generate", (now, now));
+        self.tracer.record(span.with_text(spans::MESSAGE_ID, id));
+        Some(Box::new(context.to_bytes()))
     }
 
     fn cloud_event(&self, number: u64, now: Duration) -> CloudEvent {

@@ -8,6 +8,7 @@ use jaiminho_core::{Event, Outcome, Reason};
 use jaiminho_event::units::ByteSize;
 use jaiminho_event::{CloudEvent, Data, Template};
 use jaiminho_runtime::{Answer, Receipt, Refusal, Settler, SourceHandle};
+use jaiminho_telemetry::traces::Tracer;
 
 use super::*;
 
@@ -74,7 +75,7 @@ fn a_file_that_cannot_be_is_named() {
 #[tokio::test]
 async fn generate_makes_as_many_as_it_should_and_ends_when_all_are_answered() {
     let (handle, mut desk) = SourceHandle::for_test();
-    let source = generate(&generator(), None, "p", "s").unwrap();
+    let source = generate(&generator(), None, "p", "s", Tracer::default()).unwrap();
     let run = tokio::spawn(source.run(handle));
     let mut ids = HashSet::new();
     let mut keys = HashSet::new();
@@ -102,7 +103,7 @@ async fn what_generate_offers_at_once_is_no_more_than_the_memorys_sum_counts_for
         let key = || key.map(|text| Template::parse(text).unwrap());
         let (event_bytes, body_bytes) = generated_bytes_max(&config, key(), "p", "s");
         let (handle, mut desk) = SourceHandle::for_test();
-        let run = tokio::spawn(generate(&config, key(), "p", "s").unwrap().run(handle));
+        let run = tokio::spawn(generate(&config, key(), "p", "s", Tracer::default()).unwrap().run(handle));
         let (mut largest, mut most) = (0, 0);
         while let Some(offer) = desk.next().await {
             let sizes: Vec<u64> = offer.offer.events.iter().map(|event| event.payload.len() as u64).collect();
@@ -119,7 +120,8 @@ async fn what_generate_offers_at_once_is_no_more_than_the_memorys_sum_counts_for
 async fn generate_offers_again_what_was_refused() {
     let (handle, mut desk) = SourceHandle::for_test();
     let config = GenerateConfig { count: Some(1), ..generator() };
-    let source = generate(&config, Some(Template::parse("k-{{data.n}}").unwrap()), "p", "s").unwrap();
+    let source =
+        generate(&config, Some(Template::parse("k-{{data.n}}").unwrap()), "p", "s", Tracer::default()).unwrap();
     let run = tokio::spawn(source.run(handle));
     let refused = desk.next().await.unwrap();
     let payload = refused.offer.events[0].payload.clone();
@@ -136,7 +138,7 @@ async fn generate_offers_again_what_was_refused() {
 async fn generate_keeps_its_rate_and_ends_with_the_drain() {
     let (handle, mut desk) = SourceHandle::for_test();
     let config = GenerateConfig { rate: Some(200.0), count: None, ..generator() };
-    let run = tokio::spawn(generate(&config, None, "p", "s").unwrap().run(handle));
+    let run = tokio::spawn(generate(&config, None, "p", "s", Tracer::default()).unwrap().run(handle));
     let began = Instant::now();
     let mut made = 0;
     while made < 60 {
@@ -154,6 +156,6 @@ async fn generate_keeps_its_rate_and_ends_with_the_drain() {
 fn a_rate_must_be_above_zero() {
     for rate in [0.0, -1.0, f64::NAN] {
         let config = GenerateConfig { rate: Some(rate), ..generator() };
-        assert!(generate(&config, None, "p", "s").is_err());
+        assert!(generate(&config, None, "p", "s", Tracer::default()).is_err());
     }
 }

@@ -8,6 +8,8 @@ use super::problem::{Place, Problem, Problems, Severity};
 use super::profiles;
 use super::tree::{self, Entry, Node, Value};
 use super::{Config, Overrides, Setting, expand, meaning, overlay, programs, schema, stages};
+use crate::telemetry::Environment;
+use crate::traces;
 
 /// A pipeline file that is read, with the chosen profile and what the command line changes laid over it; not checked yet.
 #[derive(Debug)]
@@ -87,7 +89,9 @@ impl Document {
             return Err(problems);
         }
         problems.0.retain(|problem| problem.severity == Severity::Warning);
-        Ok(Config { pipeline: read.pipeline, base_dir, programs, warnings: problems, json: tree.to_json() })
+        let (pipeline, json) = (read.pipeline, tree.to_json());
+        let traces = traces::settings(&pipeline.telemetry.traces, setting, &Environment(lookup));
+        Ok(Config { pipeline, base_dir, programs, warnings: problems, json, traces })
     }
 }
 

@@ -8,7 +8,11 @@ use jaiminho_link::memory::{
     CONSUMER_MESSAGE_BYTES, INSPECTION_MEMORY_BYTES, coding_bytes_max, connection_bytes_max, unread_bytes_max,
     unsent_bytes_max,
 };
-use jaiminho_runtime::{FRAMES_PER_LINK, HELD_BYTES, ID_BYTES, WAITING_BYTES, consumer_messages_max, results_max};
+use jaiminho_runtime::{
+    FRAMES_PER_LINK, HELD_BYTES, ID_BYTES, SPAN_OPEN_BYTES, SPANS_OPEN_MAX, WAITING_BYTES, consumer_messages_max,
+    results_max,
+};
+use jaiminho_telemetry::traces::{EXPORT_BYTES_MAX, QUEUE_BYTES_MAX};
 
 use super::Config;
 use super::component::{Sink, Source, Steps, Transform};
@@ -19,6 +23,9 @@ use crate::components::{BODIES_MAX, generated_bytes_max};
 pub(crate) const CONNECTIONS_PER_LINK: u64 = 2;
 /// Offsets that a log spans, as a multiple of its capacity in events.
 pub(crate) const SPAN_FACTOR: u64 = 16;
+
+/// Spans that have begun, each kind up to a limit: of events, of deliveries, of those given back, of a sink's records.
+const SPANS_OPEN: u64 = 4 * SPANS_OPEN_MAX as u64;
 
 /// One term of a stage's sum.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,11 +97,24 @@ pub(crate) fn terms(config: &Config, name: &str, stage: &Stage, threads: u64) ->
         let from = "queue_bytes + queue_events x 256".into();
         terms.push(Term { name: "sink's queue", bytes: kafka.memory_bytes_max(), from });
     }
+    terms.extend(config.traces.is_some().then(spans));
     if let Some(own) = stage.own() {
         let from = format!("`{}`, as it says", own.name);
         terms.push(Term { name: "component", bytes: own.memory_bytes_max, from });
     }
     terms
+}
+
+/// The term of a stage whose events are traced.
+fn spans() -> Term {
+    let open = mul(SPANS_OPEN, SPAN_OPEN_BYTES);
+    let (queue, export) = (QUEUE_BYTES_MAX as u64, EXPORT_BYTES_MAX as u64);
+    let from = format!(
+        "queue {} + a batch being sent {} + {SPANS_OPEN} that have begun x {SPAN_OPEN_BYTES}",
+        human(queue),
+        human(export)
+    );
+    Term { name: "spans", bytes: queue + export + open, from }
 }
 
 /// The terms of a transform whose largest input has `event` bytes.

@@ -35,6 +35,7 @@ pub(crate) use problem::{Problem, Problems, nearest};
 pub(crate) use schema::{built_in_components, inlined_schema, pipeline_schema};
 
 use crate::registry::Registry;
+use crate::traces::Settings;
 
 /// What the command line says about the file, and which components the program has for it.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) warnings: Problems,
     /// The whole tree as JSON, overlaid and expanded.
     pub(crate) json: serde_json::Value,
+    /// How its events are traced, if they are.
+    pub(crate) traces: Option<Settings>,
 }
 
 impl Config {

@@ -10,6 +10,24 @@ use serde::Deserialize;
 pub(crate) struct Telemetry {
     /// What is counted and measured. Prometheus reads it at `/metrics` of the admin port; other systems are sent it.
     pub(crate) metrics: Metrics,
+    /// Traces of events, in Jaeger or whatever else takes OpenTelemetry's protocol.
+    pub(crate) traces: Traces,
+}
+
+/// Traces of events. OpenTelemetry's `OTEL_*` variables win over what stands here.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Traces {
+    /// Where spans go: `http://HOST:4317` or `https://…`, OTLP over gRPC. Without it there are no traces.
+    #[schemars(regex(pattern = r"^https?://[^\s/]+/?$"))]
+    pub(crate) endpoint: Option<String>,
+    /// The share of traces that is recorded, decided where an event comes in: 1 is all of them. A sender's `traceparent` decides
+    /// for its own. Default: 1 of `jaiminho up`, 0.001 where stages run apart.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) ratio: Option<f64>,
+    /// An event that is not recorded still leaves one span where it took longer than this, from its arrival to its end.
+    /// Default: 1s.
+    pub(crate) slow: Option<HumanDuration>,
 }
 
 /// What is counted and measured, and to whom it is sent.

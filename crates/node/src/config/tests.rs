@@ -13,6 +13,7 @@ mod layers;
 mod own;
 mod programs;
 mod routes;
+mod telemetry;
 mod wrong;
 
 const EUGENIO: &str = r#"version: 1

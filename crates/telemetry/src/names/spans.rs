@@ -33,6 +33,9 @@ pub const LOG: &str = "log";
 /// Its results wait for room in the log.
 pub const WAIT_ROOM: &str = "wait room";
 
+/// At the edge, until an event is read and checked: a part of the request's span, or the first span of the event's trace.
+pub const RECEIVE: &str = "receive";
+
 /// An event that is not sampled was rejected here.
 pub const REJECTED: &str = "rejected";
 /// An event that is not sampled was slow, from the edge to here.
@@ -46,7 +49,11 @@ pub const SYSTEM_JAIMINHO: &str = "jaiminho";
 pub const OPERATION: &str = "messaging.operation.name";
 /// The same.
 pub const OPERATION_TYPE: &str = "messaging.operation.type";
-/// The output: `STAGE` or `STAGE.NAME`.
+/// CloudEvents' id of the one event that the span is about.
+pub const MESSAGE_ID: &str = "messaging.message.id";
+/// Events of one hand-over; no span of one event has it.
+pub const BATCH_COUNT: &str = "messaging.batch.message_count";
+/// The output: `STAGE` or `STAGE.NAME`; of Kafka, the topic.
 pub const DESTINATION: &str = "messaging.destination.name";
 /// The consumer stage's name.
 pub const GROUP: &str = "messaging.consumer.group.name";
@@ -68,3 +75,34 @@ pub const ORIGIN: &str = "jaiminho.origin";
 pub const ERROR_TYPE: &str = "error.type";
 /// The delivery's link has ended before its disposition came.
 pub const LINK_LOST: &str = "link_lost";
+
+/// [`SYSTEM`] of Kafka's sink and source, for Event Hubs too.
+pub const SYSTEM_KAFKA: &str = "kafka";
+/// A record's partition.
+pub const PARTITION: &str = "messaging.destination.partition.id";
+/// A record's offset.
+pub const OFFSET: &str = "messaging.kafka.offset";
+/// A record's key.
+pub const KEY: &str = "messaging.kafka.message.key";
+
+/// As [`MESSAGE_ID`].
+pub const EVENT_ID: &str = "cloudevents.event_id";
+/// CloudEvents' source.
+pub const EVENT_SOURCE: &str = "cloudevents.event_source";
+/// CloudEvents' type.
+pub const EVENT_TYPE: &str = "cloudevents.event_type";
+
+/// Of a request.
+pub const HTTP_METHOD: &str = "http.request.method";
+/// Where it is listened, as configured.
+pub const HTTP_ROUTE: &str = "http.route";
+/// Of the answer.
+pub const HTTP_STATUS: &str = "http.response.status_code";
+/// Of a request.
+pub const URL_PATH: &str = "url.path";
+/// Of a request.
+pub const URL_SCHEME: &str = "url.scheme";
+/// `websocket`.
+pub const PROTOCOL: &str = "network.protocol.name";
+/// Events of a request.
+pub const EVENTS: &str = "jaiminho.events";

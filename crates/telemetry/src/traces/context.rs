@@ -40,6 +40,12 @@ impl TraceContext {
         Self { span: new_span(), ..*self }
     }
 
+    /// The same, to be recorded.
+    #[must_use]
+    pub fn sampled(self) -> Self {
+        Self { flags: self.flags | SAMPLED, ..self }
+    }
+
     /// Whether its spans are to be recorded.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0

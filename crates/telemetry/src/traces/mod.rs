@@ -5,11 +5,14 @@
 
 mod context;
 mod entered;
+mod export;
 mod limit;
+mod otlp;
+mod sampler;
 mod span;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
@@ -17,11 +20,18 @@ use tokio::sync::mpsc;
 pub use context::{ContextError, SpanId, TraceContext};
 pub use entered::{Calls, entered};
 pub(crate) use entered::{EnteredIds, OfStage, is_entered};
+pub use export::{Batches, EXPORT_BYTES_MAX, Exporter};
 use limit::Limit;
 pub use limit::NOTICED_PER_SECOND;
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::SpanKind;
-pub use span::{Span, SpanEvent, UnixNanos};
+pub use sampler::Sampler;
+pub use span::{Span, SpanEvent, TEXT_BYTES_MAX, UnixNanos};
+
+/// Most bytes of spans that nobody has taken yet.
+pub const QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of one span; a larger one is dropped.
+const SPAN_BYTES_MAX: usize = 64 << 10;
 
 /// Where spans go. Cheap to clone. The default one is off: it records nothing.
 #[derive(Clone, Debug, Default)]
@@ -34,32 +44,58 @@ struct Shared {
     /// Whose spans these are: index of its resource.
     resource: usize,
     queue: mpsc::Sender<(usize, Span)>,
-    dropped: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+    sampler: Sampler,
     /// When an event that is not sampled is told of.
     slow: Option<Duration>,
     /// Of all stages of a process.
     noticed: Arc<Limit>,
 }
 
+#[derive(Debug, Default)]
+struct Counts {
+    /// Of the spans in the queue.
+    queued_bytes: AtomicUsize,
+    /// Spans that found no room.
+    dropped: AtomicU64,
+}
+
 /// The other end of a tracer: what it has recorded, with the index of its resource.
 #[derive(Debug)]
-pub struct Recorded(mpsc::Receiver<(usize, Span)>);
+pub struct Recorded {
+    queue: mpsc::Receiver<(usize, Span)>,
+    counts: Arc<Counts>,
+}
 
 impl Tracer {
-    /// A tracer, and what it records; beyond `queue_max` spans that nobody has taken yet, one more is dropped and counted.
+    /// A tracer, and what it records; beyond `queue_max` spans or [`QUEUE_BYTES_MAX`] that nobody has taken yet, one more is dropped
+    /// and counted. It records all traces, but those of senders that don't.
     pub fn new(queue_max: usize) -> (Self, Recorded) {
         let (queue, receiver) = mpsc::channel(queue_max.max(1));
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = (Instant::now(), u64::try_from(unix.as_nanos()).unwrap_or_default());
-        let (dropped, noticed) = Default::default();
-        let shared = Shared { started, resource: 0, queue, dropped, slow: None, noticed };
-        (Self(Some(Arc::new(shared))), Recorded(receiver))
+        let counts = Arc::<Counts>::default();
+        let (resource, slow, noticed) = (0, None, Arc::default());
+        let shared =
+            Shared { started, resource, queue, counts: counts.clone(), sampler: Sampler::ALWAYS, slow, noticed };
+        (Self(Some(Arc::new(shared))), Recorded { queue: receiver, counts })
     }
 
     /// The same for another resource: another stage of this process.
     #[must_use]
     pub fn of_resource(&self, resource: usize) -> Self {
         Self(self.0.as_ref().map(|shared| Arc::new(Shared { resource, ..(**shared).clone() })))
+    }
+
+    /// From now on it is this that decides which traces are recorded.
+    #[must_use]
+    pub fn with_sampler(&self, sampler: Sampler) -> Self {
+        Self(self.0.as_ref().map(|shared| Arc::new(Shared { sampler, ..(**shared).clone() })))
+    }
+
+    /// Where an event comes in: the context of a new span, below `parent` or the first of its trace. None: it is not recorded.
+    pub fn start(&self, parent: Option<&TraceContext>) -> Option<TraceContext> {
+        self.0.as_ref().and_then(|shared| shared.sampler.start(parent))
     }
 
     /// From now on an event that is not sampled leaves a span where it takes longer than this, from the edge to its end.
@@ -80,17 +116,27 @@ impl Tracer {
 
     /// The time, for spans; 0 where they go nowhere.
     pub fn now(&self) -> UnixNanos {
+        if self.is_on() { self.at(Instant::now()) } else { 0 }
+    }
+
+    /// That time, for spans; 0 where they go nowhere.
+    pub fn at(&self, time: Instant) -> UnixNanos {
         self.0.as_ref().map_or(0, |shared| {
             let (instant, unix) = shared.started;
-            unix.saturating_add(u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX))
+            let since = time.saturating_duration_since(instant);
+            unix.saturating_add(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
         })
     }
 
     /// Hands a span over. Never waits: without room it is dropped, and counted.
     pub fn record(&self, span: Span) {
         let Some(shared) = &self.0 else { return };
-        if shared.queue.try_send((shared.resource, span)).is_err() {
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
+        let (bytes, counts) = (span.bytes(), &shared.counts);
+        let before = counts.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = bytes <= SPAN_BYTES_MAX && before + bytes <= QUEUE_BYTES_MAX;
+        if !fits || shared.queue.try_send((shared.resource, span)).is_err() {
+            counts.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -105,27 +151,42 @@ impl Tracer {
     /// Counts a span that is not recorded, because its beginning could not be kept.
     pub fn miss(&self) {
         if let Some(shared) = &self.0 {
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            shared.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Spans that found no room.
     pub fn dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |shared| shared.dropped.load(Ordering::Relaxed))
+        self.0.as_ref().map_or(0, |shared| shared.counts.dropped.load(Ordering::Relaxed))
     }
 }
 
 impl Recorded {
-    /// As many as there are, at most `max`; none once all tracers are gone.
-    pub async fn next(&mut self, max: usize) -> Vec<(usize, Span)> {
-        let mut spans = Vec::new();
-        self.0.recv_many(&mut spans, max).await;
-        spans
+    /// The next span; none once all tracers are gone.
+    pub async fn next(&mut self) -> Option<(usize, Span)> {
+        let recorded = self.queue.recv().await?;
+        Some(self.taken(recorded))
+    }
+
+    /// The next span, if there is one now.
+    pub fn try_next(&mut self) -> Option<(usize, Span)> {
+        let recorded = self.queue.try_recv().ok()?;
+        Some(self.taken(recorded))
     }
 
     /// What has been recorded by now.
     pub fn take(&mut self) -> Vec<Span> {
-        std::iter::from_fn(|| self.0.try_recv().ok()).map(|(_, span)| span).collect()
+        std::iter::from_fn(|| self.try_next()).map(|(_, span)| span).collect()
+    }
+
+    /// Spans that found no room.
+    pub fn dropped(&self) -> u64 {
+        self.counts.dropped.load(Ordering::Relaxed)
+    }
+
+    fn taken(&self, recorded: (usize, Span)) -> (usize, Span) {
+        self.counts.queued_bytes.fetch_sub(recorded.1.bytes(), Ordering::Relaxed);
+        recorded
     }
 }
 
@@ -148,5 +209,29 @@ mod tests {
         }
         assert_eq!(tracer.of_resource(1).dropped(), 3);
         assert_eq!(recorded.take().iter().map(|span| span.end).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn large_spans_find_room_for_so_many_bytes_only_and_those_too_large_for_one_find_none() {
+        let (tracer, mut recorded) = Tracer::new(1_000);
+        let large = |bytes: usize| {
+            let mut span = Span::part(&TraceContext::root(), "handle", 0, 1);
+            span.error = Some("x".repeat(bytes - span.bytes()));
+            span
+        };
+        tracer.record(large(SPAN_BYTES_MAX + 1));
+        (0..1_000).for_each(|_| tracer.record(large(SPAN_BYTES_MAX)));
+        let fit = QUEUE_BYTES_MAX / SPAN_BYTES_MAX;
+        assert_eq!((tracer.dropped(), recorded.take().len()), (1_001 - fit as u64, fit));
+        tracer.record(large(SPAN_BYTES_MAX));
+        assert_eq!(recorded.take().len(), 1, "there is room again");
+    }
+
+    #[test]
+    fn a_texts_end_is_cut_at_a_character() {
+        let span = Span::part(&TraceContext::root(), "handle", 0, 1).with_text("id", &"é".repeat(TEXT_BYTES_MAX));
+        assert_eq!(span.attributes[0].value.as_str().len(), TEXT_BYTES_MAX);
+        let span = Span::part(&TraceContext::root(), "handle", 0, 1).with_text("id", &"a€".repeat(TEXT_BYTES_MAX));
+        assert_eq!(span.attributes[0].value.as_str().len(), TEXT_BYTES_MAX);
     }
 }

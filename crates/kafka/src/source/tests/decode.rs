@@ -12,6 +12,7 @@ fn decoder(key: Option<&str>) -> Decoder {
         source: "/p/s".into(),
         key: key.map(|key| Template::parse(key).unwrap()),
         event_bytes_max: 1_000,
+        tracer: Tracer::default(),
     }
 }
 

@@ -1,0 +1,143 @@
+//! A request, or a message of a socket, in the traces of its events.
+//!
+//! One event alone, and all events of a request whose client sent a `traceparent`, are below the request's span. Of several others
+//! each has a trace of its own, which links to the request. An event that brings its own `traceparent` (CloudEvents' extension for
+//! distributed tracing, which stays in it as it is) goes on with that one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use jaiminho_event::CloudEvent;
+use jaiminho_telemetry::names::spans as names;
+use jaiminho_telemetry::traces::{KeyValue, Span, SpanKind, TraceContext, Tracer, UnixNanos};
+
+/// What came in, while its answer is due.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    tracer: Tracer,
+    start: UnixNanos,
+    /// The client's.
+    parent: Option<TraceContext>,
+    /// Of the request's span.
+    own: TraceContext,
+    /// The trace is sampled, or one of an event that links here.
+    is_recorded: AtomicBool,
+    events: AtomicU64,
+}
+
+impl Arrival {
+    /// Now. None: traces are off.
+    pub(crate) fn new(tracer: &Tracer, parent: Option<TraceContext>) -> Option<Arc<Self>> {
+        if !tracer.is_on() {
+            return None;
+        }
+        let sampled = tracer.start(parent.as_ref());
+        let own = sampled.unwrap_or_else(TraceContext::root);
+        let (is_recorded, events) = (AtomicBool::new(sampled.is_some()), AtomicU64::new(0));
+        Some(Arc::new(Self { tracer: tracer.clone(), start: tracer.now(), parent, own, is_recorded, events }))
+    }
+
+    /// What an event's spans are below, if it is sampled. Tells of its receipt.
+    pub(crate) fn event(&self, event: &CloudEvent, is_alone: bool) -> Option<TraceContext> {
+        self.events.fetch_add(1, Ordering::Relaxed);
+        let given = event.attributes.get("traceparent").and_then(|text| TraceContext::parse(&text.to_text()).ok());
+        let is_below = given.is_none() && (is_alone || self.parent.is_some());
+        let times = (self.start, self.tracer.now());
+        let (context, span) = if is_below {
+            if !self.is_recorded() {
+                return None;
+            }
+            (self.own, Span::part(&self.own, names::RECEIVE, times.0, times.1))
+        } else {
+            let context = self.tracer.start(given.as_ref())?;
+            self.is_recorded.store(true, Ordering::Relaxed);
+            let parent = given.map(|given| given.span);
+            let mut span = Span::new(context, parent, SpanKind::Consumer, names::RECEIVE, times);
+            span.links.push(self.own.sampled());
+            (context, span)
+        };
+        let span = span
+            .with_text(names::MESSAGE_ID, &event.id)
+            .with_text(names::EVENT_ID, &event.id)
+            .with_text(names::EVENT_SOURCE, &event.source)
+            .with_text(names::EVENT_TYPE, &event.ty);
+        self.tracer.record(span);
+        Some(context)
+    }
+
+    /// Whether its own span is told of.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.is_recorded.load(Ordering::Relaxed)
+    }
+
+    /// Its own span, up to now, of this name.
+    fn span(&self, name: String, path: &str) -> Span {
+        let parent = self.parent.map(|parent| parent.span);
+        let times = (self.start, self.tracer.now());
+        Span::new(self.own.sampled(), parent, SpanKind::Server, name, times)
+            .with_text(names::URL_PATH, path)
+            .with(KeyValue::new(names::EVENTS, i64::try_from(self.events.load(Ordering::Relaxed)).unwrap_or(i64::MAX)))
+    }
+}
+
+/// The client's `traceparent`; a malformed one is as good as none.
+pub(crate) fn traceparent(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get("traceparent").map(HeaderValue::to_str)?.ok().and_then(|text| TraceContext::parse(text.trim()).ok())
+}
+
+/// A request without an answer yet. Dropped, its client is gone.
+pub(crate) struct Asked<'a> {
+    pub(crate) arrival: Option<Arc<Arrival>>,
+    pub(crate) path: &'a str,
+}
+
+impl Asked<'_> {
+    pub(crate) fn answered(mut self, status: StatusCode) {
+        self.tell(Some(status));
+    }
+
+    fn tell(&mut self, status: Option<StatusCode>) {
+        let Some(arrival) = self.arrival.take().filter(|arrival| arrival.is_recorded()) else { return };
+        let mut span = arrival
+            .span(format!("POST {}", self.path), self.path)
+            .with(KeyValue::new(names::HTTP_METHOD, "POST"))
+            .with_text(names::HTTP_ROUTE, self.path)
+            .with(KeyValue::new(names::URL_SCHEME, "http"));
+        match status {
+            None => {
+                span = span.with(KeyValue::new(names::ERROR_TYPE, "cancelled"));
+                span.error = Some("the client went away before its answer".to_owned());
+            }
+            Some(status) => {
+                span = span.with(KeyValue::new(names::HTTP_STATUS, i64::from(status.as_u16())));
+                if status.is_server_error() {
+                    span = span.with(KeyValue::new(names::ERROR_TYPE, status.as_str().to_owned()));
+                    span.error = status.canonical_reason().map(str::to_owned);
+                }
+            }
+        }
+        arrival.tracer.record(span);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.tell(None);
+    }
+}
+
+/// Tells of a socket's message, when its outcome is known.
+pub(crate) fn message_answered(arrival: &Arrival, path: &str, id: &str, status: &'static str, reason: Option<&str>) {
+    let mut span = arrival
+        .span(format!("message {path}"), path)
+        .with(KeyValue::new(names::PROTOCOL, "websocket"))
+        .with_text(names::MESSAGE_ID, id)
+        .with(KeyValue::new(names::OUTCOME, status));
+    if let Some(reason) = reason {
+        let kind = reason.split(':').next().unwrap_or_default();
+        span = span.with_text(names::ERROR_TYPE, kind);
+        span.error = Some(reason.to_owned());
+    }
+    arrival.tracer.record(span);
+}

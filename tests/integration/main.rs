@@ -15,6 +15,7 @@ mod nothing_lost;
 mod pipelines;
 mod python;
 mod service;
+mod signals;
 mod srv;
 mod tls;
 mod traces;

@@ -47,6 +47,7 @@ pub struct Page {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     calls: u64,
     complaints: Vec<String>,
+    requests: Vec<String>,
     _browser: Child,
     _profile: Directory,
 }
@@ -69,16 +70,33 @@ impl Page {
         let page = pages.as_array().and_then(|pages| pages.iter().find(|page| page["type"] == "page"));
         let address = page.and_then(|page| page["webSocketDebuggerUrl"].as_str()).expect("a page");
         let (socket, _) = connect_async(address).await.expect("the page's debugger");
-        let mut page = Self { socket, calls: 0, complaints: Vec::new(), _browser: browser, _profile: profile };
-        for domain in ["Runtime.enable", "Log.enable", "Page.enable"] {
+        let mut page = Self {
+            socket,
+            calls: 0,
+            complaints: Vec::new(),
+            requests: Vec::new(),
+            _browser: browser,
+            _profile: profile,
+        };
+        for domain in ["Runtime.enable", "Log.enable", "Network.enable", "Page.enable"] {
             page.call(domain, json!({})).await;
         }
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        page.call("Emulation.setDeviceMetricsOverride", size).await;
-        let media = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
-        page.call("Emulation.setEmulatedMedia", media).await;
+        page.resize(width, height).await;
+        page.prefer(&[("prefers-color-scheme", theme)]).await;
         page.call("Page.navigate", json!({"url": url})).await;
         page
+    }
+
+    /// Gives the window another size.
+    pub async fn resize(&mut self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// What its user prefers, in place of what was said before, as `("prefers-color-scheme", "dark")`.
+    pub async fn prefer(&mut self, features: &[(&str, &str)]) {
+        let features: Vec<_> = features.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        self.call("Emulation.setEmulatedMedia", json!({"features": features})).await;
     }
 
     /// The value of an expression. A promise is waited for.
@@ -108,9 +126,19 @@ impl Page {
             one if one.chars().count() == 1 => one,
             _ => "",
         };
+        // Without its number, a key moves no focus.
+        let number = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            _ => 0,
+        };
         for kind in ["keyDown", "keyUp"] {
             let text = if kind == "keyDown" { text } else { "" };
-            self.call("Input.dispatchKeyEvent", json!({"type": kind, "key": key, "code": key, "text": text})).await;
+            let mut event = json!({"type": kind, "key": key, "code": key, "text": text});
+            if number > 0 {
+                event["windowsVirtualKeyCode"] = number.into();
+            }
+            self.call("Input.dispatchKeyEvent", event).await;
         }
     }
 
@@ -119,9 +147,17 @@ impl Page {
         &self.complaints
     }
 
+    /// The URLs that the page has asked for.
+    pub fn requests(&self) -> &[String] {
+        &self.requests
+    }
+
     /// A picture of the whole page, for a person.
     pub async fn picture(&mut self, file: &Path) {
-        let answer = self.call("Page.captureScreenshot", json!({"format": "png", "captureBeyondViewport": true})).await;
+        let size = self.call("Page.getLayoutMetrics", json!({})).await["cssContentSize"].clone();
+        let clip = json!({"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1});
+        let options = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
+        let answer = self.call("Page.captureScreenshot", options).await;
         let picture = BASE64.decode(answer["data"].as_str().unwrap_or_default()).expect("a picture");
         std::fs::write(file, picture).expect("write the picture");
     }
@@ -144,6 +180,9 @@ impl Page {
 
     fn note(&mut self, event: &Value) {
         let parameters = &event["params"];
+        if event["method"] == "Network.requestWillBeSent" {
+            self.requests.extend(parameters["request"]["url"].as_str().map(str::to_owned));
+        }
         let is_complaint = match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
             Some("Runtime.consoleAPICalled") => {

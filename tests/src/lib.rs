@@ -18,6 +18,7 @@ mod load;
 mod namespace;
 mod ports;
 mod process;
+mod terminal;
 mod topic;
 mod wait;
 mod websocket;
@@ -37,6 +38,7 @@ pub use ports::{free_port, free_ports};
 pub use process::{
     Directory, Jaiminho, Place, jaiminho, jaiminho_fed, jaiminho_in, jaiminho_started, skip_kafka, skip_prometheus,
 };
+pub use terminal::Terminal;
 pub use topic::{Record, Topic, Verdict};
 pub use wait::{attempt, eventually, within};
 pub use websocket::{Reply, WebSocket};

@@ -124,9 +124,10 @@ impl Jaiminho {
         Self::start(directory, &format!("{stage}-{}", place.stage_port), &arguments, file, place)
     }
 
-    /// All stages in one process. It is not waited for.
+    /// All stages in one process, without a console where none is asked for. It is not waited for.
     pub fn up(directory: &Path, file: &Path, arguments: &[&str]) -> Self {
-        Self::start(directory, "up", &[&["up"], arguments].concat(), file, &Place::local())
+        let console: &[&str] = if arguments.contains(&"--console") { &[] } else { &["--console", "off"] };
+        Self::start(directory, "up", &[&["up"], console, arguments].concat(), file, &Place::local())
     }
 
     /// Resolves when it says that it is ready.
@@ -209,7 +210,7 @@ pub fn jaiminho_started(directory: &Path, arguments: &[&str]) -> Child {
     Child::spawn(arguments[0], &command(directory, arguments), &log)
 }
 
-fn command<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Command {
+pub(crate) fn command<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Command {
     let mut command = Command::new(binary());
     // A user's settings stay out of the tests, and the state that `up` leaves for `tail` stays in the test's directory.
     for (key, _) in std::env::vars_os() {

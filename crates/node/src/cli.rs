@@ -12,6 +12,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::bench::{Bench, BenchCommand, BenchLink, BenchPipeline, BenchSide, Role};
 use crate::Program;
+use crate::commands::console::jaeger;
 use crate::config::Overrides;
 
 /// What is logged when nothing is said.
@@ -59,6 +60,9 @@ pub(crate) fn command(program: &Program) -> clap::Command {
     let name = &program.name;
     renamed(Cli::command(), name).name(name.clone()).bin_name(name.clone()).version(program.version())
 }
+
+/// Where the console is.
+const CONSOLE_DEFAULT: &str = "127.0.0.1:9470";
 
 /// The pipeline file of who names none.
 pub(crate) const FILE_DEFAULT: &str = "pipeline.yaml";
@@ -126,11 +130,18 @@ pub(crate) enum Command {
     )]
     Tail(Tail),
     /// Shows what a running pipeline does: rates, credit, logs, latencies, and which stage is the limit.
-    #[command(after_help = "Examples:\n  jaiminho top --once\n  jaiminho top --once --json | jq .limit\n  \
+    #[command(
+        after_help = "Examples:\n  jaiminho top\n  jaiminho top --once\n  jaiminho top --once --json | jq .limit\n  \
         jaiminho top -f pipeline.yaml --profile prod\n\n\
         The stages are found where the pipeline file says (`at`), or in the `jaiminho up` that runs on this machine. The JSON is\n\
-        that of the console; fields are added to it, none is taken away.")]
+        that of the console; fields are added to it, none is taken away."
+    )]
     Top(Top),
+    /// Serves a page that shows a running pipeline live: credit, rates, latencies, rejections, a tap.
+    #[command(after_help = "Examples:\n  jaiminho console\n  jaiminho console --jaeger http://localhost:16686\n\n\
+        `jaiminho up` has one by itself. Whoever reaches the page sees the pipeline's events: it asks nobody who they are.\n\
+        At a loopback address only this machine reaches it.")]
+    Console(Console),
     /// Draws the pipeline: its stages, who consumes what, and what flows where.
     #[command(after_help = "Examples:\n  jaiminho topology\n  jaiminho topology --format mermaid\n  \
         jaiminho topology --format dot | dot -Tsvg > pipeline.svg\n\n\
@@ -182,6 +193,12 @@ pub(crate) struct Up {
     /// Address of probes and metrics: /livez, /readyz, /metrics.
     #[arg(long, default_value = "127.0.0.1:9464", value_name = "HOST:PORT")]
     pub(crate) admin: String,
+    /// Address of the console, a page that shows the pipeline live; where it is taken, a free port. `off`: none.
+    #[arg(long, default_value = CONSOLE_DEFAULT, value_name = "HOST:PORT")]
+    pub(crate) console: String,
+    /// Where Jaeger is, for the console: an event's trace is one click away.
+    #[arg(long, env = "JAIMINHO_JAEGER", value_name = "URL", value_parser = jaeger)]
+    pub(crate) jaeger: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -279,9 +296,19 @@ pub(crate) struct Tail {
 
 #[derive(Args, Debug)]
 pub(crate) struct Top {
-    /// Prints one look as text (with --json as JSON), and ends.
+    /// Prints one look as text (with --json as JSON), and ends. Without it, a live view that keys steer: `?` lists them.
     #[arg(long)]
     pub(crate) once: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Console {
+    /// Address of the page; where it is taken, a free port.
+    #[arg(long, default_value = CONSOLE_DEFAULT, value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+    /// Where Jaeger is: an event's trace is one click away.
+    #[arg(long, env = "JAIMINHO_JAEGER", value_name = "URL", value_parser = jaeger)]
+    pub(crate) jaeger: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -92,7 +92,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let global = &cli.global;
     let is_default = global.log_level == cli::LOG_LEVEL_DEFAULT;
     // Stages of a benchmark's own come and go with each run: that would bury the progress.
-    let log_level = if is_default && matches!(cli.command, Command::Bench(_)) { "warn" } else { &global.log_level };
+    let log_level = match &cli.command {
+        Command::Bench(_) if is_default => "warn",
+        // What is drawn would be drawn over.
+        Command::Top(top) if is_default && !top.once => "off",
+        _ => &global.log_level,
+    };
     init_logging(log_level, Format::Auto).map_err(Failure::usage)?;
     match &cli.command {
         Command::Up(up) => commands::up::run(global, up),
@@ -102,6 +107,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Send(send) => commands::send::run(global, send),
         Command::Tail(tail) => commands::tail::run(global, tail),
         Command::Top(top) => commands::top::run(global, top),
+        Command::Console(console) => commands::console::run(global, console),
         Command::Topology(topology) => commands::topology::run(global, topology),
         Command::Tap(tap) => commands::tap::run(global, tap),
         Command::Doctor => commands::doctor::run(global),

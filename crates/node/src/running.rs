@@ -22,6 +22,9 @@ pub(crate) struct Running {
     /// Where its stages tell of themselves, and are tapped.
     #[serde(default)]
     pub(crate) inspect: Option<SocketAddr>,
+    /// The URL of its console.
+    #[serde(default)]
+    pub(crate) console: Option<String>,
     /// Its file, absolute.
     #[serde(default)]
     pub(crate) file: Option<PathBuf>,

@@ -1,7 +1,7 @@
 // What the pipeline tells, drawn. The data is the JSON of `jaiminho top --once --json`, once a second.
 
 import { drawDetails } from './details.js';
-import { $, clock, el, say } from './dom.js';
+import { $, clock, el, quoted, say } from './dom.js';
 import { drawGraph, focusNode } from './graph.js';
 import { drawCharts, recall, remember } from './plots.js';
 import { offer, setUpTap } from './tap.js';
@@ -22,15 +22,15 @@ function drawLimit() {
   limit.className = view.limit?.kind === 'source' ? 'source' : '';
   if (!view.limit) { limit.textContent = 'Nothing limits it that can be seen.'; say('said', limit.textContent); return; }
   const { stage, text, kind } = view.limit;
-  const rest = text.startsWith(stage) ? text.slice(stage.length) : ': ' + text;
-  limit.replaceChildren(el('strong', {}, stage), rest);
+  limit.replaceChildren(...quoted(text.includes(stage) ? text : '`' + stage + '`: ' + text));
+  for (const name of limit.querySelectorAll('code')) name.classList.toggle('stage', name.textContent === stage);
   say('said', kind === 'source' ? `${stage} brings no more` : `${stage} is the limit`);
 }
 
 function drawFindings() {
   $('findings-section').hidden = view.findings.length === 0;
   $('findings').replaceChildren(...view.findings.map(finding => el('li', { class: finding.severity },
-    el('strong', {}, finding.text), finding.advice ? el('span', { class: 'do' }, ' ' + finding.advice) : null)));
+    ...quoted(finding.text), finding.advice ? el('span', { class: 'do' }, ' ', ...quoted(finding.advice)) : null)));
 }
 
 function draw() {

@@ -1,7 +1,7 @@
 // What one stage tells: figures, instances, links, rejections.
 
 import { $, bytes, clock, count, duration, el, eventDetails, percent, traceLink } from './dom.js';
-import { bar } from './graph.js';
+import { LOADS, bar } from './graph.js';
 
 function figure(name, value, attributes = {}) {
   return el('div', { class: attributes.wide ? 'wide' : null }, el('dt', {}, name), el('dd', { class: attributes.bad ? 'bad' : null }, value));
@@ -13,11 +13,13 @@ function drawFigures(stage) {
   const figures = [
     figure('in', count(rates.events_in) + '/s'),
     figure('bytes in', bytes(rates.bytes_in) + '/s'),
-    stage.logs.length ? figure('out', count(rates.events_out) + '/s') : figure('accepted', count(rates.accepted) + '/s'),
+    stage.role === 'sink' ? figure('accepted', count(rates.accepted) + '/s') : figure('out', count(rates.events_out) + '/s'),
     figure('in work', count(stage.in_work)),
     figure('oldest', duration(stage.oldest_ms ?? NaN)),
-    figure('settled in p50 / p99', duration(stage.settle.p50_ms) + ' / ' + duration(stage.settle.p99_ms)),
-    stage.role === 'sink' ? figure('end to end p50 / p99', duration(stage.end_to_end.p50_ms) + ' / ' + duration(stage.end_to_end.p99_ms)) : null,
+    figure('settled in, p50', duration(stage.settle.p50_ms)),
+    figure('settled in, p99', duration(stage.settle.p99_ms)),
+    stage.role === 'sink' ? figure('end to end, p50', duration(stage.end_to_end.p50_ms)) : null,
+    stage.role === 'sink' ? figure('end to end, p99', duration(stage.end_to_end.p99_ms)) : null,
     figure('rejected here', count(here), { bad: here > 0 }),
     stage.role === 'source' ? figure('refused', count(totals.refused), { bad: (rates.refused ?? 0) > 0 }) : null,
     figure('redelivered', count(totals.redelivered)),
@@ -40,7 +42,7 @@ function drawTables(stage, view) {
   table('instances', ['name', 'address', '#in /s', '#in work', 'state', '#up', 'memory', '#clock', 'version'],
     stage.instances.map(instance => [
       instance.name + (instance.is_draining ? ' (drains)' : ''), instance.address, count(instance.rates.events_in), count(instance.in_work),
-      bar('load', ['blocked', instance.load.blocked], ['limit', instance.load.limit], ['starved', instance.load.starved]),
+      bar('load', ...LOADS.map(name => [name, instance.load[name]])),
       duration(instance.up_ms), memory(instance), (instance.clock_ahead_ms > 0 ? '+' : '') + instance.clock_ahead_ms + ' ms', instance.version,
     ]), 'None answers.');
   const unseen = stage.addresses.filter(address => address.problem);
@@ -48,10 +50,10 @@ function drawTables(stage, view) {
     $('instances').tBodies[0].append(el('tr', {}, el('td', {}, '–'), el('td', {}, address.address), el('td', { colspan: 7, class: 'empty' }, address.problem)));
   }
   const edges = view.subscriptions.filter(edge => edge.from === stage.name || edge.to === stage.name);
-  table('links', ['output', 'from', 'to', '#events /s', '#bytes /s', 'credit', '#left', '#unsettled', '#no credit'],
+  table('links', ['output', 'from', 'to', '#events /s', '#bytes /s', 'credit', '#unsettled', '#no credit'],
     edges.flatMap(edge => edge.links.map(link => [
       edge.output, link.producer, link.consumer + (link.is_cancelled ? ' (leaves)' : ''), count(link.events), bytes(link.bytes),
-      bar('credit', ['', link.credit_unused / link.window_events]), count(link.credit_unused) + ' of ' + count(link.window_events),
+      el('span', {}, bar('credit', ['', link.credit_unused / link.window_events]), count(link.credit_unused) + ' of ' + count(link.window_events)),
       count(link.unsettled), percent(link.no_credit),
     ])), 'No link is open.');
 }

@@ -58,6 +58,13 @@ export function say(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
+/** A sentence whose names stand in backticks. */
+export function quoted(text) {
+  const parts = text.split('`');
+  // A stranger's backtick makes an even number of parts: then none means anything.
+  return parts.length % 2 ? parts.map((part, at) => (at % 2 ? el('code', {}, part) : part)) : [text];
+}
+
 const SHOWN = 20000;
 
 /** What is told of an event in a line, and when opened the event; `trace` is where its trace is found, or null. */

@@ -77,6 +77,11 @@ function curve(from, to, narrow, shift) {
     const x = from.x + from.w / 2 + shift;
     return { d: `M${x},${from.y + from.h}V${to.y}`, x: x + 44, y: (from.y + from.h + to.y) / 2 + 13 };
   }
+  if (to.y >= from.y + from.h) {
+    // Down, and then along: it does not cross what flows on.
+    const [x, y] = [from.x + from.w * .7 - shift, to.y + to.h / 2 + shift], round = 18;
+    return { d: `M${x},${from.y + from.h}V${y - round}Q${x},${y} ${x + round},${y}H${to.x}`, x: (x + to.x) / 2 + 10, y };
+  }
   const [x1, y1, x2, y2] = [from.x + from.w, from.y + from.h / 2 + shift, to.x, to.y + to.h / 2 + shift];
   const bend = Math.max(28, (x2 - x1) / 2);
   return { d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`, x: (x1 + x2) / 2, y: (y1 + y2) / 2 };
@@ -116,6 +121,10 @@ function drawEdges(view, places, narrow) {
   edges.replaceChildren(...drawn);
 }
 
+/** How time is spent: the parts of a bar. */
+export const LOADS = ['blocked', 'limit', 'starved'];
+
+/** A bar of parts, each with its class and its share. */
 export function bar(kind, ...parts) {
   return el('span', { class: 'bar ' + kind }, ...parts.map(([name, share]) => {
     const part = el('i', { class: name });
@@ -126,7 +135,8 @@ export function bar(kind, ...parts) {
 
 function fillNode(node, stage, view, chosen) {
   const isLimit = view.limit?.stage === stage.name && view.limit.kind !== 'source';
-  const fill = Math.max(0, ...stage.logs.map(log => log.fill));
+  const logs = stage.logs.filter(log => !log.output.endsWith('.dead_letter'));
+  const fill = Math.max(0, ...logs.map(log => log.fill));
   const tag = stage.instances.length === 0 ? el('span', { class: 'tag absent' }, 'NO INSTANCE')
     : isLimit ? el('span', { class: 'tag' }, 'LIMIT')
     : stage.instances.some(instance => instance.is_draining) ? el('span', { class: 'tag drain' }, 'DRAINS') : null;
@@ -134,15 +144,17 @@ function fillNode(node, stage, view, chosen) {
   node.className = 'node' + (isLimit ? ' is-limit' : '');
   node.setAttribute('aria-pressed', String(stage.name === chosen));
   const latency = stage.role === 'sink' ? stage.end_to_end : stage.settle;
+  const state = ['limit', 'blocked', 'starved'].reduce((most, name) => (stage.load[name] > stage.load[most] ? name : most));
   node.replaceChildren(
-    el('span', { class: 'top' }, el('span', { class: 'name' }, stage.name), tag ?? el('span', { class: 'what' }, stage.component)),
-    el('span', { class: 'top' },
+    el('span', { class: 'row' }, el('span', { class: 'name' }, stage.name), tag ?? el('span', { class: 'what' }, stage.component)),
+    el('span', { class: 'row' },
       el('span', { class: 'rate' }, count(rate), el('small', {}, ' /s')),
       el('span', { class: 'what' }, (tag ? stage.component + ' · ' : '') + '× ' + stage.instances.length)),
-    bar('load', ['blocked', stage.load.blocked], ['limit', stage.load.limit], ['starved', stage.load.starved]),
-    stage.logs.length ? bar('log', ['fill' + (fill > .8 ? ' high' : ''), fill]) : el('span', { class: 'bar' }),
-    el('span', { class: 'caption' },
-      el('span', {}, stage.logs.length ? 'log ' + percent(fill) : 'in work ' + count(stage.in_work)),
+    el('span', { class: 'row caption' },
+      bar('load', ...LOADS.map(name => [name, stage.load[name]])), el('span', {}, state + ' ' + percent(stage.load[state]))),
+    el('span', { class: 'row caption' },
+      ...(logs.length ? ['log', bar('log', ['fill' + (fill > .8 ? ' high' : ''), fill]), el('span', { class: 'share' }, percent(fill))]
+        : [el('span', { class: 'rest' }, count(stage.in_work) + ' in work')]),
       el('span', {}, 'p99 ' + duration(latency.p99_ms))));
 }
 

@@ -1,8 +1,10 @@
 // What was in the last 15 minutes, and its plots.
 
-import { $, clock, count, duration, isNumber, percent, svg } from './dom.js';
+import { $, clock, count, duration, el, isNumber, percent, svg } from './dom.js';
 
 const KEPT_MS = 15 * 60 * 1000;
+/** Longer than this without a look is a gap in a line. */
+const GAP_MS = 5000;
 
 let past = { times: [], stages: {} };
 
@@ -17,7 +19,7 @@ function niceTop(value) {
   return [1, 2, 5, 10].find(step => step * scale >= value) * scale;
 }
 
-/** Lines over the last 15 minutes; null is a gap. */
+/** Lines over the last 15 minutes, or areas on top of each other; null is a gap. */
 function plot(id, times, lines, { text, top, areas = false }) {
   const box = $(id), width = Math.max(120, box.clientWidth), height = 150, left = 52, bottom = 18, right = 4;
   const most = top ?? niceTop(Math.max(0, ...lines.flatMap(line => line.values.filter(isNumber))));
@@ -52,6 +54,7 @@ function plot(id, times, lines, { text, top, areas = false }) {
       times.forEach((time, index) => {
         const value = line.values[index];
         if (!isNumber(value)) { open = false; return; }
+        if (time - times[index - 1] > GAP_MS) open = false;
         d += `${open ? 'L' : 'M'}${x(time).toFixed(1)},${y(value).toFixed(1)}`;
         open = true;
       });
@@ -61,17 +64,18 @@ function plot(id, times, lines, { text, top, areas = false }) {
   const picture = svg('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': lines.map(line => line.name).join(', ') + ' over the last 15 minutes' });
   picture.append(...drawn);
   box.replaceChildren(picture);
-  const now = lines.map(line => `${line.name} ${text(line.values.at(-1))}`).join(' · ');
-  $(box.dataset.now).textContent = now;
+  const caption = index => lines.flatMap(line => [el('i', { class: 'dot ' + line.kind }), `${line.name} ${text(line.values.at(index))} `]);
+  const tell = (...told) => $(box.dataset.now).replaceChildren(...told);
+  tell(...caption(-1));
   box.onpointermove = pointer => {
     const at = begin + (pointer.offsetX - left) / (width - left - right) * KEPT_MS;
     const index = times.findIndex(time => time >= at);
     if (index < 0) return;
     picture.querySelector('.cursor')?.remove();
     picture.append(svg('line', { class: 'cursor', x1: x(times[index]), x2: x(times[index]), y1: 6, y2: height - bottom }));
-    $(box.dataset.now).textContent = clock(times[index]) + ' ' + lines.map(line => `${line.name} ${text(line.values[index])}`).join(' · ');
+    tell(clock(times[index]) + ' ', ...caption(index));
   };
-  box.onpointerleave = () => { $(box.dataset.now).textContent = now; picture.querySelector('.cursor')?.remove(); };
+  box.onpointerleave = () => { tell(...caption(-1)); picture.querySelector('.cursor')?.remove(); };
 }
 
 const SERIES = ['events_in', 'accepted', 'rejected', 'fill', 'blocked', 'limit', 'settle_p50_ms', 'settle_p99_ms', 'end_to_end_p50_ms', 'end_to_end_p99_ms'];

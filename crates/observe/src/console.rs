@@ -23,7 +23,7 @@ use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
@@ -134,7 +134,9 @@ async fn views(State(shared): State<Arc<Shared>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("{VIEWERS_MAX} pages are open, no more can be\n"))
             .into_response();
     };
-    events(WatchStream::new(shared.console.views.clone()).map(move |view| {
+    // Before the first look there is nothing to be seen.
+    let views = WatchStream::new(shared.console.views.clone()).filter(|view| ready(view.unix_ms > 0));
+    events(views.map(move |view| {
         // Given back when the page is closed.
         let _place = &place;
         data(&*view)
@@ -276,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_gets_the_latest_look_at_once_and_places_are_bounded() {
         let (views, router) = console(true);
-        views.send_replace(Arc::new(View { pipeline: "now".into(), ..View::default() }));
+        views.send_replace(Arc::new(View { pipeline: "now".into(), unix_ms: 1, ..View::default() }));
         let mut open = Vec::new();
         for _ in 0..VIEWERS_MAX {
             let response = ask(&router, "/api/view", "localhost").await;

@@ -30,8 +30,8 @@ pub fn view(second: u64) -> View {
             stage: "publish".into(),
             kind: LimitKind::Busy,
             share: 0.97,
-            text: "publish is the limit: it had all the work that it can do for 97 % of the last 10 s, \
-                   and convert waits for it"
+            text: "`publish` is the limit: it had all the work that it can do for 97 % of the last 10 s, \
+                   and `convert` waits for it"
                 .into(),
         }),
         findings: findings(),
@@ -121,7 +121,7 @@ fn convert(rate: f64, second: u64) -> StageView {
         is_there: false,
         problem: Some("connection refused".into()),
     });
-    stage.rejections = (0..3).map(|number| rejection("convert-0", second, number)).collect();
+    stage.rejections = (0..3).map(|number| rejection("convert-0", number)).collect();
     stage
 }
 
@@ -253,11 +253,11 @@ fn subscription(
     }
 }
 
-fn rejection(instance: &str, second: u64, number: u64) -> RejectionView {
+fn rejection(instance: &str, number: u64) -> RejectionView {
     let sensor = format!("eug-{:04}", 42 + number);
     RejectionView {
         instance: instance.into(),
-        unix_ms: START_UNIX_MS + second * 1_000 - number * 4_200,
+        unix_ms: START_UNIX_MS - number * 4_200,
         reason: "invalid".into(),
         text: format!("mapping.vrl:12: no unit in reading {number} of {sensor}: <b>bold</b> & \u{1b}[31mred"),
         event: (number < 2).then(|| {

@@ -23,7 +23,7 @@ mod plan;
 mod tap;
 pub mod text;
 pub mod top;
-pub mod units;
+mod units;
 mod view;
 
 pub use console::{About, Console, TAPS_MAX, TapEvents, TapRequest, Taps, VIEWERS_MAX, router};

@@ -1,7 +1,7 @@
-//! Figures for people, in few characters: at most six.
+//! Figures for columns: at most six characters.
 
 /// As `987`, `12.5k`, `1.25M`; `–` where nothing is known.
-pub fn count(value: Option<f64>) -> String {
+pub(crate) fn count(value: Option<f64>) -> String {
     let Some(value) = value.filter(|value| value.is_finite()) else { return "–".into() };
     let scaled = |by: f64, unit: &str| {
         let value = value / by;
@@ -18,21 +18,8 @@ pub fn count(value: Option<f64>) -> String {
     }
 }
 
-/// As `12B`, `61.0M`, in powers of 1,024.
-pub fn bytes(value: f64) -> String {
-    let mut value = value.max(0.0);
-    for unit in ["B", "K", "M", "G"] {
-        if value < 999.5 || unit == "G" {
-            let digits = usize::from(unit != "B" && value < 99.95);
-            return format!("{value:.digits$}{unit}");
-        }
-        value /= 1_024.0;
-    }
-    String::new()
-}
-
 /// As `0.4ms`, `850ms`, `1.2s`, `12min`, `3.4h`.
-pub fn duration(ms: Option<f64>) -> String {
+pub(crate) fn duration(ms: Option<f64>) -> String {
     let Some(ms) = ms.filter(|ms| ms.is_finite()) else { return "–".into() };
     let seconds = ms / 1_000.0;
     match ms {
@@ -48,12 +35,12 @@ pub fn duration(ms: Option<f64>) -> String {
 }
 
 /// A share, as `45%`.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.0}%", share.clamp(0.0, 1.0) * 100.0)
 }
 
 /// Time of day in UTC, as `12:00:09`.
-pub fn clock(unix_ms: u64) -> String {
+pub(crate) fn clock(unix_ms: u64) -> String {
     let seconds = unix_ms / 1_000 % 86_400;
     format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
@@ -71,7 +58,6 @@ mod tests {
         let times = [0.0, 0.42, 850.0, 1_240.0, 61_000.0, 720_000.0, 12_240_000.0, 4e8];
         let said = ["0", "0.4ms", "850ms", "1.2s", "61s", "12min", "3.4h", "5d"];
         assert_eq!(times.map(|ms| duration(Some(ms))), said);
-        assert_eq!([12.0, 1_000.0, 6.4e7, 4.3e8].map(bytes), ["12B", "1.0K", "61.0M", "410M"]);
         assert_eq!([-0.1, 0.454, 7.0].map(percent), ["0%", "45%", "100%"]);
         assert_eq!(clock(1_772_366_400_000 + 9_000), "12:00:09");
     }
@@ -80,8 +66,8 @@ mod tests {
     fn nothing_is_wider_than_six_characters() {
         for exponent in -30..60 {
             let value = 1.997_f64 * 1.5_f64.powi(exponent);
-            for text in [count(Some(value.min(9e11))), bytes(value.min(9e14)), duration(Some(value.min(3e12)))] {
-                assert!(text.chars().count() <= 7, "{value}: {text}");
+            for text in [count(Some(value.min(9e11))), duration(Some(value.min(8e12)))] {
+                assert!(text.chars().count() <= 6, "{value}: {text}");
             }
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod list;
@@ -17,6 +18,7 @@ pub(crate) mod up;
 pub(crate) mod validate;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -77,6 +79,11 @@ fn one(mut running: Vec<Running>) -> Result<Running, String> {
             Err(format!(", and several pipelines run here ({})", names.join(", ")))
         }
     }
+}
+
+/// An address that a person on this machine can type.
+pub(crate) fn local(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
 /// Threads that a process works with. A core is left to those that are not tokio's, of Kafka's client and of the network;

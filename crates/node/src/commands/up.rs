@@ -2,7 +2,6 @@
 
 mod greeting;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::stage::{describe, ended, millis, speak_for};
-use super::{block_on, instance, load_logged};
+use super::{block_on, console, instance, load_logged, local};
 use crate::admin::{self, Readiness};
 use crate::cli::{DRAIN_DEFAULT, Global, Up};
 use crate::config::component::{Sink, Source};
 use crate::config::model::Stage;
 use crate::config::{Config, Setting};
 use crate::exit::Failure;
-use crate::observed::{Port, about, plan};
+use crate::observed::{Port, Reached, about, plan};
 use crate::output;
 use crate::rates::Rates;
 use crate::running::Running;
@@ -68,6 +67,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let handles = started.iter().map(|stage| stage.handle.clone()).collect();
     admin::serve(admin_listener, readiness.clone(), handles, metrics, &tasks, stop.clone());
     let port = observed(config, global, &started, &tasks, stop.clone()).await?;
+    let page = if up.console == "off" { None } else { Some(console::Place::bind(&up.console, "--console").await?) };
 
     let pipeline = config.pipeline.pipeline.clone();
     let running = Running {
@@ -78,12 +78,17 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
         websocket: edges.websocket,
         admin: admin_address,
         inspect: Some(port.address),
+        console: page.as_ref().map(console::Place::url),
         file: std::fs::canonicalize(&global.file).ok(),
         plan: Some(plan(config)),
     };
     let announced = running.announce();
     if let Err(error) = &announced {
         tracing::warn!(%error, "other commands won't find this process");
+    }
+    if let Some(page) = page {
+        let (reached, version) = (Reached::of_running(running.clone()), global.program.version());
+        page.serve(reached, version, up.jaeger.clone(), &tasks, stop.clone()).await;
     }
     readiness.set(true);
     let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("JAIMINHO_COMMIT"));
@@ -173,11 +178,6 @@ fn start(
     }
     started.reverse();
     Ok((started, edges))
-}
-
-/// An address that a person on this machine can type.
-fn local(address: SocketAddr) -> String {
-    if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
 /// Resolves when a stage fails, or when every source has come to its end.

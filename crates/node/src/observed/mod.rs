@@ -2,7 +2,7 @@
 
 mod plan;
 mod port;
-#[allow(dead_code, reason = "the console opens taps")]
+mod seen;
 mod taps;
 
 use std::{path::Path, sync::Arc};
@@ -27,7 +27,7 @@ use crate::{
 
 pub(crate) use plan::plan;
 pub(crate) use port::{Port, about};
-#[allow(unused_imports, reason = "the console opens taps")]
+pub(crate) use seen::Seen;
 pub(crate) use taps::PipelineTaps;
 
 /// Of what a command looks at.

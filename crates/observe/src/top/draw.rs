@@ -98,7 +98,7 @@ impl App {
     /// Which stage keeps it from being faster, and why.
     fn limit(&self, width: u16) -> Vec<Line<'static>> {
         let (text, tone) = match &self.view.limit {
-            Some(limit) if limit.text.starts_with(&limit.stage) => (limit.text.clone(), limit.kind),
+            Some(limit) if limit.text.contains(&limit.stage) => (limit.text.clone(), limit.kind),
             Some(limit) => (format!("{}: {}", limit.stage, limit.text), limit.kind),
             None if self.view.stages.is_empty() => return vec!["Waiting for the first look …".into()],
             None => return vec!["Nothing limits it that can be seen.".into()],

@@ -31,6 +31,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// # Errors
 /// When the terminal can't be read or written.
 pub fn show(mut app: App, mut views: watch::Receiver<Arc<View>>, stopped: impl Fn() -> bool) -> io::Result<()> {
+    app.handle_view(views.borrow_and_update().clone());
     let mut terminal = ratatui::try_init()?;
     let result = loop {
         if let Err(error) = terminal.draw(|frame| app.draw(frame)) {

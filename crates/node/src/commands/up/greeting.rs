@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::FILE_DEFAULT;
+use crate::commands::local;
 use crate::commands::send::is_cloud_event;
 use crate::config::Config;
 use crate::config::component::{IngestConfig, Sink, Source};
@@ -28,8 +29,11 @@ pub(super) fn greeting(running: &Running, config: &Config, file: &Path, program:
     if let Some(broker) = &running.bootstrap_servers {
         say("broker", &format!("{broker} (embedded: in memory, keeps at most 5 MiB or 100,000 records a partition)"));
     }
-    let metrics = format!("http://{}/metrics", super::local(running.admin));
+    let metrics = format!("http://{}/metrics", local(running.admin));
     say("metrics", &metrics);
+    if let Some(console) = &running.console {
+        say("console", console);
+    }
     text.push_str("\nTry, in another terminal:\n\n");
     let file = if file == Path::new(FILE_DEFAULT) {
         String::new()
@@ -134,6 +138,7 @@ mod tests {
             websocket: websocket.map(Into::into),
             admin: ([127, 0, 0, 1], 9464).into(),
             inspect: None,
+            console: Some("http://127.0.0.1:9470/".into()),
             file: None,
             plan: None,
         }

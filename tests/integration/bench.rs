@@ -40,6 +40,19 @@ const PIPELINE: [&str; 11] = [
     "publisher_to_bare",
 ];
 
+const TELEMETRY: [&str; 10] = [
+    "batches_off_cpu",
+    "batches_metrics",
+    "batches_sampled",
+    "batches_all",
+    "singles_off_cpu",
+    "singles_metrics",
+    "singles_sampled",
+    "singles_all",
+    "all_spans",
+    "all_memory",
+];
+
 /// Runs `jaiminho bench ARGUMENTS --json`.
 async fn bench(arguments: &[&str]) -> Value {
     let directory = Directory::new("bench");
@@ -94,6 +107,18 @@ async fn a_small_benchmark_of_the_pipeline_gives_every_figure() {
     assert!(median(&report, "batches_speed") > 0.0 && median(&report, "publisher_to_bare") > 0.0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_benchmark_of_telemetry_gives_every_figure_and_all_traced_events_arrive() {
+    if skip_kafka() {
+        return;
+    }
+    let kafka = Kafka::shared().await;
+    let report =
+        bench(&["telemetry", "--kafka", &kafka.bootstrap(), "--count", "2000", "--runs", "1", "--no-scrape"]).await;
+    assert_figures(&report, &TELEMETRY);
+    assert!(median(&report, "all_spans") > 5.0, "of three stages: {report}");
+}
+
 #[tokio::test]
 async fn a_benchmark_without_kafka_says_how_to_start_one() {
     let directory = Directory::new("bench");
@@ -102,6 +127,7 @@ async fn a_benchmark_without_kafka_says_how_to_start_one() {
     drop(taken);
     for (arguments, code, said) in [
         (vec!["bench", "pipeline"], 64, "--kafka is missing"),
+        (vec!["bench", "telemetry"], 64, "--kafka is missing"),
         (vec!["bench", "pipeline", "--kafka", &nobody], 69, "no Kafka at"),
     ] {
         let output = jaiminho(directory.path(), &arguments).await;

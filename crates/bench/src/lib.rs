@@ -1,8 +1,9 @@
 //! Benchmarks: our link beside bare tonic streams, our Kafka sink beside a bare producer loop.
 //!
-//! [`link`] runs one job between two processes, [`publisher`] within one; [`stats`] turns the results of alternating runs into
+//! [`link`] runs one job between two processes, [`publisher`] within one; [`collector`] counts spans; [`stats`] turns the results of alternating runs into
 //! figures. What a run did is checked, not assumed: each event has to arrive once, and each has to be settled.
 
+pub mod collector;
 pub mod link;
 pub mod process;
 pub mod publisher;

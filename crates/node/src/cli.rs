@@ -10,7 +10,9 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use self::bench::{Bench, BenchCommand, BenchLink, BenchPipeline, BenchSide, Role};
+pub(crate) use self::bench::{
+    Bench, BenchCommand, BenchLink, BenchLoad, BenchPipeline, BenchSide, BenchTelemetry, Role,
+};
 use crate::Program;
 use crate::commands::console::jaeger;
 use crate::config::Overrides;

@@ -24,6 +24,11 @@ pub(crate) enum BenchCommand {
         jaiminho bench pipeline --kafka localhost:9092 --no-idle --json\n\n\
         An Apache Kafka for it, from a checkout: tests/kafka/up. The records stay in the topic.")]
     Pipeline(BenchPipeline),
+    /// What metrics and traces cost: the same load with none, with metrics, and with one in a hundred and all events traced.
+    #[command(after_help = "Example:\n  jaiminho bench telemetry --kafka localhost:9092\n\n\
+        Four times three stages, loaded in turn; each run compares them with one another, so that what else the machine does\n\
+        meets all of them. Spans go to a collector in this process, whose own work is not counted.")]
+    Telemetry(BenchTelemetry),
     /// One side of a run of `bench link`.
     #[command(hide = true)]
     Side(BenchSide),
@@ -58,7 +63,20 @@ pub(crate) struct BenchLink {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct BenchPipeline {
+pub(crate) struct BenchTelemetry {
+    #[command(flatten)]
+    pub(crate) load: BenchLoad,
+    /// Runs of each.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// Leaves out the cost of being scraped, which takes a minute.
+    #[arg(long)]
+    pub(crate) no_scrape: bool,
+}
+
+/// What is posted, and where it goes.
+#[derive(Args, Debug)]
+pub(crate) struct BenchLoad {
     /// Address of a real Kafka. From a checkout, tests/kafka/up starts one.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) kafka: Option<String>,
@@ -68,15 +86,21 @@ pub(crate) struct BenchPipeline {
     /// Events of a run in batches. One event a request: a fifth of them; open loop: a tenth.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..))]
     pub(crate) count: u64,
-    /// Runs of each.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) runs: u32,
     /// Bytes of an event.
     #[arg(long, value_name = "BYTES", default_value_t = 241, value_parser = clap::value_parser!(u32).range(100..=65_536))]
     pub(crate) size: u32,
     /// Different keys of the events.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keys: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchPipeline {
+    #[command(flatten)]
+    pub(crate) load: BenchLoad,
+    /// Runs of each.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
     /// Leaves out the idle stage, which takes over a minute.
     #[arg(long)]
     pub(crate) no_idle: bool,

@@ -17,6 +17,7 @@ pub(crate) fn run(global: &Global, bench: &Bench) -> Result<(), Failure> {
     match &bench.command {
         BenchCommand::Link(link) => super::block_on(unless_ended(link::run(global, link))),
         BenchCommand::Pipeline(pipeline) => super::block_on(unless_ended(pipeline::run(global, pipeline))),
+        BenchCommand::Telemetry(telemetry) => super::block_on(unless_ended(pipeline::run_telemetry(global, telemetry))),
         BenchCommand::Side(side) => super::block_on(side::run(side)),
     }
 }

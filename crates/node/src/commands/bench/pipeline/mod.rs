@@ -2,19 +2,21 @@
 
 mod load;
 mod processes;
+mod telemetry;
 
 use std::path::Path;
 use std::time::Duration;
 
 use jaiminho_bench::publisher::{self, PublishJob};
 use jaiminho_bench::stats::{Figure, Goal, quantile};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use self::load::{Load, Loaded, Pace};
 use self::processes::{STAGES, Stages};
+pub(super) use self::telemetry::run as run_telemetry;
 use super::report::{self, Progress};
-use crate::cli::{BenchPipeline, Global};
+use crate::cli::{BenchLoad, BenchPipeline, Global};
 use crate::exit::Failure;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
@@ -55,31 +57,32 @@ struct Idle {
 }
 
 pub(super) async fn run(global: &Global, bench: &BenchPipeline) -> Result<(), Failure> {
-    let kafka = bench.kafka.as_deref().ok_or_else(|| Failure::usage(format!("--kafka is missing; {HOW_TO_START}")))?;
-    reach(kafka).await?;
+    let kafka = reach(&bench.load).await?;
     let program = super::program()?;
     let progress = Progress::new(u64::from(bench.runs) * 5 + u64::from(!bench.no_idle));
     progress.begin("three stages start");
-    let stages = Stages::start(&program, kafka, &bench.topic).await?;
+    let stages = Stages::start(&program, kafka, &bench.load.topic, "{}").await?;
     let idle = if bench.no_idle { Vec::new() } else { idle(&stages, &progress).await? };
     progress.begin("warm-up");
-    load(&stages, bench, WARM_UP_EVENTS.min(bench.count), batches()).await?;
+    load(&stages, &bench.load, WARM_UP_EVENTS.min(bench.load.count), batches()).await?;
     let mut results = Vec::new();
     for _ in 0..bench.runs {
-        results.push(round(&stages, kafka, bench, &progress).await?);
+        results.push(round(&stages, kafka, &bench.load, &progress).await?);
     }
     progress.finish();
-    let conditions = json!({
-        "runs": bench.runs, "events": bench.count, "bytes": bench.size, "keys": bench.keys, "kafka": kafka,
-    });
-    report::print(global, "pipeline", &conditions, &figures(&results, &idle))
+    report::print(global, "pipeline", &conditions(bench.runs, &bench.load), &figures(&results, &idle))
 }
 
-/// Whether anything listens there: librdkafka would wait without end.
-async fn reach(kafka: &str) -> Result<(), Failure> {
+fn conditions(runs: u32, BenchLoad { kafka, topic: _, count, size, keys }: &BenchLoad) -> Value {
+    json!({ "runs": runs, "events": count, "bytes": size, "keys": keys, "kafka": kafka })
+}
+
+/// Its address, if anything listens there: librdkafka would wait without end.
+async fn reach(load: &BenchLoad) -> Result<&str, Failure> {
+    let kafka = load.kafka.as_deref().ok_or_else(|| Failure::usage(format!("--kafka is missing; {HOW_TO_START}")))?;
     let connected = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(kafka)).await;
     let why = match connected {
-        Ok(Ok(_)) => return Ok(()),
+        Ok(Ok(_)) => return Ok(kafka),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no connection within {} s", CONNECT_DEADLINE.as_secs()),
     };
@@ -100,7 +103,7 @@ async fn idle(stages: &Stages, progress: &Progress) -> Result<Vec<Idle>, Failure
     Ok(megabytes.into_iter().zip(before).zip(after).map(of_stage).collect())
 }
 
-async fn round(stages: &Stages, kafka: &str, bench: &BenchPipeline, progress: &Progress) -> Result<Results, Failure> {
+async fn round(stages: &Stages, kafka: &str, bench: &BenchLoad, progress: &Progress) -> Result<Results, Failure> {
     let job = PublishJob {
         bootstrap_servers: kafka.to_owned(),
         topic: bench.topic.clone(),
@@ -134,12 +137,7 @@ fn batches() -> (u64, Pace) {
     (BATCH_EVENTS, Pace::Closed(BATCH_CONNECTIONS))
 }
 
-async fn load(
-    stages: &Stages,
-    bench: &BenchPipeline,
-    count: u64,
-    (batch, pace): (u64, Pace),
-) -> Result<Measured, Failure> {
+async fn load(stages: &Stages, bench: &BenchLoad, count: u64, (batch, pace): (u64, Pace)) -> Result<Measured, Failure> {
     let load =
         Load { url: stages.url.clone(), count, batch, size: bench.size as usize, keys: bench.keys as usize, pace };
     let before: f64 = stages.cpu_seconds()?.iter().sum();

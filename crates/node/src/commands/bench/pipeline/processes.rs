@@ -1,5 +1,6 @@
 //! The three stages, each a process of this program.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -33,20 +34,20 @@ struct Running {
     child: Child,
     pid: u32,
     stage: &'static str,
-    ready: String,
+    admin: String,
     log: PathBuf,
 }
 
 impl Stages {
-    /// Resolves when all are ready.
-    pub(super) async fn start(program: &Path, kafka: &str, topic: &str) -> Result<Self, Failure> {
+    /// Resolves when all are ready. `telemetry` is that section of their file, on one line.
+    pub(super) async fn start(program: &Path, kafka: &str, topic: &str, telemetry: &str) -> Result<Self, Failure> {
         let failure = |error: std::io::Error| Failure::unavailable(format!("three stages: {error}"));
         let directory = TempDir::with_prefix("jaiminho-bench-").map_err(failure)?;
         let ports = free_ports(1 + 2 * STAGES.len()).map_err(failure)?;
         let (http, ports) = ports.split_first().ok_or_else(|| Failure::software("no ports"))?;
         let (stage_ports, admin_ports) = ports.split_at(STAGES.len());
         let file = directory.path().join("pipeline.yaml");
-        std::fs::write(&file, pipeline(*http, stage_ports, kafka, topic)).map_err(failure)?;
+        std::fs::write(&file, pipeline(*http, stage_ports, kafka, topic, telemetry)).map_err(failure)?;
         let mut running = Vec::new();
         for ((stage, port), admin) in STAGES.into_iter().zip(stage_ports).zip(admin_ports) {
             running.push(start(program, &file, stage, *port, *admin).map_err(failure)?);
@@ -55,6 +56,11 @@ impl Stages {
             stage.ready().await?;
         }
         Ok(Self { url: format!("http://127.0.0.1:{http}/events"), running, _directory: directory })
+    }
+
+    /// Where each is asked for its metrics, in the order of [`STAGES`].
+    pub(super) fn metrics_urls(&self) -> Vec<String> {
+        self.running.iter().map(|stage| format!("{}/metrics", stage.admin)).collect()
     }
 
     /// Of each so far, in the order of [`STAGES`].
@@ -85,7 +91,7 @@ impl Running {
     async fn ready(&mut self) -> Result<(), Failure> {
         let began = Instant::now();
         loop {
-            if reqwest::get(&self.ready).await.is_ok_and(|answer| answer.status().is_success()) {
+            if reqwest::get(format!("{}/readyz", self.admin)).await.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
             let ended = self.child.try_wait().map_err(Failure::software)?;
@@ -104,13 +110,15 @@ fn start(program: &Path, file: &Path, stage: &'static str, port: u16, admin: u16
     let mut command = Command::new(program);
     command.args(["stage", stage, "--name", stage, "--log-level", "info", "--file"]).arg(file);
     command.args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")]);
-    for setting in SETTINGS {
+    let telemetry =
+        std::env::vars_os().map(|(name, _)| name).filter(|name| name.as_encoded_bytes().starts_with(b"OTEL_"));
+    for setting in SETTINGS.into_iter().map(OsString::from).chain(telemetry) {
         command.env_remove(setting);
     }
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
     let child = command.spawn()?;
     let pid = child.id().ok_or_else(|| std::io::Error::other("it has ended"))?;
-    Ok(Running { child, pid, stage, ready: format!("http://127.0.0.1:{admin}/readyz"), log })
+    Ok(Running { child, pid, stage, admin: format!("http://127.0.0.1:{admin}"), log })
 }
 
 /// All at once, so that none is given twice.
@@ -119,13 +127,14 @@ fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
-fn pipeline(http: u16, stages: &[u16], kafka: &str, topic: &str) -> String {
+fn pipeline(http: u16, stages: &[u16], kafka: &str, topic: &str, telemetry: &str) -> String {
     let at = |index: usize| stages.get(index).copied().unwrap_or_default();
     // JSON strings are YAML's, and `$$` is the file's `$`.
     let text = |text: &str| serde_json::Value::from(text.replace('$', "$$")).to_string();
     format!(
         "version: 1
 pipeline: bench
+telemetry: {telemetry}
 stages:
   ingest:
     at: {{ list: [\"127.0.0.1:{ingest}\"] }}
@@ -155,7 +164,7 @@ mod tests {
     fn the_pipeline_is_sound_apart() {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("pipeline.yaml");
-        std::fs::write(&file, pipeline(1, &[2, 3, 4], "kafka:9092", "jaiminho.bench")).unwrap();
+        std::fs::write(&file, pipeline(1, &[2, 3, 4], "kafka:9092", "jaiminho.bench", "{}")).unwrap();
         let config = load(&file, &Overrides::default(), Setting::Apart);
         let config = config.unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(config.pipeline.stages.len(), STAGES.len());

@@ -290,7 +290,7 @@ stages:
         (&["tap", "in"], UNAVAILABLE, "is `jaiminho stage in` running there?"),
         (&["tap", "inn"], USAGE, "there is no output `inn` (did you mean `in`?)"),
         (&["tap", "in", "--filter", ".a ="], USAGE, "the filter is no condition"),
-        (&["tap", "in", "--rate", "0"], USAGE, "must be a number above 0"),
+        (&["tap", "in", "--rate", "0"], USAGE, "must be a number of at least 0.001"),
     ] {
         let (code, stdout, stderr) = run(directory.path(), arguments).await;
         assert_eq!(code, Some(exit), "{arguments:?}: {stdout}{stderr}");

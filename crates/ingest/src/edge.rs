@@ -178,6 +178,10 @@ async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> 
 
 /// `POST`: reads, drafts, offers, answers.
 async fn events(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    // Who may not post does not decide what is sampled.
+    if let Err(problem) = edge.check_token(request.headers(), request.uri()) {
+        return problem.into_response();
+    }
     let arrival = Arrival::new(&edge.tracer, traced::traceparent(request.headers()));
     let path = edge.config.http.as_ref().map_or("", |http| http.path.as_str());
     let asked = Asked { arrival: arrival.clone(), path };
@@ -188,7 +192,6 @@ async fn events(State(edge): State<Arc<Edge>>, request: Request) -> Response {
 
 async fn take(edge: &Edge, request: Request, arrival: Option<Arc<Arrival>>) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    edge.check_token(&head.headers, &head.uri)?;
     let format = headers::format(&head.headers)?;
     let coding = headers::coding(&head.headers)?;
     let common = Common { arrival, ..headers::common(&head.headers, &edge.allowed)? };

@@ -19,6 +19,8 @@ pub(crate) struct Arrival {
     start: UnixNanos,
     /// The client's.
     parent: Option<TraceContext>,
+    /// Of the request that a message's socket was asked for with.
+    handshake: Option<TraceContext>,
     /// Of the request's span.
     own: TraceContext,
     /// The trace is sampled, or one of an event that links here.
@@ -29,13 +31,23 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// Now. None: traces are off.
     pub(crate) fn new(tracer: &Tracer, parent: Option<TraceContext>) -> Option<Arc<Self>> {
+        Self::begin(tracer, parent, None)
+    }
+
+    fn begin(tracer: &Tracer, parent: Option<TraceContext>, handshake: Option<TraceContext>) -> Option<Arc<Self>> {
         if !tracer.is_on() {
             return None;
         }
         let sampled = tracer.start(parent.as_ref());
         let own = sampled.unwrap_or_else(TraceContext::root);
         let (is_recorded, events) = (AtomicBool::new(sampled.is_some()), AtomicU64::new(0));
-        Some(Arc::new(Self { tracer: tracer.clone(), start: tracer.now(), parent, own, is_recorded, events }))
+        let (tracer, start) = (tracer.clone(), tracer.now());
+        Some(Arc::new(Self { tracer, start, parent, handshake, own, is_recorded, events }))
+    }
+
+    /// A message, now. Each has a trace of its own: a socket lives long, and is the parent of none; its hand-shake is linked to.
+    pub(crate) fn of_message(tracer: &Tracer, handshake: Option<TraceContext>) -> Option<Arc<Self>> {
+        Self::begin(tracer, None, handshake)
     }
 
     /// What an event's spans are below, if it is sampled. Tells of its receipt.
@@ -75,8 +87,9 @@ impl Arrival {
     fn span(&self, name: String, path: &str) -> Span {
         let parent = self.parent.map(|parent| parent.span);
         let times = (self.start, self.tracer.now());
-        Span::new(self.own.sampled(), parent, SpanKind::Server, name, times)
-            .with_text(names::URL_PATH, path)
+        let mut span = Span::new(self.own.sampled(), parent, SpanKind::Server, name, times);
+        span.links.extend(self.handshake);
+        span.with_text(names::URL_PATH, path)
             .with(KeyValue::new(names::EVENTS, i64::try_from(self.events.load(Ordering::Relaxed)).unwrap_or(i64::MAX)))
     }
 }

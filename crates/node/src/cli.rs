@@ -370,10 +370,13 @@ pub(crate) struct List {
     pub(crate) what: Option<String>,
 }
 
+/// One in over a quarter of an hour.
+const RATE_MIN: f64 = 0.001;
+
 fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
-        Ok(_) | Err(_) => Err("must be a number above 0".into()),
+        Ok(number) if number >= RATE_MIN && number.is_finite() => Ok(number),
+        Ok(_) | Err(_) => Err(format!("must be a number of at least {RATE_MIN}")),
     }
 }
 

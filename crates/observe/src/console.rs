@@ -118,6 +118,7 @@ pub fn router(console: Console) -> Router {
         .route("/api/tap", get(tap))
         .with_state(Arc::new(Shared { console, viewers, taps }))
         .layer(middleware::map_response(harden));
+    let router = router.layer(middleware::from_fn(only_own_pages));
     if is_local { router.layer(middleware::from_fn(only_this_machine)) } else { router }
 }
 
@@ -183,6 +184,15 @@ async fn harden(mut response: Response) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// A page from elsewhere can't read what the console answers, but could take its places and open taps.
+async fn only_own_pages(request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if matches!(site, None | Some(b"same-origin" | b"none")) || request.uri().path() == "/" {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "this console answers only to its own page\n").into_response()
 }
 
 /// A page from elsewhere can make its own name lead to this machine; it can't make it this machine's name.
@@ -272,6 +282,17 @@ mod tests {
             let status = ask(&local, "/api/about", host).await.status();
             assert_eq!(status == 200, allowed, "{host}: {status}");
             assert_eq!(ask(&open, "/api/about", host).await.status(), 200, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_from_elsewhere_opens_no_tap_and_takes_no_place() {
+        let (_views, router) = console(true);
+        for (site, allowed) in [("same-origin", true), ("none", true), ("cross-site", false), ("same-site", false)] {
+            let request = Request::get("/api/tap?output=ingest").header(header::HOST, "localhost");
+            let request = request.header("sec-fetch-site", site).body(Body::empty()).unwrap();
+            let status = router.clone().oneshot(request).await.unwrap().status();
+            assert_eq!(status == 200, allowed, "{site}: {status}");
         }
     }
 

@@ -25,7 +25,8 @@ pub(crate) fn limit(view: &View) -> Option<Limit> {
 /// Furthest downstream: a stage that events wait for, none of whose instances is linked.
 fn absent(view: &View) -> Option<Limit> {
     let waits = |of: &&SubscriptionView| {
-        of.kind == Kind::Required && of.waiting > 0 && of.links.iter().all(|link| link.is_cancelled)
+        let is_absent = of.waiting > 0 && of.links.iter().all(|link| link.is_cancelled);
+        of.kind == Kind::Required && is_absent && holds_up(view, of)
     };
     let of = below_first(view).find_map(|stage| view.to(&stage.name).find(waits))?;
     let is_seen = view.stage(&of.to).is_some_and(|stage| !stage.instances.is_empty());
@@ -35,6 +36,12 @@ fn absent(view: &View) -> Option<Limit> {
         format!("{} in `{}` wait for `{}`, which has no instance", events(of.waiting), of.from, of.to)
     };
     Some(Limit { stage: of.to.clone(), kind: LimitKind::NoInstance, share: 1.0, text })
+}
+
+/// Dead letters that wait hold nothing up before their log is full.
+fn holds_up(view: &View, of: &SubscriptionView) -> bool {
+    let logs = view.stage(&of.from).into_iter().flat_map(|stage| &stage.figures.logs);
+    !of.output.ends_with(".dead_letter") || logs.filter(|log| log.output == of.output).any(|log| log.fill >= 1.0)
 }
 
 fn busy(view: &View) -> Option<Limit> {

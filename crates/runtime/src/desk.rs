@@ -25,8 +25,10 @@ pub(crate) struct Desk {
     pub(crate) bodies: Bodies,
     pub(crate) admission: Admission,
     pub(crate) incarnation: u64,
-    /// Events taken since the start.
+    /// Events taken since the start: without those that joined one that is unsettled here.
     pub(crate) taken: u64,
+    /// Bytes of these.
+    pub(crate) taken_bytes: u64,
     /// Of these, not settled.
     pub(crate) unsettled: u64,
     /// The last offer was refused for want of room or time.
@@ -52,7 +54,19 @@ impl Desk {
     pub(crate) fn new(incarnation: u64, room: watch::Sender<bool>, hops: Hops<Taken>) -> Self {
         let (bodies, admission) = (Bodies::default(), Admission::new(incarnation));
         let (ended, like) = (None, hops.of_source());
-        Self { bodies, admission, incarnation, taken: 0, unsettled: 0, refuses: false, ended, room, hops, like }
+        Self {
+            bodies,
+            admission,
+            incarnation,
+            taken: 0,
+            taken_bytes: 0,
+            unsettled: 0,
+            refuses: false,
+            ended,
+            room,
+            hops,
+            like,
+        }
     }
 
     /// Takes the offer whole, or refuses it whole; what was decided, as metrics name it.
@@ -174,6 +188,7 @@ impl Desk {
     fn event(&mut self, event: NewEvent, due: Option<Time>, clock: Clock) -> (Event, Option<Begun>) {
         let origin = Origin { incarnation: self.incarnation, offset: self.taken };
         self.taken += 1;
+        self.taken_bytes += event.payload.len() as u64;
         self.unsettled += 1;
         let trace = event.trace.map(|parent| self.hops.taken(&TraceContext::from_bytes(&parent), &self.like));
         let (trace, begun) = trace.map_or((None, None), |(trace, begun)| (Some(Box::new(trace)), begun));

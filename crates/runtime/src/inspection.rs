@@ -62,8 +62,8 @@ pub enum RoleSeen {
 /// In which state a stage was for how long: one of three holds at a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
-    /// Some group has events that wait: for credit, for a member, or for a partition that moves. Or a source refuses offers for
-    /// what it has taken.
+    /// Some group has events that wait: for credit, for a member, or for a partition that moves (dead letters: once their log is
+    /// full). Or a source refuses offers for what it has taken.
     pub blocked: Duration,
     /// Not blocked, and all the work that it can do: its concurrency is used up, or a producer has used all the credit that it
     /// gave, or it has work and has finished none for a second. Never a source.

@@ -310,13 +310,9 @@ impl Task {
                 continue;
             }
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
-                let events = offer.offer.events.len() as u64;
-                let bytes = offer.offer.events.iter().map(|event| event.payload.len() as u64).sum::<u64>();
                 let decision = desk.offer(offer, &mut log.output, self.clock);
-                if decision == admission::TAKEN {
-                    self.account.counts.events_in += events;
-                    self.account.counts.bytes_in += bytes;
-                }
+                self.account.counts.events_in = desk.taken;
+                self.account.counts.bytes_in = desk.taken_bytes;
                 self.account.decided(decision);
             }
         }

@@ -113,6 +113,7 @@ impl Unit {
 fn plural(thing: &str) -> String {
     match thing.strip_suffix('y') {
         Some(stem) => format!("{stem}ies"),
+        None if thing.ends_with('s') => thing.to_owned(),
         None => format!("{thing}s"),
     }
 }

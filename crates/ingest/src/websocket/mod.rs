@@ -66,7 +66,7 @@ fn accept(
         }
     };
     let common = headers::common(headers, &edge.allowed)?;
-    let parent = traceparent(headers);
+    let handshake = traceparent(headers);
     let Ok(permit) = Arc::clone(&edge.sockets).try_acquire_owned() else {
         return Err(busy("too many WebSockets at once"));
     };
@@ -80,6 +80,6 @@ fn accept(
         .max_write_buffer_size(4 * BUFFER_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _held = (permit, in_flight);
-        Session::new(edge, mode, common, parent, socket).run().await;
+        Session::new(edge, mode, common, handshake, socket).run().await;
     }))
 }

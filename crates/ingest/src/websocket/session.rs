@@ -100,7 +100,7 @@ pub(crate) struct Session {
     mode: Mode,
     common: Common,
     /// Of the request that this socket was asked for with.
-    parent: Option<TraceContext>,
+    handshake: Option<TraceContext>,
     cost: Cost,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
@@ -129,7 +129,7 @@ impl Session {
         edge: Arc<Edge>,
         mode: Mode,
         mut common: Common,
-        parent: Option<TraceContext>,
+        handshake: Option<TraceContext>,
         socket: WebSocket,
     ) -> Self {
         let config = edge.config.websocket.clone().unwrap_or_default();
@@ -137,14 +137,14 @@ impl Session {
         let mut ping = interval(config.ping_interval.0);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
-        common.arrival = Arrival::new(&edge.tracer, parent);
+        (common.carried, common.arrival) = (None, Arrival::of_message(&edge.tracer, handshake));
         let cost = edge.drafter.cost(&edge.config.limits, None, &common);
         Self {
             edge,
             config,
             mode,
             common,
-            parent,
+            handshake,
             cost,
             sink,
             stream,
@@ -310,7 +310,7 @@ impl Session {
 
     /// Takes the event out of a message, and queues it.
     fn draft(&mut self, text: &str, mut room: OwnedSemaphorePermit) {
-        self.common.arrival = Arrival::new(&self.edge.tracer, self.parent);
+        self.common.arrival = Arrival::of_message(&self.edge.tracer, self.handshake);
         let drafted = match self.mode {
             Mode::Plain => self.edge.drafter.message(text, &self.common),
             Mode::CloudEvents => self.edge.drafter.structured_message(text, &self.common),

@@ -57,6 +57,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let mut signals = Signals::listen()?;
     let (tasks, stop, readiness) = (TaskTracker::new(), CancellationToken::new(), Readiness::default());
     let (admin_listener, admin_address) = admin::bind(&up.admin, "--admin").await?;
+    let page = if up.console == "off" { None } else { Some(console::Place::bind(&up.console, "--console").await?) };
     let broker = embedded(config)?;
     let bootstrap_servers = broker.as_ref().map(EmbeddedBroker::bootstrap_servers);
     let (started, edges) = start(config, bootstrap_servers.clone(), &tasks, stop.clone())?;
@@ -67,7 +68,6 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let handles = started.iter().map(|stage| stage.handle.clone()).collect();
     admin::serve(admin_listener, readiness.clone(), handles, metrics, &tasks, stop.clone());
     let port = observed(config, global, &started, &tasks, stop.clone()).await?;
-    let page = if up.console == "off" { None } else { Some(console::Place::bind(&up.console, "--console").await?) };
 
     let pipeline = config.pipeline.pipeline.clone();
     let running = Running {

@@ -42,6 +42,8 @@ struct Kind(Identifier, u64);
 struct Said {
     /// When the window began.
     since: Instant,
+    /// When it was told last how often more it was said; at first, when it was said.
+    told: Instant,
     /// In this window.
     passed: u32,
     /// What did not pass and was not told.
@@ -88,20 +90,21 @@ impl Limit {
         passes
     }
 
-    /// Tells of what did not pass in windows that are over.
+    /// Tells of what did not pass, of each thing once in a [`WINDOW`].
     pub(crate) fn tell(&self, now: Instant) {
         let mut over = Vec::new();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, said| {
-            let is_over = now.duration_since(said.since) >= WINDOW;
-            if is_over && said.more > 0 {
+            let lasted = now.duration_since(said.told);
+            if lasted >= WINDOW && said.more > 0 {
                 let last = std::mem::take(&mut said.last);
-                over.push((said.level, said.target, std::mem::take(&mut said.more), last));
+                over.push((said.level, said.target, std::mem::take(&mut said.more), lasted, last));
+                said.told = now;
             }
-            !is_over
+            said.more > 0 || now.duration_since(said.since) < WINDOW
         });
         // Not under the lock: what is said comes through here.
-        for (level, target, more, words) in over {
-            words.tell(level, target, more);
+        for (level, target, more, lasted, words) in over {
+            words.tell(level, target, more, lasted);
         }
     }
 }
@@ -116,14 +119,14 @@ impl Limit {
 impl Said {
     fn new(since: Instant, metadata: &'static Metadata<'static>) -> Self {
         let (level, target) = (*metadata.level(), metadata.target());
-        Self { since, passed: 0, more: 0, level, target, last: Words::default() }
+        Self { since, told: since, passed: 0, more: 0, level, target, last: Words::default() }
     }
 }
 
 impl Words {
-    fn tell(self, level: Level, of: &str, more: u64) {
+    fn tell(self, level: Level, of: &str, more: u64, lasted: Duration) {
         let Self { message, stage, peer, error, subject: _ } = self;
-        let (seconds, stage, peer, error) = (WINDOW.as_secs(), stage.as_deref(), peer.as_deref(), error.as_deref());
+        let (seconds, stage, peer, error) = (lasted.as_secs(), stage.as_deref(), peer.as_deref(), error.as_deref());
         match level {
             Level::ERROR => tracing::error!(stage, peer, error, more, of, "{message} ({more} more in {seconds} s)"),
             Level::WARN => tracing::warn!(stage, peer, error, more, of, "{message} ({more} more in {seconds} s)"),

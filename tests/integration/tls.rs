@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use jaiminho_tests::{Client, Directory, Jaiminho, Place, eventually, free_port};
+use jaiminho_tests::{Client, Directory, Jaiminho, Place, eventually, free_port, jaiminho};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ fn authority(directory: &Path, name: &str) {
 
 /// A source and a sink as processes of their own, each with its own `tls` (`null`: none).
 struct Pair {
-    _directory: Directory,
+    directory: Directory,
     port: u16,
     source: Jaiminho,
     sink: Jaiminho,
@@ -57,7 +57,7 @@ stages:
         let sink = Jaiminho::stage(directory.path(), &file, "out", &sink_at);
         source.ready().await;
         sink.ready().await;
-        Self { _directory: directory, port, source, sink }
+        Self { directory, port, source, sink }
     }
 
     /// Waits for a warning of the sink's that says `what`; both go on.
@@ -87,6 +87,20 @@ async fn stages_that_trust_each_other_link() {
     let pair = Pair::start(MUTUAL, MUTUAL).await;
     let answer = Client::new(pair.port).json(&serde_json::json!({ "a": 1 })).await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.text, pair.sink.child.log_tail());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_stages_is_who_their_consumers_are() {
+    for (source, sink) in [(MUTUAL, MUTUAL), (SERVER, "{ ca: ours.ca.pem }")] {
+        let pair = Pair::start(source, sink).await;
+        let looked = jaiminho(pair.directory.path(), &["top", "--once", "--json"]).await;
+        let view: serde_json::Value = serde_json::from_slice(&looked.stdout).expect("JSON");
+        assert_eq!(view["stages"][0]["instances"].as_array().map(Vec::len), Some(1), "{view}");
+    }
+    let pair = Pair::start(SERVER, "{ ca: theirs.ca.pem }").await;
+    let looked = jaiminho(pair.directory.path(), &["top", "--once"]).await;
+    let said = String::from_utf8_lossy(&looked.stderr);
+    assert!(said.contains("invalid peer certificate"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -215,10 +215,20 @@ impl Watcher {
         }
     }
 
+    /// `localhost` has two addresses, and most stages listen at one of them.
+    fn is_double(&self, lost: &Place) -> bool {
+        let other = lost.address.0.strip_prefix("[::1]").map(|port| format!("127.0.0.1{port}"));
+        other.is_some_and(|other| {
+            self.places.iter().any(|place| place.target == lost.target && place.address.0 == other)
+        })
+    }
+
     fn addresses_of(&self, stage: &str) -> Addresses {
         let is_its = |target: &Target| target.stages.iter().any(|name| name == stage);
-        let asked = self.places.iter().filter(|place| self.targets.get(place.target).is_some_and(is_its));
-        let asked: Vec<_> = asked
+        let places = || self.places.iter().filter(|place| self.targets.get(place.target).is_some_and(is_its));
+        let is_double = |place: &Place| matches!(place.state, State::Lost(_)) && self.is_double(place);
+        let asked = places()
+            .filter(|place| !is_double(place))
             .map(|place| match &place.state {
                 State::New | State::Seen => (place.address.0.clone(), None, true),
                 State::Foreign(why) => (place.address.0.clone(), Some(why.clone()), true),
@@ -228,7 +238,7 @@ impl Watcher {
         let known = self.targets.iter().zip(&self.addresses).filter(|(target, _)| is_its(target));
         let all: usize = known.map(|(_, addresses)| addresses.as_ref().map_or(0, Vec::len)).sum();
         let has_place = self.targets.iter().any(is_its);
-        Addresses { left_out: all.saturating_sub(asked.len()), asked, has_place }
+        Addresses { left_out: all.saturating_sub(places().count()), asked, has_place }
     }
 
     /// A view of the plan alone: of a pipeline of which nothing is seen.

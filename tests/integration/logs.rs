@@ -34,7 +34,7 @@ async fn ten_thousand_events_leave_a_few_lines() {
 pipeline: logs
 stages:
   in: { source: { generate: { count: 10000 } } }
-  mid: { subscribe_to: [in], transform: { vrl: { source: '.data.seen = true' } } }
+  mid: { subscribe_to: [in], transform: { vrl: { inline: '.data.seen = true' } } }
   out: { subscribe_to: [mid], sink: { file: { path: out.ndjson } } }
 ";
     let file = directory.write("pipeline.yaml", file);
@@ -70,7 +70,6 @@ stages:
     log: {{ events: 10 }}
     source: {{ acknowledge: accepted, http: {{ {source} }} }}
   out: {{ subscribe_to: [in], {rate}, sink: {{ blackhole: {{}} }} }}
-  dead: {{ subscribe_to: [in.dead_letter], sink: {{ blackhole: {{}} }} }}
 ",
             place.address()
         );

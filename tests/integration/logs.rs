@@ -112,12 +112,14 @@ async fn each_change_of_a_stages_state_has_its_line() {
     told(&sink.child, "link to a producer is up", &[("output", "in"), ("peer", "in-0"), ("address", address)]).await;
 
     sink.child.kill();
-    told(source, "link to a consumer is down", &[("output", "in"), ("group", "out"), ("peer", "out-0")]).await;
+    let down = [("output", "in"), ("group", "out"), ("peer", "out-0"), ("reason", "unavailable")];
+    told(source, "link to a consumer is down", &down).await;
     let older = apart.sink("out-1");
     told(&older.child, "link to a producer is up", &[]).await;
     let newer = apart.sink("out-1");
     told(&older.child, "fenced", &[("level", "ERROR"), ("stage", "out"), ("peer", "out-1")]).await;
     assert_eq!(older.child.exit(PATIENCE).await.code(), Some(UNAVAILABLE));
+    told(source, "link to a consumer is down", &[("peer", "out-1"), ("reason", "fenced")]).await;
 
     source.hang_up();
     told(source, "the pipeline file is read again", &[]).await;

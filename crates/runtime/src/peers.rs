@@ -73,6 +73,8 @@ pub(crate) enum Said {
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Peers {
+    stage: String,
+    outputs: Vec<String>,
     peers: BTreeMap<PeerId, Peer>,
     /// As it was at the last tick.
     pressure: bool,
@@ -81,6 +83,11 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// None yet, of a stage with these outputs.
+    pub(crate) fn new(stage: &str, outputs: Vec<String>) -> Self {
+        Self { stage: stage.to_owned(), outputs, ..Self::default() }
+    }
+
     /// `name` is the consumer's group and instance.
     pub(crate) fn add(
         &mut self,
@@ -111,8 +118,10 @@ impl Peers {
     }
 
     pub(crate) fn remove(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.remove(&id) {
-            self.counts.down(peer.ends_as);
+        if let Some(Peer { name: (group, peer), ends_as: reason, .. }) = self.peers.remove(&id) {
+            let (stage, output, link) = (&self.stage, self.outputs.get(id.output), id.link.0);
+            tracing::info!(stage, output, group, peer, link, reason, "link to a consumer is down");
+            self.counts.down(reason);
         }
     }
 

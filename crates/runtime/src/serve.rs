@@ -77,9 +77,6 @@ impl Task {
 
     /// A consumer is gone.
     fn forget(&mut self, peer: PeerId) {
-        let (group, name) = self.peers.name(peer);
-        let (stage, output) = (&self.stage, self.logs.get(peer.output).map(|log| log.name.as_str()));
-        tracing::info!(stage, output, group, peer = name, link = peer.link.0, "link to a consumer is down");
         self.peers.remove(peer);
         self.sends.lost(peer, "the consumer is gone");
         if let Some(log) = self.logs.get_mut(peer.output) {

@@ -107,6 +107,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         subscriptions.add(spec);
     }
     let (sends, hops) = (Sends::new(tracer.clone(), &stage), Hops::new(tracer.clone(), &stage));
+    let peers = Peers::new(&stage, logs.iter().map(|log| log.name.clone()).collect());
     let task = Task {
         pipeline,
         stage,
@@ -116,7 +117,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         dead_letter,
         dying: HashMap::new(),
         inputs: Inputs::new(),
-        peers: Peers::default(),
+        peers,
         sends,
         ready: BTreeSet::new(),
         upstreams: Upstreams::new(limits.batch.is_some(), hops),

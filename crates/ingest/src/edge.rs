@@ -10,7 +10,6 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use jaiminho_runtime::{Acknowledge, Offer, Refusal, SourceHandle};
-use jaiminho_telemetry::names::ingest as names;
 use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -18,6 +17,7 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::config::{Config, CorsConfig};
 use crate::draft::{Common, Drafter, Drafts};
+use crate::meters::Meters;
 use crate::problem::Problem;
 use crate::reading::{Room, until_answer};
 use crate::tokens::Tokens;
@@ -39,6 +39,7 @@ pub(crate) enum Phase {
 pub(crate) struct Edge {
     pub(crate) config: Config,
     pub(crate) drafter: Drafter,
+    pub(crate) meters: Meters,
     pub(crate) handle: SourceHandle,
     pub(crate) tracer: Tracer,
     pub(crate) room: Room,
@@ -171,8 +172,7 @@ async fn around(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> 
     if version >= Version::HTTP_2 {
         response.headers_mut().remove(header::CONNECTION);
     }
-    metrics::counter!(names::REQUESTS, "status" => response.status().as_str().to_owned()).increment(1);
-    metrics::histogram!(names::REQUEST_SECONDS).record(started.elapsed().as_secs_f64());
+    edge.meters.answered(response.status(), started.elapsed());
     response
 }
 
@@ -204,9 +204,7 @@ async fn take(edge: &Edge, request: Request, arrival: Option<Arc<Arrival>>) -> R
     if events.is_empty() {
         return Ok(answer::response(acknowledge, &ids, &[]));
     }
-    metrics::counter!(names::EVENTS, "transport" => "http").increment(events.len() as u64);
-    metrics::histogram!(names::BODY_EVENTS).record(events.len() as f64);
-    metrics::histogram!(names::BODY_BYTES).record(read.body.len() as f64);
+    edge.meters.offered(events.len(), read.body.len());
     let deadline = match acknowledge {
         Acknowledge::Published => Some(edge.deadline()),
         Acknowledge::Accepted => None,

@@ -42,6 +42,7 @@ mod edge;
 mod headers;
 #[cfg(test)]
 mod memory_tests;
+mod meters;
 mod pieces;
 mod problem;
 mod reading;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, ConfigError};
 use crate::draft::Drafter;
 use crate::edge::{Edge, Endpoints, Phase, refusals, router};
+use crate::meters::Meters;
 use crate::reading::Room;
 use crate::serve::{Door, End, Rules, Tasks, accept};
 use crate::tokens::{Tokens, TokensFile};
@@ -145,6 +146,7 @@ impl HttpSource {
                 .filter_map(|(name, attribute)| Some((name.parse::<HeaderName>().ok()?, attribute.clone())))
                 .collect(),
             drafter: self.drafter,
+            meters: Meters::default(),
             handle: handle.clone(),
             tracer: self.tracer,
             room: Room::new(Arc::clone(&limits)),

@@ -66,14 +66,20 @@ function drawRejections(stage, jaeger) {
   for (const rejection of stage.rejections) {
     const { instance, unix_ms, reason, text, event } = rejection;
     const key = JSON.stringify([stage.name, instance, unix_ms, reason, text, event?.id]);
-    // What is open stays open.
     rejected.set(key, known.get(key) ?? el('li', {}, eventDetails(
       [el('time', {}, clock(unix_ms)), el('span', { class: 'reason' }, reason), text],
       event, traceLink(event, jaeger), 'The event is too large to be shown, or can’t be read.')));
   }
-  const items = stage.rejections.length ? [...rejected.values()] : [el('li', { class: 'empty' }, 'This stage has rejected nothing.')];
+  // What is open stays, also when newer ones have taken its place.
+  for (const [key, item] of known) {
+    if (JSON.parse(key)[0] === stage.name && item.firstChild.open && !rejected.has(key)) rejected.set(key, item);
+  }
+  const items = rejected.size ? [...rejected.values()] : [el('li', { class: 'empty' }, 'This stage has rejected nothing.')];
   const list = $('rejections');
-  if (items.length !== list.children.length || items.some((item, at) => item !== list.children[at])) list.replaceChildren(...items);
+  if (items.length === list.children.length && items.every((item, at) => item === list.children[at])) return;
+  const focused = document.activeElement;
+  list.replaceChildren(...items);
+  if (list.contains(focused)) focused.focus();
 }
 
 /** All of it but the plots. */

@@ -91,8 +91,7 @@ async fn offer(stage: &StageHandle, count: u128) {
 
 #[tokio::test]
 async fn all_that_answers_is_shown_and_of_the_rest_is_told_why_not() {
-    let stages =
-        [ingest("p", "i-0", 1), ingest("p", "i-1", 1), ingest("p", "foreign", 1), ingest("other", "o-0", 1)];
+    let stages = [ingest("p", "i-0", 1), ingest("p", "i-1", 1), ingest("p", "foreign", 1), ingest("other", "o-0", 1)];
     let mut addresses = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
         addresses.push(served(stage, index != 2).await);

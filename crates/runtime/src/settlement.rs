@@ -43,7 +43,7 @@ impl Task {
     }
 
     /// What a log rejected, this stage did. A source's events are their own inputs.
-    fn settled(&mut self, Settlement { input, outcome, offset, pushed, mut refused }: Settlement) {
+    fn settled(&mut self, Settlement { input, outcome, offset, pushed, refused }: Settlement) {
         self.account.settled(self.clock, pushed);
         let input = match (&mut self.doing, &refused) {
             (Doing::Source(desk), None) => {
@@ -60,10 +60,8 @@ impl Task {
             }
             (Doing::Transform { .. } | Doing::Sink(_) | Doing::Handler(_), _) => input,
         };
-        if let Some(refused) = &mut refused {
+        if let Some(mut refused) = refused {
             traces::given_back(&self.tracer, &mut refused.event);
-        }
-        if let Some(refused) = refused {
             self.bury(input, &refused.event, refused.rejection);
         }
         self.output_settled(input, outcome);

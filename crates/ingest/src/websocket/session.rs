@@ -213,8 +213,7 @@ impl Session {
             Step::Message(message) => self.received(message),
             Step::Reserved(text, room) => self.draft(&text, room),
             Step::Offered(Offered::Taken(sent, pending)) => {
-                let count = sent.len() as u64;
-                metrics::counter!(names::EVENTS, "transport" => "websocket").increment(count);
+                self.edge.meters.websocket_events.increment(sent.len() as u64);
                 self.answering.push(async move { (sent, pending.answers().await) }.boxed());
             }
             Step::Offered(Offered::TooLarge(queued)) => self.too_large(queued),

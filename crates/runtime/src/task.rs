@@ -20,7 +20,6 @@ use crate::{
     absent::Absent,
     account::Account,
     actor::{Acted, Actor},
-    admission,
     changes::Changes,
     config::DeadLetter,
     consumer::Upstreams,

@@ -10,7 +10,7 @@ fn with(traces: &str) -> Result<Config, Problems> {
 fn a_mistake_is_told_with_its_place_and_what_would_be_right() {
     let problem = |traces: &str| with(traces).unwrap_err().to_string();
     for (traces, wanted) in [
-        ("{ endpoint: \"jaeger:4317\" }", "`telemetry.traces.endpoint`: `jaeger:4317` is no collector's address"),
+        ("{ endpoint: \"jaeger:4317\" }", "`telemetry.traces.endpoint` must match ^https?://"),
         ("{ ratio: 1.5 }", "ratio"),
         ("{ ratio: -0.1 }", "ratio"),
         ("{ slow: 1 }", "duration"),
@@ -29,7 +29,7 @@ fn traces_are_a_term_of_the_memory_and_fit_into_512_mib() {
     for (name, stage) in config.in_order() {
         let terms = memory::terms(&config, name, stage, 4);
         assert!(terms.iter().any(|term| term.name == "spans" && term.bytes > 8 << 20), "{name}: {terms:#?}");
-        assert!(memory::sum(&terms) <= 480 << 20, "{name}: {}", memory::human(memory::sum(&terms)));
+        assert!(memory::sum(&terms) <= 488 << 20, "{name}: {}", memory::human(memory::sum(&terms)));
     }
     let config = load_text(EUGENIO, &Overrides::default(), Setting::Apart).unwrap();
     let terms = memory::terms(&config, "convert", &config.pipeline.stages["convert"], 4);

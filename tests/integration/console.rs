@@ -227,9 +227,9 @@ async fn the_keyboard_alone_is_enough() {
     page.press("Enter").await;
     page.until(&format!("{}.startsWith('convert ')", text("#details-title")), PATIENCE).await;
     page.press("ArrowRight").await;
-    page.until(&format!("{}.startsWith('publish ')", text("#details-title")), PATIENCE).await;
-    assert_eq!(page.value(focused).await, "publish");
-    assert_eq!(page.value(&format!("{}.getAttribute('aria-pressed')", node("publish"))).await, "true");
+    page.until(&format!("{}.startsWith('dead ')", text("#details-title")), PATIENCE).await;
+    assert_eq!(page.value(focused).await, "dead");
+    assert_eq!(page.value(&format!("{}.getAttribute('aria-pressed')", node("dead"))).await, "true");
     page.press("p").await;
     page.until(&format!("{} === 'Go on'", text("#pause")), PATIENCE).await;
     page.press("t").await;

@@ -1,6 +1,9 @@
 //! Reads the stages of a tree one by one, so that the mistakes of one hide nothing of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use jaiminho_telemetry::check_endpoint;
 
 use super::component::{Sink, Source, Transform};
 use super::model::{Pipeline, Stage, Subscription};
@@ -72,12 +75,15 @@ pub(super) fn read(tree: &Node, own: &Registry, problems: &mut Vec<Problem>) -> 
 }
 
 fn telemetry(entry: &Entry, tree: &Node) -> Result<Telemetry, Problem> {
-    serde_path_to_error::deserialize(entry.node.to_json()).map_err(|error| {
-        let path: Vec<String> =
-            std::iter::once(entry.key.clone()).chain(error.path().iter().map(ToString::to_string)).collect();
-        let place = tree.find(path.iter().map(String::as_str));
-        Problem::error(place, format!("`{}`: {}", path.join("."), error.inner()))
-    })
+    let problem = |path: &[String], what: &dyn Display| {
+        let path: Vec<&str> = std::iter::once(&entry.key).chain(path).map(String::as_str).collect();
+        Problem::error(tree.find(path.iter().copied()), format!("`{}`: {what}", path.join(".")))
+    };
+    let telemetry: Telemetry = serde_path_to_error::deserialize(entry.node.to_json())
+        .map_err(|error| problem(&error.path().iter().map(ToString::to_string).collect::<Vec<_>>(), error.inner()))?;
+    let endpoint = telemetry.traces.endpoint.as_deref().map_or(Ok(()), check_endpoint);
+    endpoint.map_err(|error| problem(&["traces".to_owned(), "endpoint".to_owned()], &error))?;
+    Ok(telemetry)
 }
 
 fn deserialize(entry: &Entry, tree: &Node, own: &Registry) -> Result<Stage, Problem> {

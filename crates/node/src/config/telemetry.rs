@@ -19,7 +19,6 @@ pub(crate) struct Telemetry {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Traces {
     /// Where spans go: `http://HOST:4317` or `https://…`, OTLP over gRPC. Without it there are no traces.
-    #[schemars(regex(pattern = r"^https?://[^\s/]+/?$"))]
     pub(crate) endpoint: Option<String>,
     /// The share of traces that is recorded, decided where an event comes in: 1 is all of them. A sender's `traceparent` decides
     /// for its own. Default: 1 of `jaiminho up`, 0.001 where stages run apart.

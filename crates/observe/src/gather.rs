@@ -68,6 +68,8 @@ pub struct Watcher {
     addresses: Vec<Option<Vec<Address>>>,
     /// By stage and name.
     seen: BTreeMap<(String, String), Seen>,
+    /// Those that did not answer the last time, but shortly before.
+    missing: BTreeMap<(String, String), Seen>,
     record: Record,
 }
 
@@ -85,7 +87,15 @@ impl Watcher {
     /// Asks nobody yet.
     pub fn new(plan: Plan, targets: Vec<Target>) -> Self {
         let addresses = targets.iter().map(|_| None).collect();
-        Self { plan, targets, places: Vec::new(), addresses, seen: BTreeMap::new(), record: Record::default() }
+        Self {
+            plan,
+            targets,
+            places: Vec::new(),
+            addresses,
+            seen: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            record: Record::default(),
+        }
     }
 
     /// Waits until discovery has said of every stage where its instances are, or has had its time.
@@ -149,7 +159,8 @@ impl Watcher {
             .boxed()
         }))
         .await;
-        let mut earlier = std::mem::take(&mut self.seen);
+        let mut earlier = std::mem::take(&mut self.missing);
+        earlier.append(&mut self.seen);
         for (index, (told, unix_ms)) in told.into_iter().enumerate() {
             self.places[index].state = match told {
                 Ok(told) => self.take(index, told, unix_ms, &mut earlier),
@@ -158,6 +169,8 @@ impl Watcher {
                 Err(error) => State::Lost(error.to_string()),
             };
         }
+        earlier.retain(|_, seen| seen.is_recent());
+        self.missing = earlier;
         let view = make::view(&self.plan, unix_ms(), &self.seen, |stage| self.addresses_of(stage));
         self.record.push(&view);
         view

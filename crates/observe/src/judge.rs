@@ -77,7 +77,6 @@ impl<'a> Candidate<'a> {
 
     fn limit(&self) -> Limit {
         let (name, from) = (&self.stage.name, &self.above.1.from);
-        let share = self.share();
         let percent = format!("{:.0} % of the last 10 s", 100.0 * self.busy);
         let one =
             self.stage.instances.iter().find(|of| self.stage.instances.len() > 1 && of.figures.load.limit >= CLEAR);
@@ -98,7 +97,7 @@ impl<'a> Candidate<'a> {
         if let Some(trouble) = &self.stage.figures.trouble {
             text = format!("{text}: {}", trouble.text);
         }
-        Limit { stage: name.clone(), kind: LimitKind::Busy, share, text }
+        Limit { stage: name.clone(), kind: LimitKind::Busy, share: self.busy, text }
     }
 }
 

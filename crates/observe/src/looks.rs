@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jaiminho_link::ProcessSeen;
@@ -24,6 +24,8 @@ pub(crate) struct Seen {
     /// Its clock minus the viewer's.
     pub(crate) clock_ahead_ms: i64,
     pub(crate) now: Inspection,
+    /// When that was.
+    at: Instant,
     marks: Marks,
     /// Earlier ones of the same incarnation, oldest first: those of the last ten seconds, and one from before.
     before: VecDeque<Marks>,
@@ -116,7 +118,7 @@ impl Marks {
 impl Seen {
     pub(crate) fn new(address: String, process: ProcessSeen, clock_ahead_ms: i64, now: Inspection) -> Self {
         let marks = Marks::of(&now);
-        Self { address, process, clock_ahead_ms, now, marks, before: VecDeque::new() }
+        Self { address, process, clock_ahead_ms, now, at: Instant::now(), marks, before: VecDeque::new() }
     }
 
     /// After an earlier look at what may be the same process.
@@ -137,6 +139,11 @@ impl Seen {
             self.before.pop_front();
         }
         self
+    }
+
+    /// Once it was not seen for so long, its counters tell nothing of the last seconds any more.
+    pub(crate) fn is_recent(&self) -> bool {
+        self.at.elapsed() < SPAN
     }
 
     pub(crate) fn marks(&self) -> &Marks {

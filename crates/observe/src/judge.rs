@@ -111,7 +111,10 @@ fn pressure(view: &View, of: &SubscriptionView) -> f64 {
         .fold(None, |most: Option<f64>, share| Some(most.map_or(share, |most| most.max(share))));
     // Until links are seen twice, its events that wait tell.
     let guess = if of.waiting > 0 || of.links.is_empty() { 1.0 } else { 0.0 };
-    blocked.min(without.unwrap_or(guess))
+    // A log that is smaller than the window fills before credit ends.
+    let logs = view.stage(&of.from).into_iter().flat_map(|stage| &stage.figures.logs);
+    let is_full = logs.filter(|log| log.output == of.output).any(|log| log.fill >= 0.9);
+    if is_full { blocked } else { blocked.min(without.unwrap_or(guess)) }
 }
 
 /// The source that brings most.

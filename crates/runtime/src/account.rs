@@ -131,7 +131,7 @@ impl Task {
         let dead = self.dead_letter_log();
         // Dead letters that wait hold nothing up before their log is full.
         let holds_up =
-            |(index, log): (usize, &Log)| log.output.is_held_up() && (dead != Some(index) || log.output.is_full());
+            |(index, log): (usize, &Log)| log.output.is_full() || (log.output.is_held_up() && dead != Some(index));
         let state = if refuses || self.logs.iter().enumerate().any(holds_up) {
             BLOCKED
         } else if !is_source && (is_full || is_stalled || self.upstreams.any_is_used_up()) {

@@ -55,6 +55,7 @@ async fn post(port: u16) -> [u16; 2] {
     statuses
 }
 
+#[expect(clippy::too_many_lines, reason = "a table, one line a counter")]
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_of_each_stage_are_right_to_the_event() {
     if skip_kafka() {

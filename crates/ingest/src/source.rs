@@ -132,6 +132,7 @@ impl HttpSource {
         self.bound.iter().find(|bound| bound.endpoints.websocket).map(|bound| bound.address)
     }
 
+    #[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
     async fn serve(self, handle: SourceHandle) {
         let (phase, phases) = watch::channel(Phase::Serving);
         let (end, ends) = watch::channel(End::NotYet);

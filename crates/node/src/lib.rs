@@ -91,12 +91,14 @@ impl Program {
 fn run(cli: &Cli) -> Result<(), Failure> {
     let global = &cli.global;
     let is_default = global.log_level == cli::LOG_LEVEL_DEFAULT;
-    // Stages of a benchmark's own come and go with each run: that would bury the progress.
-    let log_level = match &cli.command {
-        Command::Bench(_) if is_default => "warn",
+    let log_level = if is_default && matches!(cli.command, Command::Bench(_)) {
+        // Stages of a benchmark's own come and go with each run: that would bury the progress.
+        "warn"
+    } else if is_default && matches!(&cli.command, Command::Top(top) if !top.once) {
         // What is drawn would be drawn over.
-        Command::Top(top) if is_default && !top.once => "off",
-        _ => &global.log_level,
+        "off"
+    } else {
+        &global.log_level
     };
     init_logging(log_level, Format::Auto).map_err(Failure::usage)?;
     match &cli.command {

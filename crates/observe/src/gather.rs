@@ -224,7 +224,7 @@ impl Watcher {
         self.seen.extend(kept.into_iter().filter_map(|key| earlier.remove_entry(&key)));
         match &self.places[place].state {
             State::New => State::Lost("it is asked too often by others".into()),
-            known => known.clone(),
+            known @ (State::Seen | State::Foreign(_) | State::Lost(_)) => known.clone(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The exporter against a collector of our own: what arrives, and what a collector that is away, refuses or hangs costs.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What operators are given names only metrics that there are, with labels that they have.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jaiminho_telemetry::{Kind, Metric, names};
 

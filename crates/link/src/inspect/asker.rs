@@ -102,7 +102,21 @@ impl Asker {
             // Tonic's own, of a connection that is lost.
             _ if status.source().is_some() && self.tls.is_none() => AskError::NoAnswer(WANTS_TLS.to_owned()),
             _ if status.source().is_some() => AskError::NoAnswer(chain(status)),
-            code => AskError::Refused(format!("{code:?}: {}", status.message())),
+            code @ (Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::DeadlineExceeded
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+            | Code::Unauthenticated) => AskError::Refused(format!("{code:?}: {}", status.message())),
         }
     }
 }

@@ -44,6 +44,7 @@ fn logged(config: Config) -> Config {
 }
 
 /// What a command knows of the pipeline that it is to find.
+#[expect(clippy::large_enum_variant, reason = "there is one, for the time of a command")]
 pub(crate) enum Found {
     File(Box<Config>),
     /// Without its file.

@@ -40,6 +40,7 @@ pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure>
     block_on(serve(&config, global, stage, arguments))
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of parts, nothing to follow")]
 async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &StageArgs) -> Result<(), Failure> {
     let name = arguments.stage.as_str();
     let metrics = telemetry::install(config)?;

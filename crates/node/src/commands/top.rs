@@ -15,7 +15,7 @@ use crate::output::line;
 use crate::signals::Signals;
 
 pub(crate) fn run(global: &Global, top: &Top) -> Result<(), Failure> {
-    if !top.once && !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+    if !(top.once || io::stdin().is_terminal() && io::stdout().is_terminal()) {
         return Err(Failure::usage("there is no terminal to draw on; `jaiminho top --once` prints one look"));
     }
     let reached = Reached::new(global)?;

@@ -87,7 +87,7 @@ async fn round(
     const NAMES: [&str; CONTENDERS] = ["no telemetry", "metrics", "1 % traced", "all traced"];
     let mut run = [0.0; CONTENDERS];
     for place in 0..CONTENDERS {
-        let index = if number % 2 == 0 { place } else { CONTENDERS - 1 - place };
+        let index = if number.is_multiple_of(2) { place } else { CONTENDERS - 1 - place };
         progress.begin(NAMES[index]);
         run[index] = load(&contenders[index], &bench.load, count, pace).await?.cpu_seconds;
         progress.step();

@@ -10,7 +10,7 @@ fn with(traces: &str) -> Result<Config, Problems> {
 fn a_mistake_is_told_with_its_place_and_what_would_be_right() {
     let problem = |traces: &str| with(traces).unwrap_err().to_string();
     for (traces, wanted) in [
-        ("{ endpoint: \"jaeger:4317\" }", "`telemetry.traces.endpoint` must match ^https?://"),
+        ("{ endpoint: \"jaeger:4317\" }", "`telemetry.traces.endpoint`: `jaeger:4317` is no collector's address"),
         ("{ ratio: 1.5 }", "ratio"),
         ("{ ratio: -0.1 }", "ratio"),
         ("{ slow: 1 }", "duration"),

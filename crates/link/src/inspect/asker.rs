@@ -132,7 +132,8 @@ fn plain(error: &(dyn Error + 'static)) -> String {
         cause = next;
     }
     match cause.downcast_ref::<io::Error>() {
-        Some(error) => error.kind().to_string(),
-        None => text,
+        // As which rustls' errors come: its words say more.
+        Some(error) if error.kind() != io::ErrorKind::InvalidData => error.kind().to_string(),
+        Some(_) | None => text,
     }
 }

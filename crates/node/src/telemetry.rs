@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jaiminho_telemetry::{Collector, Metrics, OtlpMetrics, StatsdConfig, check_endpoint, install_metrics, statsd};
+use percent_encoding::percent_decode_str;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,7 +52,7 @@ pub(crate) fn tell(
         let config = StatsdConfig { address, prefix, dogstatsd, tags, interval: interval.0.max(SHORTEST) };
         tasks.spawn(statsd(metrics.clone(), config, stop.clone()));
     }
-    let environment = Environment(|name: &str| std::env::var(name).ok());
+    let environment = environment();
     let endpoint = config.otlp.as_ref().and_then(|otlp| otlp.endpoint.as_deref());
     let Some(collector) = environment.collector("METRICS", endpoint) else { return Ok(()) };
     let of_file = config.otlp.as_ref().map_or_else(otlp_interval, |otlp| otlp.interval).0;
@@ -67,6 +68,11 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// For one request to a collector.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// That of this process.
+pub(crate) fn environment() -> Environment<impl Fn(&str) -> Option<String>> {
+    Environment(|name: &str| std::env::var(name).ok())
+}
+
 /// OpenTelemetry's variables. An empty one is none; one that can't be read is named in the log and counts as none.
 pub(crate) struct Environment<F>(pub(crate) F);
 
@@ -76,8 +82,8 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     }
 
     /// The first that is there.
-    fn first(&self, names: &[&str]) -> Option<(String, String)> {
-        names.iter().find_map(|name| Some(((*name).to_owned(), self.get(name)?)))
+    fn first(&self, names: &[&str]) -> Option<String> {
+        names.iter().find_map(|name| self.get(name))
     }
 
     /// The first of these that is there and can be read.
@@ -107,7 +113,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     pub(crate) fn collector(&self, signal: &str, endpoint: Option<&str>) -> Option<Collector> {
         let variable = |what: &str| format!("OTEL_EXPORTER_OTLP_{signal}_{what}");
         let general = |what: &str| format!("OTEL_EXPORTER_OTLP_{what}");
-        let first = |what: &str| self.first(&[&variable(what), &general(what)]).map(|(_, value)| value);
+        let first = |what: &str| self.first(&[&variable(what), &general(what)]);
         if self.is_off(signal) {
             return None;
         }
@@ -146,28 +152,10 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
 fn pairs(text: &str) -> Vec<(String, String)> {
     let pair = |pair: &str| {
         let (key, value) = pair.split_once('=')?;
-        Some((key.trim().to_owned(), decoded(value.trim())))
+        let value = percent_decode_str(value.trim()).decode_utf8_lossy();
+        Some((key.trim().to_owned(), value.into_owned()))
     };
     text.split(',').filter_map(pair).filter(|(key, _)| !key.is_empty()).collect()
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match hex.filter(|_| first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

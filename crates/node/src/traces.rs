@@ -16,7 +16,7 @@ use crate::config::model::Stage;
 use crate::config::telemetry::Traces;
 use crate::config::{Config, Setting};
 use crate::exit::Failure;
-use crate::telemetry::{Environment, Who, service};
+use crate::telemetry::{Environment, Who, environment, service};
 
 /// Most spans that wait to be exported.
 const QUEUE_MAX: usize = 8_192;
@@ -103,7 +103,7 @@ impl Tracers {
         let Some(settings) = &config.traces else { return Ok(Self::default()) };
         let (tracer, recorded) = Tracer::new(settings.queue_max);
         let tracer = tracer.with_sampler(settings.sampler).with_slow(settings.slow);
-        let environment = Environment(|name: &str| std::env::var(name).ok());
+        let environment = environment();
         let (mut tracers, mut resources) = (HashMap::new(), Vec::new());
         for (name, stage, instance) in stages {
             tracers.insert(name.to_owned(), tracer.of_resource(resources.len()));

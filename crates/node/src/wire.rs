@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jaiminho_convert::{Batch, Batcher, Limits as ConvertLimits, ParseMemory};
-use jaiminho_core::{GroupKind, Instance, OutputConfig, RequiredGroup, Window};
+use jaiminho_core::{Instance, OutputConfig, RequiredGroup, Window};
 use jaiminho_discovery::{Fixed, Here, Subset};
 use jaiminho_event::units::HumanDuration;
 use jaiminho_event::{Template, TemplateError};
@@ -139,11 +139,7 @@ impl Wiring<'_> {
         };
         Ok(UpstreamSpec {
             output: subscription.output.clone(),
-            kind: match subscription.group {
-                Group::Required => GroupKind::Required,
-                Group::Attached => GroupKind::Attached,
-                Group::Tap => GroupKind::Tap,
-            },
+            kind: subscription.group.kind(),
             window: Window { events: stage.window.max_demand, bytes: stage.window.bytes.0 },
             min_demand: stage.window.min_demand(),
             asking: Asking::Automatic,

@@ -139,12 +139,11 @@ impl Watcher {
         }));
     }
 
-    /// Looks every [`INTERVAL`], until nobody is shown it any more.
+    /// Looks every [`INTERVAL`], the first time after one, until nobody is shown it any more.
     pub async fn run(mut self, views: watch::Sender<Arc<View>>) {
         while !views.is_closed() {
-            let next = Instant::now() + INTERVAL;
+            self.wait_until(Instant::now() + INTERVAL).await;
             views.send_replace(Arc::new(self.look().await));
-            self.wait_until(next).await;
         }
     }
 

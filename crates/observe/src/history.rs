@@ -88,12 +88,11 @@ fn stage_point(stage: &StageView) -> StagePoint {
     let figures = &stage.figures;
     let told = |value: f64| (!stage.instances.is_empty()).then_some(value as f32);
     let some = |value: Option<f64>| value.map(|value| value as f32);
-    let fullest = figures.logs.iter().map(|log| log.fill).fold(0.0, f64::max);
     [
         some(figures.rates.events_in),
         some(figures.rates.accepted),
         some(figures.rates.rejected),
-        told(fullest),
+        told(figures.fill().unwrap_or_default()),
         told(figures.load.blocked),
         told(figures.load.limit),
         some(figures.settle.p50_ms),

@@ -6,6 +6,7 @@
 
 use crate::{
     plan::{Kind, Role},
+    text::counted,
     view::{Limit, LimitKind, StageView, SubscriptionView, View},
 };
 
@@ -31,17 +32,21 @@ fn absent(view: &View) -> Option<Limit> {
     let of = below_first(view).find_map(|stage| view.to(&stage.name).find(waits))?;
     let is_seen = view.stage(&of.to).is_some_and(|stage| !stage.instances.is_empty());
     let text = if is_seen {
-        format!("{} in `{}` wait for `{}`, none of whose instances is linked to it", events(of.waiting), of.from, of.to)
+        format!(
+            "{} in `{}` wait for `{}`, none of whose instances is linked to it",
+            counted(of.waiting, "event"),
+            of.from,
+            of.to
+        )
     } else {
-        format!("{} in `{}` wait for `{}`, which has no instance", events(of.waiting), of.from, of.to)
+        format!("{} in `{}` wait for `{}`, which has no instance", counted(of.waiting, "event"), of.from, of.to)
     };
     Some(Limit { stage: of.to.clone(), kind: LimitKind::NoInstance, share: 1.0, text })
 }
 
 /// Dead letters that wait hold nothing up before their log is full.
 fn holds_up(view: &View, of: &SubscriptionView) -> bool {
-    let logs = view.stage(&of.from).into_iter().flat_map(|stage| &stage.figures.logs);
-    !of.output.ends_with(".dead_letter") || logs.filter(|log| log.output == of.output).any(|log| log.fill >= 1.0)
+    !of.output.ends_with(".dead_letter") || view.log(&of.output).is_some_and(|log| log.fill >= 1.0)
 }
 
 fn busy(view: &View) -> Option<Limit> {
@@ -112,8 +117,7 @@ fn pressure(view: &View, of: &SubscriptionView) -> f64 {
     // Until links are seen twice, its events that wait tell.
     let guess = if of.waiting > 0 || of.links.is_empty() { 1.0 } else { 0.0 };
     // A log that is smaller than the window fills before credit ends.
-    let logs = view.stage(&of.from).into_iter().flat_map(|stage| &stage.figures.logs);
-    let is_full = logs.filter(|log| log.output == of.output).any(|log| log.fill >= 0.9);
+    let is_full = view.log(&of.output).is_some_and(|log| log.fill >= 0.9);
     if is_full { blocked } else { blocked.min(without.unwrap_or(guess)) }
 }
 
@@ -143,11 +147,6 @@ fn below_first(view: &View) -> impl Iterator<Item = &StageView> {
 /// In the instance where it is most.
 fn worst(stage: &StageView, share: impl Fn(&crate::view::LoadView) -> f64) -> f64 {
     stage.instances.iter().map(|instance| share(&instance.figures.load)).fold(0.0, f64::max)
-}
-
-/// `1 event`, `2 events`
-pub(crate) fn events(count: u64) -> String {
-    format!("{count} event{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jaiminho_core::{GroupKind, Reason};
+use jaiminho_core::Reason;
 use jaiminho_event::EventView;
 use jaiminho_runtime::{ConsumerSeen, LatencySeen, OutputSeen, RejectionSeen};
 
@@ -20,8 +20,6 @@ use crate::{
 
 /// Rejections of a stage that are shown.
 const REJECTIONS_MAX: usize = 16;
-/// By the order in which they are counted.
-const REASONS: [Reason; 5] = [Reason::Malformed, Reason::Invalid, Reason::TooLarge, Reason::Exhausted, Reason::Refused];
 
 /// By stage and instance.
 pub(crate) type AllSeen = BTreeMap<(String, String), Seen>;
@@ -141,7 +139,7 @@ fn rates(instances: &[&Seen]) -> Rates {
 fn totals(instances: &[&Seen]) -> Totals {
     let counts = || instances.iter().map(|seen| seen.now.counts);
     let sent = || instances.iter().map(|seen| seen.marks().sent());
-    let here = (0..).zip(REASONS).map(|(index, reason): (usize, _)| {
+    let here = (0..).zip(Reason::ALL).map(|(index, reason): (usize, _)| {
         (reason.name().to_owned(), sum(counts().map(|counts| counts.rejected_here[index])))
     });
     Totals {
@@ -215,18 +213,10 @@ fn subscriptions(plan: &Plan, seen: &AllSeen) -> Vec<SubscriptionView> {
     let mut other = BTreeMap::new();
     for output in seen.values().flat_map(|seen| &seen.now.outputs) {
         let groups = output.groups.iter().filter(|of| !is_planned(plan, &output.name, &of.name));
-        other.extend(groups.map(|of| ((output.name.clone(), of.name.clone()), kind(of.kind))));
+        other.extend(groups.map(|of| ((output.name.clone(), of.name.clone()), of.kind.into())));
     }
     wanted.extend(other.into_iter().map(|((output, group), kind)| (output, group, kind)));
     wanted.into_iter().map(|(output, to, kind)| subscription(seen, output, to, kind)).collect()
-}
-
-fn kind(kind: GroupKind) -> Kind {
-    match kind {
-        GroupKind::Required => Kind::Required,
-        GroupKind::Attached => Kind::Attached,
-        GroupKind::Tap => Kind::Tap,
-    }
 }
 
 fn is_planned(plan: &Plan, output: &str, group: &str) -> bool {
@@ -324,7 +314,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use jaiminho_core::{Credit, Payload};
+    use jaiminho_core::{Credit, GroupKind, Payload};
     use jaiminho_event::CloudEvent;
     use jaiminho_link::ProcessSeen;
     use jaiminho_runtime::Inspection;

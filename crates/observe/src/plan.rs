@@ -1,5 +1,6 @@
 //! What a pipeline is to consist of: the frame into which is put what its instances tell.
 
+use jaiminho_core::GroupKind;
 use serde::{Deserialize, Serialize};
 
 /// A pipeline's stages, as its file names them.
@@ -57,6 +58,16 @@ pub enum Kind {
     Attached,
     /// It misses what it can't take at once.
     Tap,
+}
+
+impl From<GroupKind> for Kind {
+    fn from(kind: GroupKind) -> Self {
+        match kind {
+            GroupKind::Required => Self::Required,
+            GroupKind::Attached => Self::Attached,
+            GroupKind::Tap => Self::Tap,
+        }
+    }
 }
 
 impl Plan {

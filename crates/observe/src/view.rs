@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::plan::{Kind, Role};
+use crate::plan::{Kind, Role, stage_of};
 
 /// A pipeline at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -32,6 +32,12 @@ impl View {
     /// A stage by its name.
     pub fn stage(&self, name: &str) -> Option<&StageView> {
         self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// The log of an output, where its stage is seen.
+    pub fn log(&self, output: &str) -> Option<&LogView> {
+        let stage = self.stage(stage_of(output))?;
+        stage.figures.logs.iter().find(|log| log.output == output)
     }
 
     /// What a stage, or an ad-hoc group, consumes.
@@ -122,6 +128,13 @@ pub struct Figures {
     pub trouble: Option<TroubleView>,
 }
 
+impl Figures {
+    /// Of its fullest log; none: it has no log.
+    pub fn fill(&self) -> Option<f64> {
+        self.logs.iter().map(|log| log.fill).reduce(f64::max)
+    }
+}
+
 /// A second's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Rates {
@@ -162,6 +175,13 @@ pub struct Totals {
     pub bytes_out: u64,
     /// Of those that were sent, the ones that were repeated.
     pub redelivered: u64,
+}
+
+impl Totals {
+    /// Rejected by this stage, for whatever reason.
+    pub fn all_rejected_here(&self) -> u64 {
+        self.rejected_here.values().fold(0, |all, count| all.saturating_add(*count))
+    }
 }
 
 /// Shares of time in each of three states.
@@ -264,6 +284,20 @@ pub struct SubscriptionView {
     pub no_credit: Option<f64>,
     /// Producer and consumer instances, by name.
     pub links: Vec<LinkView>,
+}
+
+impl SubscriptionView {
+    /// Links that are not cancelled.
+    pub fn open_links(&self) -> impl Iterator<Item = &LinkView> {
+        self.links.iter().filter(|link| !link.is_cancelled)
+    }
+
+    /// Unused credit of these, and their windows, in events.
+    pub fn credit(&self) -> (u64, u64) {
+        self.open_links().fold((0, 0), |(unused, window): (u64, u64), link| {
+            (unused.saturating_add(link.credit_unused), window.saturating_add(link.window_events))
+        })
+    }
 }
 
 /// One consumer instance at one producer instance.

@@ -10,7 +10,7 @@ use super::{Found, file_or_running};
 use crate::cli::{From, Global, Tail as Arguments};
 use crate::config::component::{KafkaConfig, Sink};
 use crate::exit::Failure;
-use crate::output::line;
+use crate::output::{line, printable};
 use crate::running::Running;
 
 /// Records of each partition that are shown at first.
@@ -133,11 +133,6 @@ fn text(record: &TailRecord) -> String {
         (None, None) => text.push_str("(empty)\n"),
     }
     text
-}
-
-/// What strangers wrote may not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|next| if next.is_control() { '\u{fffd}' } else { next }).collect()
 }
 
 #[cfg(test)]

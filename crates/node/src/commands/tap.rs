@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jaiminho_core::Event;
 use jaiminho_event::EventView;
-use jaiminho_observe::{TapError, TapSummary, Tapped, stage_of, text::printable};
+use jaiminho_observe::{TapError, TapSummary, Tapped, stage_of};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
@@ -13,7 +13,7 @@ use crate::{
     cli::{Global, Tap},
     exit::Failure,
     observed::Reached,
-    output::{counted, line, note},
+    output::{counted, line, note, printable},
     signals::Signals,
 };
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jaiminho_core::GroupKind;
 use jaiminho_discovery::At;
 use jaiminho_event::units::{ByteSize, HumanDuration};
 use jaiminho_link::Tls;
@@ -182,6 +183,17 @@ pub(crate) enum Group {
     Attached,
     /// Best effort: what it can't take at once it misses.
     Tap,
+}
+
+impl Group {
+    /// As the core has it.
+    pub(crate) fn kind(self) -> GroupKind {
+        match self {
+            Self::Required => GroupKind::Required,
+            Self::Attached => GroupKind::Attached,
+            Self::Tap => GroupKind::Tap,
+        }
+    }
 }
 
 /// How events are shared out among a stage's instances.

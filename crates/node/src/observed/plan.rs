@@ -1,12 +1,12 @@
 //! What a pipeline file says that there is to be.
 
 use jaiminho_convert::Step;
-use jaiminho_observe::{Kind, Plan, PlannedStage, PlannedSubscription, Role};
+use jaiminho_observe::{Plan, PlannedStage, PlannedSubscription, Role};
 
 use crate::config::{
     Config,
     component::{Sink, Source, Transform},
-    model::{Group, Stage},
+    model::Stage,
 };
 
 /// Its stages, in pipeline order.
@@ -20,14 +20,10 @@ fn planned(config: &Config, name: &str, stage: &Stage) -> PlannedStage {
     if config.has_dead_letters(name) {
         outputs.push(format!("{name}.dead_letter"));
     }
-    let subscribe_to = stage.subscribe_to.iter().map(|of| PlannedSubscription {
-        output: of.output.clone(),
-        kind: match of.group {
-            Group::Required => Kind::Required,
-            Group::Attached => Kind::Attached,
-            Group::Tap => Kind::Tap,
-        },
-    });
+    let subscribe_to = stage
+        .subscribe_to
+        .iter()
+        .map(|of| PlannedSubscription { output: of.output.clone(), kind: of.group.kind().into() });
     let (role, component) = match (&stage.source, &stage.transform, &stage.sink) {
         (Some(source), ..) => (Role::Source, of_source(source)),
         (_, _, Some(sink)) => (Role::Sink, of_sink(sink)),
@@ -81,6 +77,8 @@ fn of_sink(sink: &Sink) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jaiminho_observe::Kind;
+
     use super::*;
     use crate::config::{Overrides, Setting, load};
 

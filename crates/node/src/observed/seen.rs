@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use jaiminho_observe::{INTERVAL, Record, View, Watcher};
+use jaiminho_observe::{Record, View, Watcher};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,18 +15,12 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Looks once a second until `stop`; `first` is what has been seen so far.
-    pub(crate) fn by(mut watcher: Watcher, first: View, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub(crate) fn by(watcher: Watcher, first: View, tasks: &TaskTracker, stop: CancellationToken) -> Self {
         let (sender, views) = watch::channel(Arc::new(first));
         let record = watcher.record();
-        let look = async move {
-            loop {
-                watcher.wait_until(Instant::now() + INTERVAL).await;
-                sender.send_replace(Arc::new(watcher.look().await));
-            }
-        };
         tasks.spawn(async move {
             tokio::select! {
-                () = look => {}
+                () = watcher.run(sender) => {}
                 () = stop.cancelled() => {}
             }
         });

@@ -2,8 +2,8 @@
 
 use super::{finding, percent, span};
 use crate::{
-    judge::events,
     plan::{Kind, Role},
+    text::counted,
     view::{Finding, FindingKind, InstanceView, LogView, Severity, StageView, SubscriptionView, View},
 };
 
@@ -68,7 +68,7 @@ fn no_instance(view: &View, stage: &StageView) -> Option<Finding> {
         return None;
     }
     let waiting: u64 = view.to(name).map(|of| of.waiting).sum();
-    let wait = if waiting > 0 { format!("; {} wait for it", events(waiting)) } else { String::new() };
+    let wait = if waiting > 0 { format!("; {} wait for it", counted(waiting, "event")) } else { String::new() };
     let asked: Vec<_> = stage
         .addresses
         .iter()
@@ -121,7 +121,7 @@ fn stuck(stage: &StageView) -> Option<Finding> {
     let instance = stage.instances.iter().find(is_stuck)?;
     let (name, figures) = (&stage.name, &instance.figures);
     let oldest = span(figures.oldest_ms.unwrap_or_default());
-    let held = events(figures.in_work);
+    let held = counted(figures.in_work, "event");
     let text =
         format!("`{}` of `{name}` has {held} in work, the oldest for {oldest}, and settles none.", instance.name);
     let advice =
@@ -132,7 +132,6 @@ fn stuck(stage: &StageView) -> Option<Finding> {
 
 fn rejects(view: &View, stage: &StageView) -> Option<Finding> {
     let (name, here) = (&stage.name, &stage.figures.totals.rejected_here);
-    let all: u64 = here.values().sum();
     let last = stage.rejections.first()?;
     let reasons: Vec<_> =
         here.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| format!("{reason}: {count}")).collect();
@@ -140,7 +139,7 @@ fn rejects(view: &View, stage: &StageView) -> Option<Finding> {
     let severity = if ago < REJECTS_RECENT_MS { Severity::Problem } else { Severity::Notice };
     let text = format!(
         "`{name}` has rejected {} since its start ({}), the last {} ago: {}: {}.",
-        events(all),
+        counted(stage.figures.totals.all_rejected_here(), "event"),
         reasons.join(", "),
         span(ago),
         last.reason,
@@ -158,7 +157,8 @@ fn log_full(view: &View, stage: &StageView, log: &LogView) -> Option<Finding> {
     }
     let waiting = view.subscriptions.iter().filter(|of| of.output == log.output && of.kind == Kind::Required);
     let slowest = waiting.max_by_key(|of| of.waiting).filter(|of| of.waiting > 0);
-    let for_whom = slowest.map_or_else(String::new, |of| format!("; {} wait for `{}`", events(of.waiting), of.to));
+    let for_whom =
+        slowest.map_or_else(String::new, |of| format!("; {} wait for `{}`", counted(of.waiting, "event"), of.to));
     let text = format!("The log of `{}` is {} full{for_whom}.", log.output, percent(log.fill));
     let refuses = stage.role == Role::Source && stage.figures.rates.refused.is_some_and(|rate| rate > 0.0);
     let (severity, effect) = match refuses {

@@ -1,12 +1,13 @@
 //! `jaiminho doctor`.
 
-use super::printable;
+use super::{counted, printable};
 use crate::view::{Finding, Severity, View};
 
 /// What is wrong, and what to do.
 pub fn doctor(view: &View) -> String {
     let instances: usize = view.stages.iter().map(|stage| stage.instances.len()).sum();
-    let of = |severity: Severity| view.findings.iter().filter(move |finding| finding.severity == severity).count();
+    let of =
+        |severity: Severity| view.findings.iter().filter(move |finding| finding.severity == severity).count() as u64;
     let verdict = match (of(Severity::Problem), of(Severity::Notice)) {
         (0, 0) => "nothing is wrong".to_owned(),
         (0, notices) => format!("nothing is wrong, {} worth knowing", counted(notices, "thing")),
@@ -14,8 +15,11 @@ pub fn doctor(view: &View) -> String {
         (problems, notices) => format!("{}, {} worth knowing", counted(problems, "problem"), counted(notices, "thing")),
     };
     let name = printable(&view.pipeline);
-    let mut text =
-        format!("{name}: {}, {}: {verdict}.\n", counted(view.stages.len(), "stage"), counted(instances, "instance"));
+    let mut text = format!(
+        "{name}: {}, {}: {verdict}.\n",
+        counted(view.stages.len() as u64, "stage"),
+        counted(instances as u64, "instance")
+    );
     for Finding { severity, text: what, advice, .. } in &view.findings {
         let mark = match severity {
             Severity::Problem => "✗",
@@ -30,8 +34,4 @@ pub fn doctor(view: &View) -> String {
         text.push_str(&format!("\nThe limit: {}.\n", printable(&limit.text)));
     }
     text.trim_end().to_owned()
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

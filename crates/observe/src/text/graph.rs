@@ -116,12 +116,9 @@ fn way(kind: Kind) -> &'static str {
 /// `1,200/s, credit 95 %, 12 waiting`; none: it is not seen.
 fn carried(of: &SubscriptionView) -> Option<String> {
     let rate = of.events?;
-    let open = || of.links.iter().filter(|link| !link.is_cancelled);
-    let (unused, window) =
-        open().fold((0, 0), |(unused, window), link| (unused + link.credit_unused, window + link.window_events));
-    let credit = match window {
-        0 => "no link".to_owned(),
-        window => format!("credit {}", percent(unused as f64 / window as f64)),
+    let credit = match of.credit() {
+        (_, 0) => "no link".to_owned(),
+        (unused, window) => format!("credit {}", percent(unused as f64 / window as f64)),
     };
     let waiting = if of.waiting > 0 { format!(", {} waiting", super::thousands(of.waiting)) } else { String::new() };
     Some(format!("{}/s, {credit}{waiting}", count(Some(rate))))

@@ -7,6 +7,7 @@ mod top;
 
 pub use doctor::doctor;
 pub use graph::{dot, mermaid, topology};
+pub use table::table;
 pub use top::once;
 
 use crate::{
@@ -18,6 +19,11 @@ use crate::{
 /// What others wrote may not steer the terminal.
 pub fn printable(text: &str) -> String {
     text.chars().map(|next| if next.is_control() { '\u{fffd}' } else { next }).collect()
+}
+
+/// `1 event`, `2 events`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `1,234,567`

@@ -1,7 +1,7 @@
-//! Columns as wide as their widest cell.
+//! Text in columns.
 
-/// Rows of cells; those of the columns `right` stand to the right.
-pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+/// A table: columns as wide as their widest cell, numbers (the columns of `right`) to the right.
+pub fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();

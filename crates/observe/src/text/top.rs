@@ -48,21 +48,16 @@ fn stage_row(view: &View, stage: &StageView) -> Vec<String> {
     if stage.instances.is_empty() {
         return row;
     }
-    let fullest = figures
-        .logs
-        .iter()
-        .map(|log| log.fill)
-        .fold(None, |most: Option<f64>, fill| Some(most.map_or(fill, |most| most.max(fill))));
     row.extend([
         count(figures.rates.events_in),
         if figures.logs.is_empty() { String::new() } else { count(figures.rates.events_out) },
         thousands(figures.in_work),
-        fullest.map(percent).unwrap_or_default(),
+        figures.fill().map(percent).unwrap_or_default(),
         figures.oldest_ms.map(|ms| duration(Some(ms as f64))).unwrap_or_default(),
         duration(figures.settle.p50_ms),
         duration(figures.settle.p99_ms),
         load(&figures.load),
-        thousands(figures.totals.rejected_here.values().sum()),
+        thousands(figures.totals.all_rejected_here()),
     ]);
     row
 }
@@ -85,14 +80,12 @@ fn subscriptions(view: &View) -> String {
 }
 
 fn subscription_row(of: &SubscriptionView) -> Vec<String> {
-    let open = || of.links.iter().filter(|link| !link.is_cancelled);
-    let (unused, window): (u64, u64) =
-        open().fold((0, 0), |(unused, window), link| (unused + link.credit_unused, window + link.window_events));
+    let (unused, window) = of.credit();
     vec![
         of.output.clone(),
         printable(&of.to),
         kind(of.kind).to_owned(),
-        open().count().to_string(),
+        of.open_links().count().to_string(),
         count(of.events),
         thousands(of.waiting),
         thousands(of.links.iter().map(|link| link.unsettled).sum()),

@@ -194,7 +194,7 @@ impl Told<'_> {
             Column::Out => units::count(figures.rates.events_out).into(),
             Column::InWork => units::count(Some(figures.in_work as f64)).into(),
             Column::Log => {
-                let fill = figures.logs.iter().map(|log| log.fill).reduce(f64::max);
+                let fill = figures.fill();
                 let tone = if fill.is_some_and(|fill| fill > 0.8) { Tone::Bad } else { Tone::Accent };
                 measured(fill, width, theme, tone)
             }
@@ -209,7 +209,7 @@ impl Told<'_> {
             Column::EndToEnd => Line::default(),
             Column::State => self.state(columns.has_words, theme),
             Column::Rejected => {
-                let rejected: u64 = figures.totals.rejected_here.values().sum();
+                let rejected = figures.totals.all_rejected_here();
                 let tone = if rejected > 0 { Tone::Warn } else { Tone::Quiet };
                 Span::styled(units::count(Some(rejected as f64)), theme.style(tone)).into()
             }

@@ -11,6 +11,7 @@ use super::columns::{self, Columns, MARK_WIDTH, Told};
 use super::panes;
 use super::rows::Row;
 use super::theme::Tone;
+use crate::text::counted;
 use crate::units;
 use crate::view::{LimitKind, LinkView, Severity, StageView, SubscriptionView};
 
@@ -76,18 +77,19 @@ impl App {
         let notices = view.findings.len() - problems;
         for (count, noun, tone) in [(problems, "problem", Tone::Bad), (notices, "notice", Tone::Warn)] {
             if count > 0 {
-                let text = format!("{}  ", counted(count, noun));
+                let text = format!("{}  ", counted(count as u64, noun));
                 right.push_span(Span::styled(text, theme.style(tone)));
             }
         }
         if view.unix_ms > 0 {
             right.push_span(Span::styled(format!("{} UTC", units::clock(view.unix_ms)), theme.style(Tone::Quiet)));
         }
-        let instances = view.stages.iter().map(|stage| stage.instances.len()).sum();
+        let instances: usize = view.stages.iter().map(|stage| stage.instances.len()).sum();
         let name = if view.pipeline.is_empty() { "jaiminho" } else { &view.pipeline };
         let mut left = Line::from(Span::styled(name.to_owned(), theme.style(Tone::Title)));
         if !view.stages.is_empty() {
-            let text = format!("  {}, {}", counted(view.stages.len(), "stage"), counted(instances, "instance"));
+            let text =
+                format!("  {}, {}", counted(view.stages.len() as u64, "stage"), counted(instances as u64, "instance"));
             left.push_span(Span::styled(text, theme.style(Tone::Quiet)));
         }
         let right_width = u16::try_from(right.width()).unwrap_or(u16::MAX).min(area.width);
@@ -271,9 +273,4 @@ fn put(buffer: &mut Buffer, (x, y): (u16, u16), width: u16, is_right: bool, line
     if used > width && width > 0 {
         buffer[(x + width - 1, y)].set_symbol("…");
     }
-}
-
-/// `1 stage`, `2 stages`.
-pub(super) fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -85,17 +85,12 @@ fn order(sort: Sort, one: &StageView, other: &StageView) -> Ordering {
         match sort {
             Sort::Pipeline => 0.0,
             Sort::Rate => figures.rates.events_in.unwrap_or(-1.0),
-            Sort::Log => fill(stage).unwrap_or(-1.0),
+            Sort::Log => figures.fill().unwrap_or(-1.0),
             Sort::Oldest => figures.oldest_ms.map_or(-1.0, |ms| ms as f64),
             Sort::Latency => figures.settle.p99_ms.unwrap_or(-1.0),
             Sort::Limit => figures.load.limit,
-            Sort::Rejected => figures.totals.rejected_here.values().sum::<u64>() as f64,
+            Sort::Rejected => figures.totals.all_rejected_here() as f64,
         }
     };
     figure(other).total_cmp(&figure(one))
-}
-
-/// Of its fullest log.
-fn fill(stage: &StageView) -> Option<f64> {
-    stage.figures.logs.iter().map(|log| log.fill).reduce(f64::max)
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::EmbeddedBroker;
+use crate::tests::recorder;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -27,13 +28,17 @@ struct Running {
 
 impl Running {
     fn start(broker: &EmbeddedBroker, configure: impl FnOnce(&mut SourceConfig)) -> Self {
+        Self::of_stage("s", broker, configure)
+    }
+
+    fn of_stage(stage: &str, broker: &EmbeddedBroker, configure: impl FnOnce(&mut SourceConfig)) -> Self {
         let mut config = SourceConfig::new(broker.bootstrap_servers(), &["in"], "g");
         // A member that is gone is noticed soon.
         config.properties.insert("session.timeout.ms".into(), crate::Scalar::Integer(6_000));
         configure(&mut config);
         let of = SourceStage {
             pipeline: "p".into(),
-            stage: "s".into(),
+            stage: stage.into(),
             key: None,
             event_bytes_max: 1_000,
             log_events: 1_000,
@@ -225,7 +230,8 @@ async fn a_partition_changes_hands_when_what_is_in_flight_of_it_is_settled() {
     let broker = EmbeddedBroker::start(&[("in", 2)]).unwrap();
     produce(&broker, "in", 0, &numbers(0, 4));
     produce(&broker, "in", 1, &numbers(0, 4));
-    let mut first = Running::start(&broker, |_| {});
+    let metrics = recorder();
+    let mut first = Running::of_stage("hands-over", &broker, |_| {});
     let (mut held, mut events) = (Vec::new(), 0);
     while events < 8 {
         let (offer, answers) = first.next().await.take();
@@ -233,8 +239,12 @@ async fn a_partition_changes_hands_when_what_is_in_flight_of_it_is_settled() {
         held.push((answers, offer.events.len()));
     }
     let mut second = Running::start(&broker, |_| {});
-    // Longer than a rebalance takes: the second member gets its partition only when the first one is done with it.
-    let early = tokio::time::timeout(Duration::from_secs(7), second.desk.next()).await;
+    let deadline = Instant::now() + LONG;
+    while !metrics.render().contains("jaiminho_kafka_rebalances_total{stage=\"hands-over\",kind=\"revoked\"} 1") {
+        assert!(Instant::now() < deadline, "nothing is revoked");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let early = tokio::time::timeout(Duration::from_secs(2), second.desk.next()).await;
     assert!(early.is_err(), "the second member reads what is in flight at the first");
     for (answers, count) in held {
         answers.send(vec![Answer::Settled(Outcome::Accepted); count]);

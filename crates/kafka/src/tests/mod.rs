@@ -5,12 +5,14 @@ mod outbox;
 mod relay;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use jaiminho_core::{Event, KeyHash, Outcome, Reason, Rejection};
 use jaiminho_event::{CloudEvent, Data, Value, key_hash};
 use jaiminho_runtime::{Receipt, Settler, Sink};
 use jaiminho_telemetry::traces::Tracer;
+use jaiminho_telemetry::{Metrics, install_metrics};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use self::relay::Relay;
@@ -526,9 +528,15 @@ fn shown(tail: &mut Tail, count: usize) -> Vec<String> {
     ids
 }
 
+/// This process's metrics.
+pub(crate) fn recorder() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> = LazyLock::new(|| install_metrics().unwrap());
+    &METRICS
+}
+
 #[test]
 fn each_sink_of_a_process_has_metrics_of_its_own() {
-    let metrics = jaiminho_telemetry::install_metrics().unwrap();
+    let metrics = recorder();
     let config = SinkConfig::new("127.0.0.1:1", "readings");
     let _sinks = ["publish", "dead"].map(|stage| KafkaSink::new(&config, stage, Settler::default()).unwrap());
     let text = metrics.render();

@@ -31,7 +31,7 @@ pub(crate) fn service(stage: &Stage) -> &'static str {
 /// The process's metrics; without a recorder where none are wanted.
 pub(crate) fn install(config: &Config) -> Result<Metrics, Failure> {
     match config.pipeline.telemetry.metrics.enabled {
-        true => install_metrics().map_err(Failure::software),
+        true => install_metrics(&config.pipeline.pipeline).map_err(Failure::software),
         false => Ok(Metrics::default()),
     }
 }

@@ -32,12 +32,12 @@ pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[error("metrics: this process has a recorder already")]
 pub struct MetricsError;
 
-/// Installs the process's recorder.
+/// Installs the process's recorder. `pipeline` is a label of all series that Prometheus reads.
 ///
 /// # Errors
 /// When there is a recorder already.
-pub fn install_metrics() -> Result<Metrics, MetricsError> {
-    let metrics = Metrics::default();
+pub fn install_metrics(pipeline: &str) -> Result<Metrics, MetricsError> {
+    let metrics = Metrics::of(pipeline);
     metrics::set_global_recorder(metrics.clone()).map_err(|_| MetricsError)?;
     Ok(metrics)
 }

@@ -122,4 +122,17 @@ mod tests {
         assert!(text.lines().any(|line| line.starts_with("jaiminho_process_resident_bytes ")), "{text}");
         drop((deliveries, lag));
     }
+
+    #[test]
+    fn each_series_says_of_which_pipeline_it_is() {
+        let metrics = Metrics::of("b\"c");
+        metrics::with_local_recorder(&metrics, || {
+            metrics::counter!("own_total", "stage" => "a").increment(1);
+            metrics::counter!("bare_total").increment(1);
+        });
+        let text = metrics.render();
+        for line in ["own_total{pipeline=\"b\\\"c\",stage=\"a\"} 1", "bare_total{pipeline=\"b\\\"c\"} 1"] {
+            assert!(text.lines().any(|of| of == line), "{line} is not in\n{text}");
+        }
+    }
 }

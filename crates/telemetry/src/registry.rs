@@ -24,6 +24,8 @@ pub struct Metrics(Arc<Registry>);
 
 #[derive(Default)]
 struct Registry {
+    /// A label that all series have in Prometheus' format; empty: none.
+    common: String,
     series: RwLock<HashMap<Key, Arc<Series>>>,
     refused: AtomicU64,
     /// Nothing much was over when that was last looked for.
@@ -91,7 +93,7 @@ impl HistogramFn for Buckets {
 }
 
 impl Series {
-    fn new(key: &Key, kind: Kind) -> Self {
+    fn new(key: &Key, kind: Kind, common: &str) -> Self {
         let metric = names::all().find(|metric| metric.name == key.name());
         let value = match kind {
             Kind::Counter => Value::Counter(Arc::default()),
@@ -104,8 +106,9 @@ impl Series {
                 Value::Histogram(Arc::new(Buckets::new(bounds)))
             }
         };
-        let label = |label: &metrics::Label| format!("{}=\"{}\"", label.key(), escaped(label.value()));
-        let labels = key.labels().map(label).collect::<Vec<_>>().join(",");
+        let own = key.labels().map(|of| label(of.key(), of.value()));
+        let common = Some(common.to_owned()).filter(|common| !common.is_empty());
+        let labels = common.into_iter().chain(own).collect::<Vec<_>>().join(",");
         Self { key: key.clone(), labels, metric, since: unix_nanos(), value }
     }
 
@@ -132,8 +135,10 @@ pub(crate) fn unix_nanos() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// In Prometheus' format.
+fn label(key: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{key}=\"{value}\"")
 }
 
 impl Registry {
@@ -153,7 +158,7 @@ impl Registry {
             return None;
         }
         self.forget_order();
-        Some(of(all.entry(key.clone()).or_insert_with(|| Arc::new(Series::new(key, kind)))))
+        Some(of(all.entry(key.clone()).or_insert_with(|| Arc::new(Series::new(key, kind, &self.common)))))
     }
 
     fn forget_order(&self) {
@@ -174,6 +179,11 @@ impl Registry {
 }
 
 impl Metrics {
+    /// Those of a pipeline: in Prometheus' format all series say which.
+    pub(crate) fn of(pipeline: &str) -> Self {
+        Self(Arc::new(Registry { common: label("pipeline", pipeline), ..Registry::default() }))
+    }
+
     /// All series by name and labels, with those of the process itself up to date.
     pub(crate) fn read(&self) -> Arc<[Arc<Series>]> {
         self.itself();

@@ -21,7 +21,7 @@ impl Output {
     /// Of two links of one instance in a group the greater incarnation stays, and of one incarnation the higher link counter;
     /// the other is ended with [`super::Signal::End`], or refused. A dead link counts as one of [`super::OutputConfig::links_max`]
     /// until all that it left is dispatched again; but that never keeps out the first live member of a group, since then
-    /// nobody could take the left-overs.
+    /// nobody could take the left-overs. Where all places are taken, the last tap is ended for whoever is none.
     ///
     /// The first member of a group decides on its selector, for as long as there are members.
     ///
@@ -35,7 +35,7 @@ impl Output {
             return Err(LinkError::UnknownGroup(subscribe.group.clone()));
         }
         let rival = self.rival(group, subscribe)?;
-        self.check_limits(group, rival.is_some())?;
+        let tap = self.check_limits(group, subscribe.kind, rival.is_some())?;
         let is_other =
             |link: &Link, key| Some(link.group) == group && rival.as_ref().is_none_or(|(rival, _)| *rival != key);
         let others = self.shared.links.iter().any(|(key, link)| is_other(link, key));
@@ -45,6 +45,12 @@ impl Output {
             self.check_partition(&self.groups[group], rival, subscribe.partition)?;
         } else if subscribe.partition.is_some() {
             return Err(LinkError::Partition(format!("none is fixed in group {}", subscribe.group)));
+        }
+        if let Some(tap) = tap {
+            let group = self.shared.links.at(tap).group;
+            self.release_link(now, tap);
+            self.shared.links.end(tap, LinkError::Limit("a consumer takes this tap's place".into()));
+            self.left(now, group);
         }
         // The group is made first: it must not end with the link that is replaced.
         let group = group.unwrap_or_else(|| self.add_group(subscribe.kind, &subscribe.group));
@@ -82,20 +88,26 @@ impl Output {
         }
     }
 
-    fn check_limits(&self, group: Option<usize>, replaces: bool) -> Result<(), LinkError> {
+    /// Whether there is a place for one more; the tap that makes room for it, where one must.
+    fn check_limits(&self, group: Option<usize>, kind: GroupKind, replaces: bool) -> Result<Option<u16>, LinkError> {
         let (max, links) = (self.config.links_max.min(LINKS_MAX), &self.shared.links);
-        let live = links.len() - usize::from(replaces);
+        let replaced = usize::from(replaces);
         // Nobody else can take what waits in a fixed partition.
         let shares = |group: &usize| self.groups[*group].keyed.as_ref().is_none_or(|keyed| !keyed.is_fixed);
-        let others = group.filter(shares).map_or(0, |group| self.groups[group].members.len());
-        let others = others.saturating_sub(usize::from(replaces));
-        if live >= max || (others > 0 && live + links.ghosts() >= max) {
-            return Err(LinkError::Limit(format!("{max} links, {} of them dead with left-overs", links.ghosts())));
+        let others = group.filter(shares).map_or(0, |group| self.groups[group].members.len()).saturating_sub(replaced);
+        let ghosts = if others > 0 { links.ghosts() } else { 0 };
+        let made = if group.is_none() { self.groups.len() - self.config.groups.len() } else { 0 };
+        let fits = |gone: usize| links.len() - replaced - gone + ghosts < max && made.saturating_sub(gone) < max;
+        if fits(0) {
+            return Ok(None);
         }
-        if group.is_none() && self.groups.len() - self.config.groups.len() >= max {
-            return Err(LinkError::Limit(format!("{max} attached groups and taps")));
+        let is_tap = |link: &Link| self.groups[link.group].kind == GroupKind::Tap;
+        let last = links.iter().filter(|(_, link)| is_tap(link)).max_by_key(|(_, link)| link.id);
+        match last {
+            Some((tap, _)) if kind != GroupKind::Tap && fits(1) => Ok(Some(tap)),
+            Some(_) | None if made >= max => Err(LinkError::Limit(format!("{max} attached groups and taps"))),
+            Some(_) | None => Err(LinkError::Limit(format!("{max} links, {} of them dead with left-overs", links.ghosts()))),
         }
-        Ok(())
     }
 
     /// The partition that a subscription names, exactly where partitions are fixed, must be one of the group's, and free.
@@ -184,6 +196,11 @@ impl Output {
         self.release_link(now, key);
         self.leave_broadcast(group);
         self.shared.links.remove(key);
+        self.left(now, group);
+    }
+
+    /// A link of a group is gone, and with the last one perhaps the group.
+    fn left(&mut self, now: Time, group: usize) {
         if self.shared.links.iter().any(|(_, link)| link.group == group) {
             return;
         }

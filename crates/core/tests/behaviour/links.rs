@@ -168,6 +168,26 @@ fn links_beyond_the_limit_are_refused() {
 }
 
 #[test]
+fn a_tap_gives_its_place_up_to_a_consumer_and_the_last_one_first() {
+    let mut bench = Bench::with(jaiminho_core::OutputConfig { links_max: 3, ..config(&["convert"]) });
+    let stays = bench.join("convert", "c-0");
+    let taps = ["t-0", "t-1"].map(|name| bench.subscribe(&subscribe(name, GroupKind::Tap, name)).unwrap());
+    let third = bench.subscribe(&subscribe("t-2", GroupKind::Tap, "t-2"));
+    assert!(matches!(third, Err(LinkError::Limit(_))), "no tap gives way to a tap");
+    for (name, tap) in [("c-1", taps[1]), ("c-2", taps[0])] {
+        bench.join("convert", name);
+        let signals = bench.signals();
+        let [(ended, Signal::End(LinkError::Limit(why)))] = signals.as_slice() else { panic!("{signals:?}") };
+        assert_eq!((*ended, why.as_str()), (tap, "a consumer takes this tap's place"));
+    }
+    assert!(matches!(bench.subscribe(&subscribe("convert", GroupKind::Required, "c-3")), Err(LinkError::Limit(_))));
+    assert_eq!(bench.output.groups().count(), 1, "their groups went with them");
+    bench.push(None);
+    bench.grant(stays, 1, 1_000);
+    assert_eq!(bench.take(stays), [(1, 0, 1)]);
+}
+
+#[test]
 fn a_dead_link_counts_until_its_left_overs_are_dispatched_again() {
     let mut bench = Bench::with(jaiminho_core::OutputConfig { links_max: 2, ..config(&["convert"]) });
     let stuck = bench.join("convert", "stuck");

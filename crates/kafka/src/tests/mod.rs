@@ -530,7 +530,7 @@ fn shown(tail: &mut Tail, count: usize) -> Vec<String> {
 
 /// This process's metrics.
 pub(crate) fn recorder() -> &'static Metrics {
-    static METRICS: LazyLock<Metrics> = LazyLock::new(|| install_metrics().unwrap());
+    static METRICS: LazyLock<Metrics> = LazyLock::new(|| install_metrics("p").unwrap());
     &METRICS
 }
 
@@ -540,10 +540,10 @@ fn each_sink_of_a_process_has_metrics_of_its_own() {
     let config = SinkConfig::new("127.0.0.1:1", "readings");
     let _sinks = ["publish", "dead"].map(|stage| KafkaSink::new(&config, stage, Settler::default()).unwrap());
     let text = metrics.render();
-    for sample in ["recoveries_total{stage=\"publish\"} 0", "recoveries_total{stage=\"dead\"} 0"] {
+    for sample in ["recoveries_total{pipeline=\"p\",stage=\"publish\"} 0", "recoveries_total{pipeline=\"p\",stage=\"dead\"} 0"] {
         assert!(text.contains(&format!("jaiminho_kafka_{sample}")), "{sample} in:\n{text}");
     }
-    assert!(text.contains("jaiminho_kafka_settled_total{stage=\"dead\",outcome=\"rejected\"} 0"), "{text}");
+    assert!(text.contains("jaiminho_kafka_settled_total{pipeline=\"p\",stage=\"dead\",outcome=\"rejected\"} 0"), "{text}");
 }
 
 #[tokio::test]

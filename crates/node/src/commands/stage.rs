@@ -146,7 +146,6 @@ pub(crate) fn describe(config: &Config, name: &str, stage: &Stage) {
     let labels = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("commit", env!("JAIMINHO_COMMIT").to_owned()),
-        ("pipeline", config.pipeline.pipeline.clone()),
         ("stage", name.to_owned()),
     ];
     metrics::gauge!(names::INFO, &labels).set(1.0);

@@ -4,7 +4,7 @@ use crate::metric::metrics;
 
 metrics! {
     /// 1; the labels say what runs.
-    INFO: Gauge, "jaiminho_info", Of("stage"), ["version", "commit", "pipeline", "stage"];
+    INFO: Gauge, "jaiminho_info", Of("stage"), ["version", "commit", "stage"];
     /// Memory that the process has in use, as the system counts it.
     RESIDENT: Gauge, "jaiminho_process_resident_bytes", Bytes, [];
     /// Most memory that the stage's limits allow, as `jaiminho validate` sums it up; without the program itself.

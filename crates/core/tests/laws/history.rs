@@ -220,8 +220,12 @@ impl History {
                 self.model.end_revocations(peer);
             }
             Signal::End(error) => {
-                let expected = matches!(error, LinkError::Fenced(_) | LinkError::Replaced | LinkError::Lagged(_));
-                assert!(expected, "{error}");
+                let kind = self.model.groups[self.model.peers[peer].group].kind;
+                let expected = match error {
+                    LinkError::Limit(_) => kind == GroupKind::Tap,
+                    _ => matches!(error, LinkError::Fenced(_) | LinkError::Replaced | LinkError::Lagged(_)),
+                };
+                assert!(expected, "{kind:?}: {error}");
                 self.model.lose(peer);
             }
             Signal::Drained => {

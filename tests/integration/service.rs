@@ -105,7 +105,8 @@ async fn an_absent_group_is_named_in_the_log_and_in_the_metrics_until_it_comes()
     let line = told("no instance of this required group is connected; its events wait").await;
     assert!(line.contains("\"group\":\"out\"") && line.contains("\"output\":\"in\""), "{line}");
     let metrics = source.process.metrics().await;
-    let of_group = metrics.lines().find(|line| line.starts_with("jaiminho_group_members{") && line.contains("group=\"out\""));
+    let of_group =
+        metrics.lines().find(|line| line.starts_with("jaiminho_group_members{") && line.contains("group=\"out\""));
     assert!(of_group.is_some_and(|line| line.ends_with("} 0")), "{of_group:?}");
     let out = Jaiminho::stage(source.directory.path(), &source.file, "out", &Place::local());
     out.ready().await;

@@ -106,7 +106,9 @@ impl Output {
         match last {
             Some((tap, _)) if kind != GroupKind::Tap && fits(1) => Ok(Some(tap)),
             Some(_) | None if made >= max => Err(LinkError::Limit(format!("{max} attached groups and taps"))),
-            Some(_) | None => Err(LinkError::Limit(format!("{max} links, {} of them dead with left-overs", links.ghosts()))),
+            Some(_) | None => {
+                Err(LinkError::Limit(format!("{max} links, {} of them dead with left-overs", links.ghosts())))
+            }
         }
     }
 

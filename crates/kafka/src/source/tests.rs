@@ -240,7 +240,10 @@ async fn a_partition_changes_hands_when_what_is_in_flight_of_it_is_settled() {
     }
     let mut second = Running::start(&broker, |_| {});
     let deadline = Instant::now() + LONG;
-    while !metrics.render().contains("jaiminho_kafka_rebalances_total{pipeline=\"p\",stage=\"hands-over\",kind=\"revoked\"} 1") {
+    while !metrics
+        .render()
+        .contains("jaiminho_kafka_rebalances_total{pipeline=\"p\",stage=\"hands-over\",kind=\"revoked\"} 1")
+    {
         assert!(Instant::now() < deadline, "nothing is revoked");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -540,10 +540,15 @@ fn each_sink_of_a_process_has_metrics_of_its_own() {
     let config = SinkConfig::new("127.0.0.1:1", "readings");
     let _sinks = ["publish", "dead"].map(|stage| KafkaSink::new(&config, stage, Settler::default()).unwrap());
     let text = metrics.render();
-    for sample in ["recoveries_total{pipeline=\"p\",stage=\"publish\"} 0", "recoveries_total{pipeline=\"p\",stage=\"dead\"} 0"] {
+    for sample in
+        ["recoveries_total{pipeline=\"p\",stage=\"publish\"} 0", "recoveries_total{pipeline=\"p\",stage=\"dead\"} 0"]
+    {
         assert!(text.contains(&format!("jaiminho_kafka_{sample}")), "{sample} in:\n{text}");
     }
-    assert!(text.contains("jaiminho_kafka_settled_total{pipeline=\"p\",stage=\"dead\",outcome=\"rejected\"} 0"), "{text}");
+    assert!(
+        text.contains("jaiminho_kafka_settled_total{pipeline=\"p\",stage=\"dead\",outcome=\"rejected\"} 0"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -6,11 +6,15 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use jaiminho_core::Reason;
-use jaiminho_runtime::{Emitted, Outside, Rate, Role, StageHandle, Verdict, spawn};
+use jaiminho_core::{Credit, Reason, ToProducer};
+use jaiminho_runtime::{Emitted, Outside, Rate, Role, Serve as _, StageHandle, Verdict, spawn};
 use jaiminho_telemetry::Metrics;
 use smallvec::smallvec;
-use support::{Call, Collect, Local, accepted, copy, event, log, offer, pipeline, published, stage};
+use support::{
+    Call, Collect, Local, accepted, copy, event, log, offer, pipeline, published,
+    scripted::{deliveries, soon, wanted},
+    stage,
+};
 
 /// The value of one series; none: there is no such series.
 fn value(metrics: &Metrics, series: &str) -> Option<f64> {
@@ -69,6 +73,43 @@ async fn counters_are_exact_to_the_event() {
     let of = |name: &str| value(&metrics, &format!("jaiminho_link_{name}{link}")).unwrap();
     let unused = of("credit_granted_events_total") - of("sent_events_total");
     assert_eq!(unused, of("credit_unused_events"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_or_a_stage_has_counted_since_the_last_tick_is_told_at_its_end() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    told().await;
+    let pending = source.source().offer(offer((0..3).map(|number| event(number, None)).collect())).await.unwrap();
+    assert_eq!(deliveries(&mut half).await.len(), 3);
+    drop(half);
+    told().await;
+    let link = "{stage=\"in\",output=\"in\",group=\"out\",peer=\"out-1\"}";
+    assert_eq!(value(&metrics, &format!("jaiminho_link_sent_events_total{link}")), Some(3.0));
+    let waited = value(&metrics, &format!("jaiminho_link_no_events_seconds_total{link}")).unwrap();
+    assert!(waited > 0.5, "{waited}");
+
+    let sink = Collect::new(|_| accepted());
+    let out = spawn(stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+    soon(pending.answers()).await;
+    told().await;
+    published(&source, vec![event(3, None), event(4, None)]).await;
+    source.drain(Duration::from_secs(1)).await;
+    out.drain(Duration::from_secs(1)).await;
+    for (series, right) in [
+        ("jaiminho_settle_seconds_count{stage=\"in\"}", 5.0),
+        ("jaiminho_settle_seconds_count{stage=\"out\"}", 5.0),
+        ("jaiminho_end_to_end_seconds_count{stage=\"out\"}", 5.0),
+        ("jaiminho_link_sent_events_total{stage=\"in\",output=\"in\",group=\"out\",peer=\"out-0\"}", 5.0),
+        ("jaiminho_link_received_events_total{stage=\"out\",output=\"in\",peer=\"in-0\"}", 5.0),
+    ] {
+        assert_eq!(value(&metrics, series), Some(right), "{series}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

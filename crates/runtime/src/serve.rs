@@ -1,7 +1,8 @@
 //! The stage's two kinds of links, heartbeats, and the drain.
 
 use jaiminho_core::{
-    EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
+    EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed, ToConsumer,
+    ToProducer,
 };
 use jaiminho_telemetry::LIFE;
 use tokio::sync::mpsc;
@@ -108,11 +109,12 @@ impl Task {
         }
         let index = self.logs.iter().position(|log| log.name == *output);
         let index = index.ok_or_else(|| LinkError::UnknownOutput(output.clone()))?;
-        // It may replace another link.
+        // It may replace another link, or be the first one of a group.
         self.meter_outputs();
         let Some(log) = self.logs.get_mut(index) else { return Err(LinkError::UnknownOutput(output.clone())) };
         let link = log.output.subscribe(self.clock.now, subscribe)?;
         let window = log.output.window(link).unwrap_or(subscribe.window);
+        self.meter_outputs();
         let peer = PeerId { output: index, link };
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
         let (to_producer, said) = mpsc::channel(TO_PRODUCER);
@@ -146,10 +148,20 @@ impl Task {
                 self.asked(peer, credit);
                 Ok(())
             }
-            ToProducer::Dispositions(dispositions) => dispositions.iter().try_for_each(|disposition| {
-                self.sends.disposed(peer, disposition);
-                log.output.dispose(peer.link, disposition)
-            }),
+            ToProducer::Dispositions(dispositions) => {
+                let mut settled = 0;
+                let result = dispositions.iter().try_for_each(|disposition| {
+                    self.sends.disposed(peer, disposition);
+                    let before = log.output.unsettled(peer.link);
+                    let result = log.output.dispose(peer.link, disposition);
+                    if matches!(disposition.state, Settled::Outcome(_)) {
+                        settled += before - log.output.unsettled(peer.link);
+                    }
+                    result
+                });
+                self.account.meters.settled(peer, settled);
+                result
+            }
             ToProducer::Cancel { drain, time_left_ms } => {
                 log.output.cancel(now, peer.link, drain.then(|| now.after(time_left_ms)));
                 self.consumer_left(peer, Left::Cancelled);

@@ -6,7 +6,7 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use jaiminho_core::{Credit, Reason, ToProducer};
+use jaiminho_core::{Credit, Delivery, Disposition, Outcome, Reason, Settled, ToConsumer, ToProducer};
 use jaiminho_runtime::{Emitted, Outside, Rate, Role, Serve as _, StageHandle, Verdict, spawn};
 use jaiminho_telemetry::Metrics;
 use smallvec::smallvec;
@@ -54,6 +54,8 @@ async fn counters_are_exact_to_the_event() {
         ("jaiminho_delivered_bytes_total{stage=\"mid\",output=\"mid\",group=\"out\"}", 14.0),
         ("jaiminho_deliveries_total{stage=\"mid\",output=\"mid.dead_letter\",group=\"dead\"}", 2.0),
         ("jaiminho_redeliveries_total{stage=\"in\",output=\"in\",group=\"mid\"}", 0.0),
+        ("jaiminho_released_total{stage=\"in\",output=\"in\",group=\"mid\"}", 0.0),
+        ("jaiminho_released_total{stage=\"mid\",output=\"mid\",group=\"out\"}", 0.0),
         ("jaiminho_group_members{stage=\"in\",output=\"in\",group=\"mid\"}", 1.0),
         ("jaiminho_log_events{stage=\"in\",output=\"in\"}", 0.0),
         ("jaiminho_log_capacity_events{stage=\"mid\",output=\"mid\"}", 200.0),
@@ -110,6 +112,77 @@ async fn what_a_link_or_a_stage_has_counted_since_the_last_tick_is_told_at_its_e
     ] {
         assert_eq!(value(&metrics, series), Some(right), "{series}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_are_what_is_settled_and_what_came_back() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let counts = || {
+        ["deliveries", "redeliveries", "released"].map(|name| {
+            value(&metrics, &format!("jaiminho_{name}_total{{stage=\"in\",output=\"in\",group=\"out\"}}")).unwrap()
+        })
+    };
+    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let pending = source.source().offer(offer((0..5).map(|number| event(number, Some(1))).collect())).await.unwrap();
+    assert_eq!(deliveries(&mut half).await.len(), 5);
+    let (first, last) = (1, 2);
+    let accepted_two = Disposition { first, last, state: Settled::Outcome(Outcome::Accepted) };
+    half.to_producer.send(ToProducer::Dispositions(vec![accepted_two])).await.unwrap();
+    told().await;
+    assert_eq!(counts(), [5.0, 0.0, 0.0]);
+
+    let mut other = source.subscribe(wanted("out", "out-2")).await.unwrap();
+    other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    drop(half);
+    assert_eq!(deliveries(&mut other).await.len(), 3);
+    told().await;
+    assert_eq!(counts(), [8.0, 3.0, 3.0]);
+    drop(other);
+
+    let sink = Collect::new(|_| accepted());
+    let _out = spawn(stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+    soon(pending.answers()).await;
+    told().await;
+    assert_eq!(counts(), [11.0, 6.0, 6.0]);
+    assert_eq!(value(&metrics, "jaiminho_settled_total{stage=\"in\",outcome=\"accepted\"}"), Some(5.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_revoked_member_gives_back_is_counted_as_released() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &Local::default(), Role::Source(Box::new(Outside))));
+    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    // Of ten partitions some move.
+    let events = (0..10).map(|number| event(number, Some(u64::from(number)))).collect();
+    let _pending = source.source().offer(offer(events)).await.unwrap();
+    let sent = deliveries(&mut half).await;
+    let mut other = source.subscribe(wanted("out", "out-2")).await.unwrap();
+    let partitions = loop {
+        match soon(half.from_producer.recv()).await {
+            Some(Ok(ToConsumer::Revoke { partitions })) => break partitions,
+            Some(Ok(ToConsumer::Events { .. } | ToConsumer::Ended { .. })) => {}
+            gone @ (None | Some(Err(_))) => panic!("{gone:?}"),
+        }
+    };
+    let is_revoked = |delivery: &&Delivery| partitions.contains(&delivery.event.key.unwrap().partition());
+    let released: Vec<u64> = sent.iter().filter(is_revoked).map(|delivery| delivery.number).collect();
+    assert!(!released.is_empty());
+    let back = released.iter().map(|&number| Disposition { first: number, last: number, state: Settled::Released });
+    half.to_producer.send(ToProducer::Dispositions(back.collect())).await.unwrap();
+    other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    assert_eq!(deliveries(&mut other).await.len(), released.len());
+    told().await;
+    let count = |name: &str| {
+        value(&metrics, &format!("jaiminho_{name}_total{{stage=\"in\",output=\"in\",group=\"out\"}}")).unwrap()
+    };
+    assert_eq!((count("released"), count("deliveries")), (released.len() as f64, 10.0 + released.len() as f64));
 }
 
 #[tokio::test(start_paused = true)]

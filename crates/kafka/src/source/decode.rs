@@ -66,9 +66,12 @@ impl Decoder {
         match read {
             Ok(event) => Item { event, rejection: None },
             Err(Fault(reason, text)) => {
-                let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
-                let text = format!("{topic}/{partition}/{offset}: {text}");
-                Item { event: self.bytes(record), rejection: Some(Rejection::new(reason, text)) }
+                let id = place(record);
+                let text = format!("{id}: {text}");
+                // Its rejection is told in the sender's trace.
+                let trace = self.trace(record, &id).map(|context| Box::new(context.to_bytes()));
+                let event = NewEvent { trace, ..self.bytes(record) };
+                Item { event, rejection: Some(Rejection::new(reason, text)) }
             }
         }
     }
@@ -143,8 +146,7 @@ impl Decoder {
 
     /// The same id each time that the record is read.
     fn plain(&self, record: &impl Message) -> CloudEvent {
-        let id = format!("{}/{}/{}", record.topic(), record.partition(), record.offset());
-        let mut event = CloudEvent::new(id, &self.source, &self.ty);
+        let mut event = CloudEvent::new(place(record), &self.source, &self.ty);
         let millis = record.timestamp().to_millis();
         let time = millis.and_then(|ms| format_timestamp(ms.div_euclid(1000), ms.rem_euclid(1000) as u32 * 1_000_000));
         if let Some(time) = time {
@@ -166,6 +168,11 @@ impl Decoder {
         }
         NewEvent::from(&event)
     }
+}
+
+/// `TOPIC/PARTITION/OFFSET`
+fn place(record: &impl Message) -> String {
+    format!("{}/{}/{}", record.topic(), record.partition(), record.offset())
 }
 
 /// A key that is no text is written in hexadecimal digits.

@@ -196,7 +196,7 @@ impl Heard {
 
 impl Drop for Heard {
     fn drop(&mut self) {
-        // Who is told nothing may leave when he likes: that is no error.
+        // A client that is told nothing may leave at any time: that is no error.
         let is_error = self.0.as_ref().and_then(|arrival| arrival.socket.as_ref()).is_some_and(|socket| socket.is_told);
         self.tell("unknown", |span| {
             let mut span = span.with(KeyValue::new(names::ERROR_TYPE, "cancelled"));

@@ -12,8 +12,8 @@ use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use jaiminho_core::{Outcome, Reason};
 use jaiminho_runtime::{Answer, NewEvent, Offer, Pending, Refusal};
-use jaiminho_telemetry::names::ingest as names;
-use jaiminho_telemetry::traces::TraceContext;
+use jaiminho_telemetry::names::{ingest as names, spans};
+use jaiminho_telemetry::traces::{TraceContext, Tracer, UnixNanos};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
@@ -47,11 +47,15 @@ const INVALID: u16 = 1007;
 const TOO_BIG: u16 = 1009;
 const AGAIN: u16 = 1013;
 
+const NEVER_FITS: &str = "it can never fit the log";
+
 /// An event between its message and its offer.
 #[derive(Debug)]
 struct Queued {
     event: NewEvent,
     sent: Sent,
+    /// Where sampled: since when it waits for the stage.
+    since: UnixNanos,
     bytes: usize,
     _room: OwnedSemaphorePermit,
 }
@@ -310,7 +314,7 @@ impl Session {
     }
 
     /// Takes the event out of a message, and queues it.
-    fn draft(&mut self, heard: Heard, text: &str, mut room: OwnedSemaphorePermit) {
+    fn draft(&mut self, mut heard: Heard, text: &str, mut room: OwnedSemaphorePermit) {
         self.common.arrival = heard.arrival();
         let drafted = match self.mode {
             Mode::Plain => self.edge.drafter.message(text, &self.common),
@@ -327,8 +331,9 @@ impl Session {
                 self.queue_bytes += text.len();
                 let _waiting = until_answer(&mut room, std::slice::from_ref(&id));
                 self.common.arrival = None;
+                let since = if heard.is_recorded() { self.edge.tracer.now() } else { 0 };
                 let sent = Sent { n, id, heard, _waiting };
-                self.queue.push(Queued { event, sent, bytes: text.len(), _room: room });
+                self.queue.push(Queued { event, sent, since, bytes: text.len(), _room: room });
             }
             Err(fault) => self.faulty(heard, n, &fault),
         }
@@ -389,13 +394,12 @@ impl Session {
             self.queue.splice(0..0, queued);
             return;
         }
-        const DETAIL: &str = "it can never fit the log";
         for Queued { sent: Sent { n, id, heard, _waiting }, .. } in queued {
-            let text = reason_text(Reason::TooLarge, DETAIL);
+            let text = reason_text(Reason::TooLarge, NEVER_FITS);
             heard.answered(Some(&id.text), REJECTED, Some(&text));
             match self.mode {
                 Mode::Acknowledged => self.refuse(n, text),
-                Mode::Plain | Mode::CloudEvents => self.begin_close(TOO_BIG, DETAIL, CLOSE_WAIT),
+                Mode::Plain | Mode::CloudEvents => self.begin_close(TOO_BIG, NEVER_FITS, CLOSE_WAIT),
             }
         }
     }
@@ -524,7 +528,10 @@ async fn offer(edge: Arc<Edge>, batch: Vec<Queued>) -> Offered {
     loop {
         let events = batch.iter().map(|queued| queued.event.clone()).collect();
         match edge.handle.offer(Offer { events, deadline: None, acknowledge: edge.acknowledge() }).await {
-            Ok(pending) => return Offered::Taken(batch.into_iter().map(|queued| queued.sent).collect(), pending),
+            Ok(pending) => {
+                waited(&edge.tracer, &batch);
+                return Offered::Taken(batch.into_iter().map(|queued| queued.sent).collect(), pending);
+            }
             Err(Refusal::NeverFits { .. }) => return Offered::TooLarge(batch),
             Err(Refusal::Draining) => return Offered::Draining,
             Err(Refusal::Overloaded { .. }) => {
@@ -532,6 +539,16 @@ async fn offer(edge: Arc<Edge>, batch: Vec<Queued>) -> Offered {
                 sleep(wait).await;
                 wait = (wait * 2).min(RETRY_MAX);
             }
+        }
+    }
+}
+
+/// The stage has these now: what is sampled tells how long that took.
+fn waited(tracer: &Tracer, batch: &[Queued]) {
+    let now = tracer.now();
+    for Queued { event, since, .. } in batch {
+        if let Some(trace) = event.trace.as_deref() {
+            tracer.waited(&TraceContext::from_bytes(trace), spans::WAIT_ROOM, (*since, now));
         }
     }
 }

@@ -217,3 +217,22 @@ async fn a_message_that_is_refused_or_never_reaches_the_stage_has_a_span_too() {
     let left = once_recorded(&mut recorded, "message /ws").await;
     assert_eq!(value(&left, "error.type").as_deref(), Some("cancelled"));
 }
+
+#[tokio::test]
+async fn what_a_message_waits_for_the_stage_is_a_part_of_its_span() {
+    let (mut running, mut recorded) = traced(1.0);
+    let mut client = connect(&running, Some("jaiminho.v1")).await;
+    send(&mut client, &json!({ "event": event("m", None) }).to_string()).await;
+    for _ in 0..2 {
+        let (cause, retry_after) = ("full".to_owned(), std::time::Duration::from_secs(1));
+        running.desk.next().await.unwrap().refuse(Refusal::Overloaded { cause, retry_after });
+    }
+    running.desk.next().await.unwrap().answer(vec![accepted()]);
+    ack(&mut client).await;
+    let spans = recorded.take();
+    let [receive, wait, message] = ["receive", "wait room", "message /ws"].map(|name| named(&spans, name)[0]);
+    assert_eq!(wait.parent, Some(message.context.span));
+    let (parts, all) = (receive.end - receive.start + wait.end - wait.start, wait.end - message.start);
+    assert!(wait.end - wait.start >= 60_000_000, "it was tried again after 20 and 40 ms: {wait:?}");
+    assert!(parts <= all && all - parts <= (all / 20).max(1_000_000), "{parts} of {all}: {spans:#?}");
+}

@@ -27,6 +27,10 @@ struct Running {
 
 impl Running {
     fn start(broker: &EmbeddedBroker, configure: impl FnOnce(&mut SourceConfig)) -> Self {
+        Self::traced(broker, Tracer::default(), configure)
+    }
+
+    fn traced(broker: &EmbeddedBroker, tracer: Tracer, configure: impl FnOnce(&mut SourceConfig)) -> Self {
         let mut config = SourceConfig::new(broker.bootstrap_servers(), &["in"], "g");
         // A member that is gone is noticed soon.
         config.properties.insert("session.timeout.ms".into(), crate::Scalar::Integer(6_000));
@@ -38,7 +42,7 @@ impl Running {
             event_bytes_max: 1_000,
             log_events: 1_000,
             log_bytes: 1 << 20,
-            tracer: Tracer::default(),
+            tracer,
         };
         let source = KafkaSource::new(&config, of).unwrap();
         let (handle, desk) = SourceHandle::for_test();
@@ -111,6 +115,26 @@ async fn committed_is(broker: &EmbeddedBroker, expected: &[(i32, i64)]) {
         assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sampled_record_waits_for_the_stage_is_told_below_its_receipt() {
+    let broker = EmbeddedBroker::start(&[("in", 1)]).unwrap();
+    produce(&broker, "in", 0, &numbers(0, 1));
+    let (tracer, mut recorded) = Tracer::new(10);
+    let mut running = Running::traced(&broker, tracer, |_| {});
+    for _ in 0..3 {
+        let (cause, retry_after) = ("full".to_owned(), Duration::from_secs(1));
+        running.next().await.refuse(Refusal::Overloaded { cause, retry_after });
+    }
+    running.accept(1).await;
+    running.drain().await;
+    let spans = recorded.take();
+    let [receive, wait] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!((&*receive.name, &*wait.name), ("receive in", "wait room"));
+    assert_eq!(wait.parent, Some(receive.context.span));
+    assert!(wait.start - receive.end < 1_000_000, "at once: {spans:?}");
+    assert!(wait.end - wait.start >= 70_000_000, "it was tried again after 10, 20 and 40 ms: {wait:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

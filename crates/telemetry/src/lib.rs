@@ -27,6 +27,9 @@ pub use table::table;
 /// How often [`Metrics::upkeep`] wants to be called.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
+/// At the end of the process what is left to be told has this time: spans and metrics, side by side.
+pub(crate) const LAST: Duration = Duration::from_secs(2);
+
 /// Why metrics can't be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("metrics: this process has a recorder already")]

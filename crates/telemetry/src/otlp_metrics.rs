@@ -22,13 +22,12 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::names::process::EXPORTS;
+use crate::LAST;
 use crate::otlp::{Collector, CollectorError};
 use crate::registry::{Buckets, Metrics, Series, Value, unix_nanos};
 
 /// Series told in one request: far below what a collector takes at once.
 const REQUEST_SERIES_MAX: usize = 2_000;
-/// The last telling may take so long.
-const LAST: Duration = Duration::from_secs(2);
 
 /// Tells metrics to a collector.
 pub struct OtlpMetrics {
@@ -66,11 +65,15 @@ impl OtlpMetrics {
         })
     }
 
-    /// Tells the metrics until `stop`, and then once more.
+    /// Tells the metrics until `stop`, and then once more, within two seconds in all: what was under way then is told by the last.
     pub async fn run(mut self, metrics: Metrics, stop: CancellationToken) {
-        while tokio::time::timeout(self.interval, stop.cancelled()).await.is_err() {
-            self.tell(&metrics, self.timeout).await;
-        }
+        let telling = async {
+            loop {
+                tokio::time::sleep(self.interval).await;
+                self.tell(&metrics, self.timeout).await;
+            }
+        };
+        let _stopped = stop.run_until_cancelled(telling).await;
         self.tell(&metrics, self.timeout.min(LAST)).await;
     }
 

@@ -13,6 +13,7 @@ use metrics::Key;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::LAST;
 use crate::names::process::EXPORTS;
 use crate::registry::{Buckets, Metrics, Series, Value};
 
@@ -36,16 +37,18 @@ pub struct StatsdConfig {
     pub interval: Duration,
 }
 
-/// Tells the metrics until `stop`, and then once more.
+/// Tells the metrics until `stop`, and then once more, within two seconds in all: what was under way then is told by the last.
 pub async fn statsd(metrics: Metrics, config: StatsdConfig, stop: CancellationToken) {
     let mut teller = Teller::new(config);
-    loop {
-        let is_last = tokio::time::timeout(teller.config.interval, stop.cancelled()).await.is_ok();
-        teller.tell(&metrics).await;
-        if is_last {
-            return;
+    let telling = async {
+        loop {
+            tokio::time::sleep(teller.config.interval).await;
+            teller.tell(&metrics).await;
         }
-    }
+    };
+    let _stopped = stop.run_until_cancelled(telling).await;
+    // What can't be told until then is lost with the process.
+    let _late = tokio::time::timeout(LAST, teller.tell(&metrics)).await;
 }
 
 /// What was told of a counter or histogram.

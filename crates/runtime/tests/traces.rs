@@ -477,6 +477,11 @@ async fn what_is_over_the_limit_goes_on_without_spans_and_is_counted() {
     let events: Vec<NewEvent> = (0..(SPANS_OPEN_MAX + OVER) as u32).map(|number| sampled(number, None).0).collect();
     let pending = source.source().offer(offer(events)).await.unwrap();
     assert_eq!(stages.tracer.dropped(), OVER as u64);
+    let (broken, _) = sampled(u32::MAX, None);
+    let rejected = source.source().reject(broken, Rejection::new(Reason::Malformed, "broken")).await.unwrap();
+    soon(rejected.answers()).await;
+    assert_eq!(stages.tracer.dropped(), OVER as u64 + 1, "one that the source rejects, too");
+    assert_eq!(stages.recorded.take(), []);
     let _out = stages.spawn("out", &[], &["in"], late(Duration::ZERO));
     // Taken while they come: the queue has room for so many bytes only.
     let (mut spans, mut answers) = (Spans(vec![]), std::pin::pin!(soon(pending.answers())));

@@ -4,14 +4,14 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jaiminho_core::{Credit, Delivery, Disposition, Outcome, Reason, Settled, ToConsumer, ToProducer};
-use jaiminho_runtime::{Emitted, Outside, Rate, Role, Serve as _, StageHandle, Verdict, spawn};
+use jaiminho_runtime::{Emitted, Outside, Rate, Role, Serve as _, Verdict, spawn};
 use jaiminho_telemetry::Metrics;
 use smallvec::smallvec;
 use support::{
-    Call, Collect, Local, accepted, copy, event, log, offer, pipeline, published,
+    Collect, Local, accepted, event, flood, log, offer, pipeline, published, rated,
     scripted::{deliveries, soon, wanted},
     stage,
 };
@@ -233,34 +233,12 @@ async fn series_of_a_link_go_with_it_and_how_it_ended_stays() {
     assert!(after < before + 250, "{before} lines have become {after}");
 }
 
-/// Offers as much as is taken, for so long.
-async fn flood(source: &StageHandle, from: u32, time: Duration) {
-    let end = tokio::time::Instant::now() + time;
-    let mut number = from;
-    while tokio::time::Instant::now() < end {
-        let events = (0..50).map(|of| event(number + of, None)).collect();
-        // A refusal is as good: there is more than is taken.
-        let _refused = source.source().offer(offer(events)).await;
-        number += 50;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_that_is_slow_at_each_stage_in_turn_names_that_stage() {
     let metrics = Metrics::default();
     let _recorder = metrics::set_default_local_recorder(&metrics);
     let (mid, out) = (Rate::default(), Rate::default());
-    let (local, sink) = (Local::default(), Collect::new(|_| accepted()));
-    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
-    local.put("in", &source);
-    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(Call(copy()))));
-    config.limits.rate = mid.clone();
-    let middle = spawn(config);
-    local.put("mid", &middle);
-    let mut config = stage("out", vec![], &["mid"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone()));
-    config.limits.rate = out.clone();
-    let _last = spawn(config);
+    let [source, _middle, _last] = rated(&mid, &out);
     let limits = || {
         ["in", "mid", "out"].map(|stage| {
             let series = format!("jaiminho_stage_limit_ratio{{stage=\"{stage}\"}}");

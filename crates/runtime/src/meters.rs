@@ -103,7 +103,7 @@ impl Meters {
         }
     }
 
-    /// An offer was taken or refused: the place of the decision among [`DECISIONS`].
+    /// An offer was taken or refused: one of [`DECISIONS`].
     pub(crate) fn decided(&mut self, decision: &'static str) {
         if self.admission.is_empty() {
             let stage = &self.stage;

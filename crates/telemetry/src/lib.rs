@@ -13,10 +13,10 @@ mod statsd;
 mod table;
 pub mod traces;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use logging::{Format, LIFE, LoggingError, Logs, init_logging, logs};
-pub use metric::{Kind, Metric, Unit};
+pub use metric::{Kind, LATENCY_BOUNDS_MS, Metric, Unit};
 pub use otlp::{Collector, CollectorError, check_endpoint};
 pub use otlp_metrics::OtlpMetrics;
 pub use process::resident_bytes;
@@ -43,6 +43,12 @@ pub fn install_metrics() -> Result<Metrics, MetricsError> {
     let metrics = Metrics::default();
     metrics::set_global_recorder(metrics.clone()).map_err(|_| MetricsError)?;
     Ok(metrics)
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What to increment a counter of seconds by: exporters tell seconds.

@@ -13,7 +13,7 @@ mod span;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
@@ -74,8 +74,7 @@ impl Tracer {
     /// and counted. It records all traces, but those of senders that don't.
     pub fn new(queue_max: usize) -> (Self, Recorded) {
         let (queue, receiver) = mpsc::channel(queue_max.max(1));
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started = (Instant::now(), u64::try_from(unix.as_nanos()).unwrap_or_default());
+        let started = (Instant::now(), crate::nanos(SystemTime::now()));
         let counts = Arc::<Counts>::default();
         let (resource, slow, noticed) = (0, None, Arc::default());
         let shared =

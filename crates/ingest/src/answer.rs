@@ -26,13 +26,16 @@ pub(crate) struct EventOutcome {
     pub(crate) stored: Option<bool>,
 }
 
+/// Status of an event that can't be published as it is.
+pub(crate) const REJECTED: &str = "rejected";
+
 impl EventOutcome {
     pub(crate) fn of(acknowledge: Acknowledge, answer: &Answer) -> Self {
         let plain = |status, reason: Option<&str>| Self { status, reason: reason.map(str::to_owned), stored: None };
         match answer {
             Answer::Settled(Outcome::Accepted) => plain(done(acknowledge), None),
             Answer::Settled(Outcome::Rejected(rejection)) => Self {
-                status: "rejected",
+                status: REJECTED,
                 reason: Some(reason_text(rejection.reason, &rejection.text)),
                 stored: Some(rejection.stored),
             },

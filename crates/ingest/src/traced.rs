@@ -19,13 +19,23 @@ pub(crate) struct Arrival {
     start: UnixNanos,
     /// The client's.
     parent: Option<TraceContext>,
-    /// Of the request that a message's socket was asked for with.
-    handshake: Option<TraceContext>,
+    /// Of a message.
+    socket: Option<Arc<Socket>>,
     /// Of the request's span.
     own: TraceContext,
     /// The trace is sampled, or one of an event that links here.
     is_recorded: AtomicBool,
     events: AtomicU64,
+}
+
+/// What all messages of a socket have in common.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) path: String,
+    /// Of the request that it was asked for with.
+    pub(crate) handshake: Option<TraceContext>,
+    /// Its client is told the outcomes.
+    pub(crate) is_told: bool,
 }
 
 impl Arrival {
@@ -34,20 +44,20 @@ impl Arrival {
         Self::begin(tracer, parent, None)
     }
 
-    fn begin(tracer: &Tracer, parent: Option<TraceContext>, handshake: Option<TraceContext>) -> Option<Arc<Self>> {
+    fn begin(tracer: &Tracer, parent: Option<TraceContext>, socket: Option<&Arc<Socket>>) -> Option<Arc<Self>> {
         if !tracer.is_on() {
             return None;
         }
         let sampled = tracer.start(parent.as_ref());
         let own = sampled.unwrap_or_else(TraceContext::root);
         let (is_recorded, events) = (AtomicBool::new(sampled.is_some()), AtomicU64::new(0));
-        let (tracer, start) = (tracer.clone(), tracer.now());
-        Some(Arc::new(Self { tracer, start, parent, handshake, own, is_recorded, events }))
+        let (tracer, start, socket) = (tracer.clone(), tracer.now(), socket.cloned());
+        Some(Arc::new(Self { tracer, start, parent, socket, own, is_recorded, events }))
     }
 
     /// A message, now. Each has a trace of its own: a socket lives long, and is the parent of none; its hand-shake is linked to.
-    pub(crate) fn of_message(tracer: &Tracer, handshake: Option<TraceContext>) -> Option<Arc<Self>> {
-        Self::begin(tracer, None, handshake)
+    pub(crate) fn of_message(tracer: &Tracer, socket: &Arc<Socket>) -> Option<Arc<Self>> {
+        Self::begin(tracer, None, Some(socket))
     }
 
     /// What an event's spans are below, if it is sampled. Tells of its receipt.
@@ -88,7 +98,7 @@ impl Arrival {
         let parent = self.parent.map(|parent| parent.span);
         let times = (self.start, self.tracer.now());
         let mut span = Span::new(self.own.sampled(), parent, SpanKind::Server, name, times);
-        span.links.extend(self.handshake);
+        span.links.extend(self.socket.as_ref().and_then(|socket| socket.handshake));
         span.with_text(names::URL_PATH, path)
             .with(KeyValue::new(names::EVENTS, i64::try_from(self.events.load(Ordering::Relaxed)).unwrap_or(i64::MAX)))
     }
@@ -140,17 +150,58 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// Tells of a socket's message, when its outcome is known.
-pub(crate) fn message_answered(arrival: &Arrival, path: &str, id: &str, status: &'static str, reason: Option<&str>) {
-    let mut span = arrival
-        .span(format!("message {path}"), path)
-        .with(KeyValue::new(names::PROTOCOL, "websocket"))
-        .with_text(names::MESSAGE_ID, id)
-        .with(KeyValue::new(names::OUTCOME, status));
-    if let Some(reason) = reason {
-        let kind = reason.split(':').next().unwrap_or_default();
-        span = span.with_text(names::ERROR_TYPE, kind);
-        span.error = Some(reason.to_owned());
+/// A socket's message whose outcome is due. Dropped, its socket has ended before that.
+#[derive(Debug)]
+pub(crate) struct Heard(Option<Arc<Arrival>>);
+
+impl Heard {
+    /// Now.
+    pub(crate) fn new(tracer: &Tracer, socket: &Arc<Socket>) -> Self {
+        Self(Arrival::of_message(tracer, socket))
     }
-    arrival.tracer.record(span);
+
+    pub(crate) fn arrival(&self) -> Option<Arc<Arrival>> {
+        self.0.clone()
+    }
+
+    /// Whether it is told of. Of one that isn't nothing is kept.
+    pub(crate) fn is_recorded(&mut self) -> bool {
+        self.0.take_if(|arrival| !arrival.is_recorded());
+        self.0.is_some()
+    }
+
+    /// Its outcome is known. `id` is the event's, if it has one.
+    pub(crate) fn answered(mut self, id: Option<&str>, status: &'static str, reason: Option<&str>) {
+        self.tell(status, |span| {
+            let mut span = id.into_iter().fold(span, |span, id| span.with_text(names::MESSAGE_ID, id));
+            if let Some(reason) = reason {
+                let kind = reason.split(':').next().unwrap_or_default();
+                span = span.with_text(names::ERROR_TYPE, kind);
+                span.error = Some(reason.to_owned());
+            }
+            span
+        });
+    }
+
+    fn tell(&mut self, status: &'static str, more: impl FnOnce(Span) -> Span) {
+        let Some(arrival) = self.0.take().filter(|arrival| arrival.is_recorded()) else { return };
+        let path = arrival.socket.as_ref().map_or("", |socket| &socket.path);
+        let span = arrival
+            .span(format!("message {path}"), path)
+            .with(KeyValue::new(names::PROTOCOL, "websocket"))
+            .with(KeyValue::new(names::OUTCOME, status));
+        arrival.tracer.record(more(span));
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        // A client that is told nothing may leave at any time: that is no error.
+        let is_error = self.0.as_ref().and_then(|arrival| arrival.socket.as_ref()).is_some_and(|socket| socket.is_told);
+        self.tell("unknown", |span| {
+            let mut span = span.with(KeyValue::new(names::ERROR_TYPE, "cancelled"));
+            span.error = is_error.then(|| "the socket ended before the outcome was known".to_owned());
+            span
+        });
+    }
 }

@@ -315,7 +315,7 @@ impl Outbox {
         let entry = self.entries.get_mut(&seq)?;
         let trace = entry.event.trace.as_deref()?;
         if entry.sending.is_none() {
-            entry.sending = self.traced.begin(now, seq, &trace.context, view, handed);
+            entry.sending = self.traced.begin(now, seq, trace, view, handed);
         }
         let carried = || TraceContext::from_bytes(&trace.context).to_traceparent();
         Some(entry.sending.as_ref().map_or_else(carried, |sending| sending.traceparent()))

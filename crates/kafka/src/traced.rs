@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use jaiminho_core::{Reason, TraceContext as Carried};
+use jaiminho_core::{Reason, Trace};
 use jaiminho_event::EventView;
 use jaiminho_runtime::SPANS_OPEN_MAX;
 use jaiminho_telemetry::names::spans as names;
@@ -64,7 +64,7 @@ impl Traced {
         &mut self,
         now: Instant,
         seq: u64,
-        trace: &Carried,
+        trace: &Trace,
         event: &EventView<'_>,
         handed: &mut Handed,
     ) -> Option<Box<Sending>> {
@@ -76,11 +76,14 @@ impl Traced {
             return None;
         }
         self.under_way += 1;
-        let parent = TraceContext::from_bytes(trace);
+        let (parent, start) = (TraceContext::from_bytes(&trace.context), self.tracer.at(now));
+        if trace.since > 0 {
+            self.tracer.waited(&parent, names::WAIT_SEND, (trace.since, start));
+        }
         handed.traced.push(seq);
         let batch = Some(*handed.batch.get_or_insert_with(TraceContext::root));
         let id = jaiminho_core::cut(event.id(), TEXT_BYTES_MAX).to_owned();
-        Some(Box::new(Sending { context: parent.child(), parent, start: self.tracer.at(now), batch, id }))
+        Some(Box::new(Sending { context: parent.child(), parent, start, batch, id }))
     }
 
     /// The hand-over is over: several at once have a span of their own, which those of the records link to. Whether they are several.

@@ -8,43 +8,22 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use jaiminho_core::{Instance, OutputConfig, RequiredGroup};
+use jaiminho_core::{OutputConfig, RequiredGroup};
 use jaiminho_link::{About, AskError, Asker, Server, ServerConfig};
-use jaiminho_runtime::{Address, OutputSpec, Outside, Role, StageConfig, StageHandle, StageLimits, spawn};
-use support::{SOON, soon};
+use jaiminho_runtime::{Address, StageHandle};
+use support::{SOON, ingest, serve, soon};
 use tokio::{net::TcpListener, net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-fn ingest() -> StageHandle {
+/// A source whose one group has no member.
+fn alone() -> StageHandle {
     let convert = RequiredGroup { name: "convert".into(), dispatch: Default::default() };
-    let config = OutputConfig { groups: vec![convert], ..OutputConfig::default() };
-    spawn(StageConfig {
-        pipeline: "eugenio".into(),
-        stage: "ingest".into(),
-        instance: Instance { name: "ingest-0".into(), incarnation: 7 },
-        outputs: vec![OutputSpec { name: "ingest".into(), config }],
-        dead_letter: None,
-        upstreams: Vec::new(),
-        role: Role::Source(Box::new(Outside)),
-        limits: StageLimits::default(),
-        tracer: Default::default(),
-    })
-}
-
-/// Its address, and whether it tells of itself.
-async fn serve(stage: &StageHandle, tells: bool) -> Address {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Address(listener.local_addr().unwrap().to_string());
-    let server = Server::new(Arc::new(stage.clone()), ServerConfig::default()).await.unwrap();
-    let about = About { version: "1.2.3".into(), commit: "abc".into(), memory_bytes_max: Some(1 << 30) };
-    let server = if tells { server.with_inspection(vec![stage.clone()], about) } else { server };
-    tokio::spawn(async move { server.run(listener, CancellationToken::new()).await.unwrap() });
-    address
+    ingest(OutputConfig { groups: vec![convert], ..OutputConfig::default() })
 }
 
 #[tokio::test]
 async fn an_asker_is_told_what_the_stage_tells_and_of_its_process() {
-    let stage = ingest();
+    let stage = alone();
     let mut asker = Asker::new(serve(&stage, true).await, None);
     let told = asker.ask(SOON).await.unwrap();
     let seen = stage.inspect().await.unwrap();
@@ -59,7 +38,7 @@ async fn an_asker_is_told_what_the_stage_tells_and_of_its_process() {
 
 #[tokio::test]
 async fn however_often_it_is_asked_the_stage_is_asked_ten_times_a_second_and_the_rest_is_refused() {
-    let stage = ingest();
+    let stage = alone();
     let address = serve(&stage, true).await;
     let began = Instant::now();
     let mut asker = Asker::new(address, None);
@@ -84,7 +63,7 @@ async fn however_often_it_is_asked_the_stage_is_asked_ten_times_a_second_and_the
 
 #[tokio::test]
 async fn many_at_once_are_answered_one_after_the_other() {
-    let stage = ingest();
+    let stage = alone();
     let address = serve(&stage, true).await;
     let asked = join_all((0..20).map(|_| {
         let mut asker = Asker::new(address.clone(), None);
@@ -96,7 +75,7 @@ async fn many_at_once_are_answered_one_after_the_other() {
 
 #[tokio::test]
 async fn who_does_not_read_the_answer_is_cut_off_and_others_are_answered_then() {
-    let stage = ingest();
+    let stage = alone();
     let address = serve(&stage, true).await;
     let mut deaf = Vec::new();
     for _ in 0..2 {
@@ -126,7 +105,7 @@ async fn who_does_not_read_the_answer_is_cut_off_and_others_are_answered_then() 
 
 #[tokio::test]
 async fn what_is_no_stage_or_tells_nothing_is_told_apart() {
-    let stage = ingest();
+    let stage = alone();
     let foreign = Asker::new(serve(&stage, false).await, None).ask(SOON).await;
     assert_eq!(foreign, Err(AskError::Foreign));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -140,7 +119,7 @@ async fn what_is_no_stage_or_tells_nothing_is_told_apart() {
 
 #[tokio::test]
 async fn a_connection_that_was_lost_is_made_again() {
-    let stage = ingest();
+    let stage = alone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut asker = Asker::new(Address(address.to_string()), None);

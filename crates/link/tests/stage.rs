@@ -4,57 +4,20 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
 use jaiminho_core::{
-    Credit, Dispatch, Instance, LinkError, OutputConfig, RequiredGroup, Subscribe, ToConsumer, ToProducer, Window,
+    Credit, Dispatch, LinkError, OutputConfig, RequiredGroup, Subscribe, ToConsumer, ToProducer, Window,
 };
-use jaiminho_link::{Connector, ConnectorConfig, Server, ServerConfig};
+use jaiminho_link::{Connector, ConnectorConfig};
 use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_proto::v1::{self, consumer_message::Message};
 use jaiminho_proto::{encode_subscribe, encode_to_producer, link_error};
-use jaiminho_runtime::{
-    Acknowledge, Address, Connect, NewEvent, Offer, OutputSpec, Outside, Role, StageConfig, StageHandle, StageLimits,
-    spawn,
-};
-use support::{end_of, soon, subscribe};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use jaiminho_runtime::{Acknowledge, Address, Connect, NewEvent, Offer};
+use support::{end_of, ingest, serve, soon, subscribe};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
-
-fn ingest() -> StageHandle {
-    let required = |name: &str| RequiredGroup { name: name.into(), dispatch: Dispatch::Keyed };
-    let config = OutputConfig {
-        capacity_events: 100,
-        capacity_bytes: 10_000,
-        span: 1_600,
-        links_max: 4,
-        groups: vec![required("convert"), required("archive")],
-        ..OutputConfig::default()
-    };
-    spawn(StageConfig {
-        pipeline: "eugenio".into(),
-        stage: "ingest".into(),
-        instance: Instance { name: "ingest-0".into(), incarnation: 1 },
-        outputs: vec![OutputSpec { name: "ingest".into(), config }],
-        dead_letter: None,
-        upstreams: Vec::new(),
-        role: Role::Source(Box::new(Outside)),
-        limits: StageLimits::default(),
-        tracer: Default::default(),
-    })
-}
-
-async fn serve(stage: &StageHandle) -> Address {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Address(listener.local_addr().unwrap().to_string());
-    let server = Server::new(Arc::new(stage.clone()), ServerConfig::default()).await.unwrap();
-    tokio::spawn(async move { server.run(listener, CancellationToken::new()).await.unwrap() });
-    address
-}
 
 /// Says this after `Subscribe`, and returns the status that the call ends with.
 async fn status_of(address: &Address, said: Vec<v1::ConsumerMessage>) -> Status {
@@ -73,8 +36,16 @@ fn disposed(first: u64, last: u64) -> Vec<v1::ConsumerMessage> {
 
 #[tokio::test]
 async fn a_consumer_that_breaks_the_protocol_gets_its_status_and_another_goes_on() {
-    let stage = ingest();
-    let address = serve(&stage).await;
+    let required = |name: &str| RequiredGroup { name: name.into(), dispatch: Dispatch::Keyed };
+    let stage = ingest(OutputConfig {
+        capacity_events: 100,
+        capacity_bytes: 10_000,
+        span: 1_600,
+        links_max: 4,
+        groups: vec![required("convert"), required("archive")],
+        ..OutputConfig::default()
+    });
+    let address = serve(&stage, false).await;
     let tasks = TaskTracker::new();
     let connect = Connector::new(ConnectorConfig::default(), tasks);
     let archive = Subscribe { group: "archive".into(), ..subscribe() };

@@ -97,8 +97,6 @@ impl Account {
     }
 
     pub(crate) fn tick(&mut self, now: Duration) {
-        self.settle.flush();
-        self.end_to_end.flush();
         self.recent.tick(self.spent.until(now));
     }
 
@@ -170,7 +168,7 @@ impl Task {
             inputs: self.upstreams.seen().into_iter().map(|(_, seen)| seen).collect(),
             in_work: self.inputs_in_work(),
             oldest,
-            counts: self.account.counts,
+            counts: self.counts(),
             settle: self.account.settle.seen(),
             end_to_end: self.account.end_to_end.seen(),
             rejections: self.account.rejections.iter().cloned().collect(),
@@ -180,16 +178,38 @@ impl Task {
 
     /// Brings the metrics up to date.
     pub(crate) fn meter(&mut self) {
-        let (outputs, inputs) = (self.outputs_seen(), self.upstreams.seen());
-        let (oldest, load, in_work) =
-            (self.oldest(&outputs), self.account.load(self.clock.elapsed), self.inputs_in_work());
+        self.meter_inputs();
+        let outputs = self.meter_outputs();
+        self.count_copies();
+        let (oldest, counts) = (self.oldest(&outputs), self.counts());
+        let (load, in_work) = (self.account.load(self.clock.elapsed), self.inputs_in_work());
+        self.account.settle.flush();
+        self.account.end_to_end.flush();
         let meters = &mut self.account.meters;
-        meters.counts(&self.account.counts, in_work);
+        meters.counts(&counts, in_work);
         meters.load(&load);
         meters.oldest(oldest);
         meters.links([self.peers.len(), self.upstreams.len()], [&self.peers.counts, &self.upstreams.counts]);
-        meters.outputs(&outputs);
-        meters.inputs(&inputs);
+    }
+
+    /// Those of outputs, groups and links to consumers.
+    pub(crate) fn meter_outputs(&mut self) -> Vec<OutputSeen> {
+        let outputs = self.outputs_seen();
+        self.account.meters.outputs(&outputs);
+        outputs
+    }
+
+    /// Those of links to producers.
+    pub(crate) fn meter_inputs(&mut self) {
+        self.account.meters.inputs(&self.upstreams.seen());
+    }
+
+    /// A source's desk knows what came in.
+    fn counts(&self) -> Counts {
+        match &self.doing {
+            Doing::Source(desk) => Counts { events_in: desk.taken, bytes_in: desk.taken_bytes, ..self.account.counts },
+            Doing::Transform { .. } | Doing::Sink(_) | Doing::Handler(_) => self.account.counts,
+        }
     }
 
     /// For how long the oldest of what the logs hold, or a sink, has been here.

@@ -343,15 +343,10 @@ impl Caller {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>, acted: mpsc::Sender<Acted>) {
         while let Some(call) = calls.recv().await {
             self.failures = 0;
-            let handling = match &call {
-                Call::Events { events, .. } => Handling::begin(&self.tracer, &self.stage, events),
-                Call::Demand(_)
-                | Call::Info(_)
-                | Call::Subscribed(_)
-                | Call::Cancelled(..)
-                | Call::Wake
-                | Call::Discarded(_)
-                | Call::Settled(_) => None,
+            let handling = if let Call::Events { events, .. } = &call {
+                Handling::begin(&self.tracer, &self.stage, events)
+            } else {
+                None
             };
             let (result, turn) = match &handling {
                 Some(handling) => self.act(&call).instrument(handling.span.clone()).await,

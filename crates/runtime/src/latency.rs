@@ -1,10 +1,7 @@
 //! Durations of many events, counted in fixed buckets: memory and cost do not grow with what is measured.
 
+pub use jaiminho_telemetry::LATENCY_BOUNDS_MS;
 use metrics::Histogram;
-
-/// Upper bounds of the buckets in ms; one more bucket is for what is above.
-pub const LATENCY_BOUNDS_MS: [u64; 15] =
-    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
 
 /// Durations since the stage's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

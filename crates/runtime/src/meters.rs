@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use jaiminho_core::{Fill, LinkError, Reason};
+use jaiminho_core::{Fill, GroupKind, LinkError, LinkId, Reason};
 use jaiminho_telemetry::{micros, names};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
@@ -103,7 +103,7 @@ impl Meters {
         }
     }
 
-    /// An offer was taken or refused: the place of the decision among [`DECISIONS`].
+    /// An offer was taken or refused: one of [`DECISIONS`].
     pub(crate) fn decided(&mut self, decision: &'static str) {
         if self.admission.is_empty() {
             let stage = &self.stage;
@@ -163,27 +163,35 @@ impl Meters {
         for output in outputs.iter().skip(self.outputs.len()) {
             self.outputs.push(OutputMeters::new(&self.stage, output));
         }
-        for (meters, output) in self.outputs.iter_mut().zip(outputs) {
-            meters.tell(&self.stage, output);
-        }
         let mut before = std::mem::take(&mut self.consumers);
-        for (index, output) in outputs.iter().enumerate() {
+        for (index, (of_output, output)) in self.outputs.iter_mut().zip(outputs).enumerate() {
             for group in &output.groups {
                 for seen in &group.links {
                     let peer = PeerId { output: index, link: seen.link.id };
-                    let labels = || labels(&self.stage, &output.name, Some(&group.name), &seen.link.instance);
+                    let labels = || labels(&self.stage, &output.name, Some(&group.name), Some(&seen.link.instance));
                     let mut meters = before.remove(&peer).unwrap_or_else(|| ConsumerMeters::new(&labels()));
                     meters.tell(seen);
                     self.consumers.insert(peer, meters);
                 }
             }
+            of_output.tell(&self.stage, output, |link| {
+                let meters = self.consumers.get_mut(&PeerId { output: index, link });
+                meters.map_or(0, |meters| std::mem::take(&mut meters.settled))
+            });
+        }
+    }
+
+    /// A consumer has settled so many deliveries.
+    pub(crate) fn settled(&mut self, peer: PeerId, count: u64) {
+        if let Some(meters) = self.consumers.get_mut(&peer) {
+            meters.settled += count;
         }
     }
 
     pub(crate) fn inputs(&mut self, inputs: &[(UpstreamLink, InputSeen)]) {
         let mut before = std::mem::take(&mut self.producers);
         for (link, seen) in inputs {
-            let labels = || labels(&self.stage, &seen.output, None, &seen.producer);
+            let labels = || labels(&self.stage, &seen.output, None, Some(&seen.producer));
             let mut meters = before.remove(link).unwrap_or_else(|| ProducerMeters::new(&labels()));
             meters.tell(seen);
             self.producers.insert(*link, meters);
@@ -193,8 +201,8 @@ impl Meters {
 
 type Labels = Vec<(&'static str, String)>;
 
-fn labels(stage: &str, output: &str, group: Option<&str>, peer: &str) -> Labels {
-    let labels = [("stage", Some(stage)), ("output", Some(output)), ("group", group), ("peer", Some(peer))];
+fn labels(stage: &str, output: &str, group: Option<&str>, peer: Option<&str>) -> Labels {
+    let labels = [("stage", Some(stage)), ("output", Some(output)), ("group", group), ("peer", peer)];
     labels.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect()
 }
 
@@ -205,7 +213,7 @@ struct OutputMeters {
     oldest: Gauge,
     dropped: Counter,
     tap_missed: Counter,
-    groups: HashMap<String, GroupMeters>,
+    groups: HashMap<(GroupKind, String), GroupMeters>,
 }
 
 impl OutputMeters {
@@ -221,7 +229,8 @@ impl OutputMeters {
         }
     }
 
-    fn tell(&mut self, stage: &str, output: &OutputSeen) {
+    /// `settled`: what a link's consumer has settled since it was asked last.
+    fn tell(&mut self, stage: &str, output: &OutputSeen, mut settled: impl FnMut(LinkId) -> u64) {
         let Fill { events, bytes, capacity_events, capacity_bytes, span_used: _, span: _ } = output.fill;
         for (gauge, value) in self.fill.iter().zip([events, bytes, capacity_events, capacity_bytes]) {
             gauge.set(value as f64);
@@ -229,11 +238,15 @@ impl OutputMeters {
         self.oldest.set(output.oldest.unwrap_or_default().as_secs_f64());
         self.dropped.absolute(output.dropped);
         self.tap_missed.absolute(output.tap_missed);
-        self.groups.retain(|name, _| output.groups.iter().any(|group| group.name == *name));
+        let is_there = |(kind, name): &(GroupKind, String)| {
+            output.groups.iter().any(|group| (group.kind, &group.name) == (*kind, name))
+        };
+        self.groups.retain(|of, _| is_there(of));
         for group in &output.groups {
-            let labels =
-                || [("stage", stage.to_owned()), ("output", output.name.clone()), ("group", group.name.clone())];
-            self.groups.entry(group.name.clone()).or_insert_with(|| GroupMeters::new(&labels())).tell(group);
+            let labels = || labels(stage, &output.name, Some(&group.name), None);
+            let settled = group.links.iter().map(|seen| settled(seen.link.id)).sum();
+            let meters = self.groups.entry((group.kind, group.name.clone()));
+            meters.or_insert_with(|| GroupMeters::new(&labels())).tell(group, settled);
         }
     }
 }
@@ -241,31 +254,38 @@ impl OutputMeters {
 /// Of one group.
 #[derive(Debug)]
 struct GroupMeters {
-    deliveries: [Counter; 3],
+    counters: Shared<4>,
+    /// Deliveries that its members have settled.
+    settled: u64,
     members: Gauge,
     waiting: Gauge,
 }
 
 impl GroupMeters {
-    fn new(labels: &[(&'static str, String); 3]) -> Self {
-        let deliveries = [names::DELIVERIES, names::DELIVERED_BYTES, names::REDELIVERIES];
+    fn new(labels: &Labels) -> Self {
+        let counters = [names::DELIVERIES, names::DELIVERED_BYTES, names::REDELIVERIES, names::RELEASED];
         Self {
-            deliveries: deliveries.map(|name| counter!(name, labels)),
+            counters: Shared::new(counters, labels),
+            settled: 0,
             members: gauge!(names::GROUP_MEMBERS, labels),
             waiting: gauge!(names::GROUP_WAITING, labels),
         }
     }
 
-    fn tell(&self, group: &GroupSeen) {
-        for (counter, count) in self.deliveries.iter().zip([group.deliveries, group.bytes, group.redeliveries]) {
-            counter.absolute(count);
-        }
+    fn tell(&mut self, group: &GroupSeen, settled: u64) {
+        self.settled += settled;
+        let GroupSeen { deliveries, bytes, redeliveries, .. } = *group;
+        let on_link = |ConsumerSeen { link, .. }: &ConsumerSeen| {
+            link.assigned.events.saturating_sub(link.sent.events) + link.unsettled
+        };
+        let kept = self.settled + group.links.iter().map(on_link).sum::<u64>();
+        self.counters.tell([deliveries, bytes, redeliveries, deliveries.saturating_sub(kept)]);
         self.members.set(group.links.iter().filter(|seen| !seen.link.is_cancelled).count() as f64);
         self.waiting.set(group.waiting as f64);
     }
 }
 
-/// Counters that two links of the same instance may share: each adds what is new of its own.
+/// Counters that two links of the same instance, or two groups of the same name, may share: each adds what is new of its own.
 #[derive(Debug)]
 struct Shared<const N: usize>([(Counter, u64); N]);
 
@@ -285,6 +305,8 @@ impl<const N: usize> Shared<N> {
 /// Of one link to a consumer.
 #[derive(Debug)]
 struct ConsumerMeters {
+    /// Deliveries that it has settled, and its group has not counted yet.
+    settled: u64,
     counters: Shared<6>,
     gauges: [Gauge; 4],
 }
@@ -300,7 +322,7 @@ impl ConsumerMeters {
             names::LINK_NO_EVENTS,
         ];
         let gauges = [names::LINK_UNUSED_EVENTS, names::LINK_UNUSED_BYTES, names::LINK_UNSETTLED, names::LINK_WINDOW];
-        Self { counters: Shared::new(counters, labels), gauges: gauges.map(|name| gauge!(name, labels)) }
+        Self { settled: 0, counters: Shared::new(counters, labels), gauges: gauges.map(|name| gauge!(name, labels)) }
     }
 
     fn tell(&mut self, ConsumerSeen { link, no_credit, no_events }: &ConsumerSeen) {

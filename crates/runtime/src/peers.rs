@@ -162,7 +162,7 @@ impl Peers {
         }
     }
 
-    /// Sends what is ready as long as the channel has room. True: the peer is at its end and gone.
+    /// Sends what is ready as long as the channel has room. True: the peer is at its end, and to be removed.
     pub(crate) fn flush(&mut self, id: PeerId, mut frame: impl FnMut() -> Option<(Vec<Delivery>, u64, bool)>) -> bool {
         let Some(peer) = self.peers.get_mut(&id) else { return false };
         if peer.blocked {
@@ -170,7 +170,6 @@ impl Peers {
         }
         loop {
             if peer.signals.is_empty() && peer.ending {
-                self.remove(id);
                 return true;
             }
             let permit = match peer.channel.clone().try_reserve_owned() {

@@ -31,8 +31,6 @@ impl Task {
         }
         self.account.decided(admission::TAKEN);
         let Some((offered, event, begun)) = desk.take_rejected(slot, self.clock) else { return };
-        self.account.counts.events_in = desk.taken;
-        self.account.counts.bytes_in = desk.taken_bytes;
         let input = self.inputs.open(Tag::Offered(offered));
         if let (Doing::Source(desk), Some(begun)) = (&mut self.doing, begun) {
             desk.hops.keep(Taken::Rejected(input), begun);

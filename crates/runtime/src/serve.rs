@@ -1,7 +1,8 @@
 //! The stage's two kinds of links, heartbeats, and the drain.
 
 use jaiminho_core::{
-    EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Signal, Subscribe, Subscribed, ToConsumer, ToProducer,
+    EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed, ToConsumer,
+    ToProducer,
 };
 use jaiminho_telemetry::LIFE;
 use tokio::sync::mpsc;
@@ -77,12 +78,18 @@ impl Task {
 
     /// A consumer is gone.
     fn forget(&mut self, peer: PeerId) {
-        self.peers.remove(peer);
         self.sends.lost(peer, "the consumer is gone");
+        self.close_link(peer);
+        self.peers.remove(peer);
+        self.consumer_left(peer, Left::Down(LinkError::Unavailable("the consumer is gone".into())));
+    }
+
+    /// Takes back what is unsettled on a link. What it has counted since the last tick is told first.
+    fn close_link(&mut self, peer: PeerId) {
+        self.meter_outputs();
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
         }
-        self.consumer_left(peer, Left::Down(LinkError::Unavailable("the consumer is gone".into())));
     }
 
     fn consumer_left(&mut self, peer: PeerId, left: Left) {
@@ -102,9 +109,12 @@ impl Task {
         }
         let index = self.logs.iter().position(|log| log.name == *output);
         let index = index.ok_or_else(|| LinkError::UnknownOutput(output.clone()))?;
+        // It may replace another link, or be the first one of a group.
+        self.meter_outputs();
         let Some(log) = self.logs.get_mut(index) else { return Err(LinkError::UnknownOutput(output.clone())) };
         let link = log.output.subscribe(self.clock.now, subscribe)?;
         let window = log.output.window(link).unwrap_or(subscribe.window);
+        self.meter_outputs();
         let peer = PeerId { output: index, link };
         let (to_consumer, from_producer) = mpsc::channel(FRAMES_PER_LINK);
         let (to_producer, said) = mpsc::channel(TO_PRODUCER);
@@ -138,10 +148,20 @@ impl Task {
                 self.asked(peer, credit);
                 Ok(())
             }
-            ToProducer::Dispositions(dispositions) => dispositions.iter().try_for_each(|disposition| {
-                self.sends.disposed(peer, disposition);
-                log.output.dispose(peer.link, disposition)
-            }),
+            ToProducer::Dispositions(dispositions) => {
+                let mut settled = 0;
+                let result = dispositions.iter().try_for_each(|disposition| {
+                    self.sends.disposed(peer, disposition);
+                    let before = log.output.unsettled(peer.link);
+                    let result = log.output.dispose(peer.link, disposition);
+                    if matches!(disposition.state, Settled::Outcome(_)) {
+                        settled += before - log.output.unsettled(peer.link);
+                    }
+                    result
+                });
+                self.account.meters.settled(peer, settled);
+                result
+            }
             ToProducer::Cancel { drain, time_left_ms } => {
                 log.output.cancel(now, peer.link, drain.then(|| now.after(time_left_ms)));
                 self.consumer_left(peer, Left::Cancelled);
@@ -153,9 +173,7 @@ impl Task {
     pub(crate) fn end_link(&mut self, peer: PeerId, error: LinkError, left: Left) {
         self.consumer_left(peer, left);
         self.sends.lost(peer, &error.to_string());
-        if let Some(log) = self.logs.get_mut(peer.output) {
-            log.output.close(self.clock.now, peer.link);
-        }
+        self.close_link(peer);
         self.peers.signal(peer, Err(error));
         self.ready.insert(peer);
     }
@@ -181,7 +199,8 @@ impl Task {
             self.ready.extend(log.output.ready_links().into_iter().map(|link| PeerId { output, link }));
         }
         let pressure = self.pressure();
-        let Self { logs, peers, sends, account, clock, ready, .. } = self;
+        let mut at_end = Vec::new();
+        let Self { logs, peers, sends, account, ready, .. } = self;
         for peer in std::mem::take(ready) {
             let Some(log) = logs.get_mut(peer.output) else { continue };
             account.touched.push(peer);
@@ -192,9 +211,13 @@ impl Task {
                 Some((frame, log.output.backlog(peer.link), pressure))
             });
             if is_at_end {
-                sends.lost(peer, "the link has ended");
-                log.output.close(clock.now, peer.link);
+                at_end.push(peer);
             }
+        }
+        for peer in at_end {
+            self.sends.lost(peer, "the link has ended");
+            self.close_link(peer);
+            self.peers.remove(peer);
         }
     }
 
@@ -252,6 +275,7 @@ impl Task {
     }
 
     fn close_upstream(&mut self, link: UpstreamLink, error: LinkError) {
+        self.meter_inputs();
         let Some(Closed { address, error, left }) = self.upstreams.closed(link, error) else { return };
         tracing::info!(stage = self.stage, address = address.0, link = link.0, %error, "link to a producer is down");
         match &mut self.doing {
@@ -393,6 +417,7 @@ impl Task {
         let has_finished = self.resigned == Some(Ok(()))
             || matches!(&self.doing, Doing::Handler(actor) if actor.ended == Some(Ok(())));
         let reason = if self.leave.is_some() && !has_finished { EndReason::Draining } else { EndReason::Finished };
+        self.meter_outputs();
         for peer in self.peers.ids() {
             let last = self.logs.get(peer.output).map_or(0, |log| log.output.last_sent(peer.link));
             let item = match end {
@@ -404,7 +429,9 @@ impl Task {
                 StageEnd::Fenced(_) | StageEnd::Failed(_) => Err(LinkError::Unavailable("the stage has ended".into())),
             };
             self.peers.signal(peer, item);
-            self.peers.flush(peer, || None);
+            if self.peers.flush(peer, || None) {
+                self.peers.remove(peer);
+            }
         }
         self.sends.leave();
         self.upstreams.hops.leave();
@@ -449,7 +476,6 @@ impl Task {
         for (index, log) in self.logs.iter().enumerate() {
             self.absent.tick(&self.stage, (index, &log.name), &log.output.waiting().groups);
         }
-        self.count_copies();
         self.meter();
     }
 }

@@ -310,8 +310,6 @@ impl Task {
             }
             if let (Doing::Source(desk), Some(log)) = (&mut self.doing, self.logs.first_mut()) {
                 let decision = desk.offer(offer, &mut log.output, self.clock);
-                self.account.counts.events_in = desk.taken;
-                self.account.counts.bytes_in = desk.taken_bytes;
                 self.account.decided(decision);
             }
         }

@@ -4,40 +4,12 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jaiminho_core::Reason;
 use jaiminho_runtime::{Emitted, Inspection, Load, Outside, REJECTIONS_MAX, Rate, Role, StageHandle, Verdict, spawn};
 use smallvec::smallvec;
-use support::{Call, Collect, Local, accepted, copy, event, log, offer, pipeline, published, stage};
-
-/// in -> mid -> out, with a rate at mid and at out.
-fn rated(mid: &Rate, out: &Rate) -> [StageHandle; 3] {
-    let (local, sink) = (Local::default(), Collect::new(|_| accepted()));
-    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
-    local.put("in", &source);
-    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(Call(copy()))));
-    config.limits.rate = mid.clone();
-    let middle = spawn(config);
-    local.put("mid", &middle);
-    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
-    let mut config = stage("out", vec![], &["mid"], &local, role);
-    config.limits.rate = out.clone();
-    [source, middle, spawn(config)]
-}
-
-/// Offers as much as is taken, for so long.
-async fn flood(source: &StageHandle, time: Duration) {
-    let end = tokio::time::Instant::now() + time;
-    let mut number = 0;
-    while tokio::time::Instant::now() < end {
-        let events = (0..50).map(|of| event(number + of, None)).collect();
-        // A refusal is as good: there is more than is taken.
-        let _refused = source.source().offer(offer(events)).await;
-        number += 50;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
+use support::{Collect, Local, accepted, copy, event, flood, log, offer, pipeline, published, rated, stage};
 
 async fn inspected(stages: &[StageHandle; 3]) -> [Box<Inspection>; 3] {
     let [source, middle, out] = stages;
@@ -61,14 +33,14 @@ async fn states(stages: &[StageHandle; 3]) -> [&'static str; 3] {
 #[tokio::test(start_paused = true)]
 async fn a_slow_transform_is_the_limit_blocks_who_is_before_it_and_starves_who_is_after_it() {
     let stages = rated(&Rate::new(Some(40.0)), &Rate::default());
-    flood(&stages[0], Duration::from_secs(20)).await;
+    flood(&stages[0], 0, Duration::from_secs(20)).await;
     assert_eq!(states(&stages).await, ["blocked", "limit", "starved"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_sink_is_the_limit_and_blocks_all_before_it() {
     let stages = rated(&Rate::default(), &Rate::new(Some(40.0)));
-    flood(&stages[0], Duration::from_secs(30)).await;
+    flood(&stages[0], 0, Duration::from_secs(30)).await;
     assert_eq!(states(&stages).await, ["blocked", "blocked", "limit"]);
 }
 
@@ -109,7 +81,7 @@ async fn a_stage_without_consumers_is_blocked_once_events_wait() {
 async fn a_link_is_without_credit_or_without_events_all_its_life() {
     let stages = rated(&Rate::new(Some(40.0)), &Rate::default());
     tokio::time::sleep(Duration::from_secs(10)).await;
-    flood(&stages[0], Duration::from_secs(10)).await;
+    flood(&stages[0], 0, Duration::from_secs(10)).await;
     let [source, middle, _] = inspected(&stages).await;
     let [link] = &source.outputs[0].groups[0].links[..] else { panic!("{source:?}") };
     let sum = link.no_credit + link.no_events;

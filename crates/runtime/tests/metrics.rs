@@ -4,13 +4,17 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use jaiminho_core::Reason;
-use jaiminho_runtime::{Emitted, Outside, Rate, Role, StageHandle, Verdict, spawn};
+use jaiminho_core::{Credit, Delivery, Disposition, Outcome, Reason, Settled, ToConsumer, ToProducer};
+use jaiminho_runtime::{Emitted, Outside, Rate, Role, Serve as _, Verdict, spawn};
 use jaiminho_telemetry::Metrics;
 use smallvec::smallvec;
-use support::{Call, Collect, Local, accepted, copy, event, log, offer, pipeline, published, stage};
+use support::{
+    Collect, Local, accepted, event, flood, log, offer, pipeline, published, rated,
+    scripted::{deliveries, soon, wanted},
+    stage,
+};
 
 /// The value of one series; none: there is no such series.
 fn value(metrics: &Metrics, series: &str) -> Option<f64> {
@@ -50,6 +54,8 @@ async fn counters_are_exact_to_the_event() {
         ("jaiminho_delivered_bytes_total{stage=\"mid\",output=\"mid\",group=\"out\"}", 14.0),
         ("jaiminho_deliveries_total{stage=\"mid\",output=\"mid.dead_letter\",group=\"dead\"}", 2.0),
         ("jaiminho_redeliveries_total{stage=\"in\",output=\"in\",group=\"mid\"}", 0.0),
+        ("jaiminho_released_total{stage=\"in\",output=\"in\",group=\"mid\"}", 0.0),
+        ("jaiminho_released_total{stage=\"mid\",output=\"mid\",group=\"out\"}", 0.0),
         ("jaiminho_group_members{stage=\"in\",output=\"in\",group=\"mid\"}", 1.0),
         ("jaiminho_log_events{stage=\"in\",output=\"in\"}", 0.0),
         ("jaiminho_log_capacity_events{stage=\"mid\",output=\"mid\"}", 200.0),
@@ -69,6 +75,114 @@ async fn counters_are_exact_to_the_event() {
     let of = |name: &str| value(&metrics, &format!("jaiminho_link_{name}{link}")).unwrap();
     let unused = of("credit_granted_events_total") - of("sent_events_total");
     assert_eq!(unused, of("credit_unused_events"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_or_a_stage_has_counted_since_the_last_tick_is_told_at_its_end() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    told().await;
+    let pending = source.source().offer(offer((0..3).map(|number| event(number, None)).collect())).await.unwrap();
+    assert_eq!(deliveries(&mut half).await.len(), 3);
+    drop(half);
+    told().await;
+    let link = "{stage=\"in\",output=\"in\",group=\"out\",peer=\"out-1\"}";
+    assert_eq!(value(&metrics, &format!("jaiminho_link_sent_events_total{link}")), Some(3.0));
+    let waited = value(&metrics, &format!("jaiminho_link_no_events_seconds_total{link}")).unwrap();
+    assert!(waited > 0.5, "{waited}");
+
+    let sink = Collect::new(|_| accepted());
+    let out = spawn(stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+    soon(pending.answers()).await;
+    told().await;
+    published(&source, vec![event(3, None), event(4, None)]).await;
+    source.drain(Duration::from_secs(1)).await;
+    out.drain(Duration::from_secs(1)).await;
+    for (series, right) in [
+        ("jaiminho_settle_seconds_count{stage=\"in\"}", 5.0),
+        ("jaiminho_settle_seconds_count{stage=\"out\"}", 5.0),
+        ("jaiminho_end_to_end_seconds_count{stage=\"out\"}", 5.0),
+        ("jaiminho_link_sent_events_total{stage=\"in\",output=\"in\",group=\"out\",peer=\"out-0\"}", 5.0),
+        ("jaiminho_link_received_events_total{stage=\"out\",output=\"in\",peer=\"in-0\"}", 5.0),
+    ] {
+        assert_eq!(value(&metrics, series), Some(right), "{series}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deliveries_are_what_is_settled_and_what_came_back() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let local = Local::default();
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let counts = || {
+        ["deliveries", "redeliveries", "released"].map(|name| {
+            value(&metrics, &format!("jaiminho_{name}_total{{stage=\"in\",output=\"in\",group=\"out\"}}")).unwrap()
+        })
+    };
+    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let pending = source.source().offer(offer((0..5).map(|number| event(number, Some(1))).collect())).await.unwrap();
+    assert_eq!(deliveries(&mut half).await.len(), 5);
+    let (first, last) = (1, 2);
+    let accepted_two = Disposition { first, last, state: Settled::Outcome(Outcome::Accepted) };
+    half.to_producer.send(ToProducer::Dispositions(vec![accepted_two])).await.unwrap();
+    told().await;
+    assert_eq!(counts(), [5.0, 0.0, 0.0]);
+
+    let mut other = source.subscribe(wanted("out", "out-2")).await.unwrap();
+    other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    drop(half);
+    assert_eq!(deliveries(&mut other).await.len(), 3);
+    told().await;
+    assert_eq!(counts(), [8.0, 3.0, 3.0]);
+    drop(other);
+
+    let sink = Collect::new(|_| accepted());
+    let _out = spawn(stage("out", vec![], &["in"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone())));
+    soon(pending.answers()).await;
+    told().await;
+    assert_eq!(counts(), [11.0, 6.0, 6.0]);
+    assert_eq!(value(&metrics, "jaiminho_settled_total{stage=\"in\",outcome=\"accepted\"}"), Some(5.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_revoked_member_gives_back_is_counted_as_released() {
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let source = spawn(stage("in", vec![log("in", &["out"])], &[], &Local::default(), Role::Source(Box::new(Outside))));
+    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    // Of ten partitions some move.
+    let events = (0..10).map(|number| event(number, Some(u64::from(number)))).collect();
+    let _pending = source.source().offer(offer(events)).await.unwrap();
+    let sent = deliveries(&mut half).await;
+    let mut other = source.subscribe(wanted("out", "out-2")).await.unwrap();
+    let partitions = loop {
+        match soon(half.from_producer.recv()).await {
+            Some(Ok(ToConsumer::Revoke { partitions })) => break partitions,
+            Some(Ok(ToConsumer::Events { .. } | ToConsumer::Ended { .. })) => {}
+            gone @ (None | Some(Err(_))) => panic!("{gone:?}"),
+        }
+    };
+    let is_revoked = |delivery: &&Delivery| partitions.contains(&delivery.event.key.unwrap().partition());
+    let released: Vec<u64> = sent.iter().filter(is_revoked).map(|delivery| delivery.number).collect();
+    assert!(!released.is_empty());
+    let back = released.iter().map(|&number| Disposition { first: number, last: number, state: Settled::Released });
+    half.to_producer.send(ToProducer::Dispositions(back.collect())).await.unwrap();
+    other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    assert_eq!(deliveries(&mut other).await.len(), released.len());
+    told().await;
+    let count = |name: &str| {
+        value(&metrics, &format!("jaiminho_{name}_total{{stage=\"in\",output=\"in\",group=\"out\"}}")).unwrap()
+    };
+    assert_eq!((count("released"), count("deliveries")), (released.len() as f64, 10.0 + released.len() as f64));
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,34 +233,12 @@ async fn series_of_a_link_go_with_it_and_how_it_ended_stays() {
     assert!(after < before + 250, "{before} lines have become {after}");
 }
 
-/// Offers as much as is taken, for so long.
-async fn flood(source: &StageHandle, from: u32, time: Duration) {
-    let end = tokio::time::Instant::now() + time;
-    let mut number = from;
-    while tokio::time::Instant::now() < end {
-        let events = (0..50).map(|of| event(number + of, None)).collect();
-        // A refusal is as good: there is more than is taken.
-        let _refused = source.source().offer(offer(events)).await;
-        number += 50;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_that_is_slow_at_each_stage_in_turn_names_that_stage() {
     let metrics = Metrics::default();
     let _recorder = metrics::set_default_local_recorder(&metrics);
     let (mid, out) = (Rate::default(), Rate::default());
-    let (local, sink) = (Local::default(), Collect::new(|_| accepted()));
-    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
-    local.put("in", &source);
-    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(Call(copy()))));
-    config.limits.rate = mid.clone();
-    let middle = spawn(config);
-    local.put("mid", &middle);
-    let mut config = stage("out", vec![], &["mid"], &local, Role::Sink(Box::new(sink.clone()), sink.settler.clone()));
-    config.limits.rate = out.clone();
-    let _last = spawn(config);
+    let [source, _middle, _last] = rated(&mid, &out);
     let limits = || {
         ["in", "mid", "out"].map(|stage| {
             let series = format!("jaiminho_stage_limit_ratio{{stage=\"{stage}\"}}");

@@ -9,8 +9,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jaiminho_core::{
-    Credit, Delivery, Disposition, EndReason, Event, GroupKind, Instance, KeyHash, LinkError, Outcome, Reason, Settled,
-    Subscribe, ToConsumer, ToProducer, Window,
+    Credit, Delivery, Disposition, EndReason, Event, KeyHash, LinkError, Outcome, Reason, Settled, Subscribe,
+    ToConsumer, ToProducer, Window,
 };
 use jaiminho_runtime::{
     Address, Call, Discover, Emitted, Failure, Handler, Kind, LinkHalf, Outside, Pending, Receipt, Role, Serve as _,
@@ -19,28 +19,10 @@ use jaiminho_runtime::{
 use smallvec::smallvec;
 use support::{
     Collect, Local, accepted, event, log, offer,
-    scripted::{Scripted, deliveries, delivery, scripted, soon},
+    scripted::{Scripted, deliveries, delivery, scripted, soon, wanted},
     stage,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
-
-fn wanted(name: &str) -> Subscribe {
-    Subscribe {
-        version_min: 1,
-        version_max: 1,
-        pipeline: "p".into(),
-        output: "in".into(),
-        group: "mid".into(),
-        kind: GroupKind::Required,
-        instance: Instance { name: name.into(), incarnation: 1 },
-        link_counter: 1,
-        window: Window { events: 10, bytes: 1_000 },
-        event_bytes_max: 1_000,
-        frame_bytes_max: 10_000,
-        selector: None,
-        partition: None,
-    }
-}
 
 /// How a link ends, whatever came before.
 async fn end_of(half: &mut LinkHalf) -> Option<LinkError> {
@@ -65,7 +47,7 @@ impl Producer {
     async fn new() -> Self {
         let outputs = vec![log("in", &["mid", "archive"])];
         let stage = spawn(stage("in", outputs, &[], &Local::default(), Role::Source(Box::new(Outside))));
-        let group = Subscribe { group: "archive".into(), ..wanted("honest") };
+        let group = Subscribe { group: "archive".into(), ..wanted("mid", "honest") };
         let honest = stage.subscribe(group).await.unwrap();
         honest.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
         Self { stage, honest, settled: 0, offered: 0 }
@@ -107,7 +89,7 @@ async fn a_consumer_that_breaks_the_protocol_loses_its_link_and_no_other_does() 
         (disposition(1, 1, Settled::Released), "but it was not revoked"),
     ];
     for (count, (breach, says)) in breaches.into_iter().enumerate() {
-        let mut half = producer.stage.subscribe(wanted(&format!("mid-{count}"))).await.unwrap();
+        let mut half = producer.stage.subscribe(wanted("mid", &format!("mid-{count}"))).await.unwrap();
         half.to_producer.send(ToProducer::Credit(Credit { events: 2, bytes: 1_000 })).await.unwrap();
         if count == 0 {
             let _pending = producer.offer(2).await;
@@ -120,7 +102,7 @@ async fn a_consumer_that_breaks_the_protocol_loses_its_link_and_no_other_does() 
         soon(half.to_producer.closed()).await;
         producer.goes_on().await;
     }
-    let mut half = producer.stage.subscribe(wanted("last")).await.unwrap();
+    let mut half = producer.stage.subscribe(wanted("mid", "last")).await.unwrap();
     half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
     assert_eq!(deliveries(&mut half).await.first().unwrap().event.attempt, 8, "released by each breach");
 }
@@ -128,7 +110,7 @@ async fn a_consumer_that_breaks_the_protocol_loses_its_link_and_no_other_does() 
 #[tokio::test]
 async fn a_subscribe_that_does_not_fit_is_refused_with_its_reason_and_nobody_else_is_disturbed() {
     let mut producer = Producer::new().await;
-    let good = wanted("mid-0");
+    let good = wanted("mid", "mid-0");
     let (ours, theirs) = ("p".into(), "q".into());
     let window = |events, bytes| Subscribe { window: Window { events, bytes }, ..good.clone() };
     let cases = [
@@ -161,7 +143,7 @@ async fn a_subscribe_that_does_not_fit_is_refused_with_its_reason_and_nobody_els
 #[tokio::test]
 async fn an_absurd_window_is_cut_to_the_log_and_what_holds_is_said_and_kept_to() {
     let mut producer = Producer::new().await;
-    let absurd = Subscribe { window: Window { events: u64::MAX, bytes: u64::MAX }, ..wanted("mid-0") };
+    let absurd = Subscribe { window: Window { events: u64::MAX, bytes: u64::MAX }, ..wanted("mid", "mid-0") };
     let mut half = producer.stage.subscribe(absurd).await.unwrap();
     assert_eq!(half.subscribed.window, Window { events: 1_000, bytes: 1 << 20 });
     half.to_producer.send(ToProducer::Credit(Credit { events: 1_001, bytes: 1 << 20 })).await.unwrap();
@@ -172,14 +154,14 @@ async fn an_absurd_window_is_cut_to_the_log_and_what_holds_is_said_and_kept_to()
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_its_consumer_does_not_finish_ends_when_its_time_is_up() {
     let mut producer = Producer::new().await;
-    let mut half = producer.stage.subscribe(wanted("mid-0")).await.unwrap();
+    let mut half = producer.stage.subscribe(wanted("mid", "mid-0")).await.unwrap();
     half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
     let _pending = producer.offer(3).await;
     assert_eq!(deliveries(&mut half).await.len(), 3);
     let begun = tokio::time::Instant::now();
     half.to_producer.send(ToProducer::Cancel { drain: true, time_left_ms: 3_000 }).await.unwrap();
     half.to_producer.send(disposition(1, 1, Settled::Outcome(Outcome::Accepted))).await.unwrap();
-    let mut other = producer.stage.subscribe(wanted("mid-1")).await.unwrap();
+    let mut other = producer.stage.subscribe(wanted("mid", "mid-1")).await.unwrap();
     other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
     assert_eq!(end_of(&mut half).await, None, "as after any drain, the stream just ends");
     let took = begun.elapsed();
@@ -396,7 +378,7 @@ async fn results_with_one_rejected(role: fn(Gate) -> Role, is_dead: bool) -> Vec
     config.limits.timeout = Duration::from_secs(60);
     let (config, mut links) = scripted(config, &["a"], WINDOW);
     let stage = spawn(config);
-    let out = Subscribe { output: "mid".into(), group: "out".into(), ..wanted("out-0") };
+    let out = Subscribe { output: "mid".into(), group: "out".into(), ..wanted("mid", "out-0") };
     let mut out = stage.subscribe(out).await.unwrap();
     out.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
     let mut link = links.recv().await.unwrap();

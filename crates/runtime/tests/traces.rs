@@ -10,9 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{
-    Credit, Event, GroupKind, Instance, Outcome, Reason, Rejection, Subscribe, ToProducer, Trace, Window,
-};
+use jaiminho_core::{Credit, Event, Outcome, Reason, Rejection, ToProducer, Trace};
 use jaiminho_runtime::{
     Answer, Batching, Call as Called, DeadLetterSpec, Emitted, Failure, Handler, Kind, NewEvent, Offer, OutputSpec,
     Outside, Receipt, Role, SPANS_OPEN_MAX, Serve as _, Settler, Sink, StageConfig, StageHandle, StageLimits,
@@ -22,7 +20,7 @@ use jaiminho_telemetry::traces::{NOTICED_PER_SECOND, Recorded, SpanKind, TraceCo
 use smallvec::smallvec;
 use support::{
     Call, Collect, Local, accepted, event, log, offer, published,
-    scripted::{deliveries, soon},
+    scripted::{deliveries, soon, wanted},
     spans::{Spans, attribute, attributes, context, lasts, sampled, traced},
     stage,
 };
@@ -205,22 +203,7 @@ async fn each_group_of_a_fan_out_has_a_delivery_below_the_one_event() {
 async fn what_a_lost_link_had_comes_again_as_another_attempt() {
     let mut stages = Traced::new();
     let source = stages.source(&["out"]);
-    let subscribe = Subscribe {
-        version_min: 1,
-        version_max: 1,
-        pipeline: "p".into(),
-        output: "in".into(),
-        group: "out".into(),
-        kind: GroupKind::Required,
-        instance: Instance { name: "out-1".into(), incarnation: 1 },
-        link_counter: 1,
-        window: Window { events: 10, bytes: 1_000 },
-        event_bytes_max: 1_000,
-        frame_bytes_max: 1 << 20,
-        selector: None,
-        partition: None,
-    };
-    let mut half = source.subscribe(subscribe).await.unwrap();
+    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
     half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
     let (one, client) = sampled(1, None);
     let pending = source.source().offer(offer(vec![one])).await.unwrap();
@@ -494,6 +477,11 @@ async fn what_is_over_the_limit_goes_on_without_spans_and_is_counted() {
     let events: Vec<NewEvent> = (0..(SPANS_OPEN_MAX + OVER) as u32).map(|number| sampled(number, None).0).collect();
     let pending = source.source().offer(offer(events)).await.unwrap();
     assert_eq!(stages.tracer.dropped(), OVER as u64);
+    let (broken, _) = sampled(u32::MAX, None);
+    let rejected = source.source().reject(broken, Rejection::new(Reason::Malformed, "broken")).await.unwrap();
+    soon(rejected.answers()).await;
+    assert_eq!(stages.tracer.dropped(), OVER as u64 + 1, "one that the source rejects, too");
+    assert_eq!(stages.recorded.take(), []);
     let _out = stages.spawn("out", &[], &["in"], late(Duration::ZERO));
     // Taken while they come: the queue has room for so many bytes only.
     let (mut spans, mut answers) = (Spans(vec![]), std::pin::pin!(soon(pending.answers())));

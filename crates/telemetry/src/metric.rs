@@ -41,9 +41,18 @@ pub enum Unit {
 /// Upper bounds of durations, in seconds: from a hop in one process to a request's deadline.
 pub(crate) const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Of latencies that are measured in whole milliseconds.
-pub(crate) const LATENCY_SECONDS: &[f64] =
-    &[0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Of latencies that are measured in whole milliseconds; one more bucket is for what is above.
+pub const LATENCY_BOUNDS_MS: [u64; 15] =
+    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000];
+/// The same in seconds.
+pub(crate) const LATENCY_SECONDS: &[f64] = &{
+    let (mut seconds, mut at) = ([0.0; LATENCY_BOUNDS_MS.len()], 0);
+    while at < seconds.len() {
+        seconds[at] = LATENCY_BOUNDS_MS[at] as f64 / 1_000.0;
+        at += 1;
+    }
+    seconds
+};
 /// Of events that go together.
 pub(crate) const BATCH: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0, 5_000.0];
 /// Of bytes that go together.

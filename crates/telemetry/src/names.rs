@@ -67,6 +67,9 @@ metrics! {
     DELIVERED_BYTES: Counter, "jaiminho_delivered_bytes_total", Bytes, ["stage", "output", "group"];
     /// Events sent to a group again.
     REDELIVERIES: Counter, "jaiminho_redeliveries_total", Of("event"), ["stage", "output", "group"];
+    /// Deliveries that came back without an outcome, mostly of a link that ended or a partition that moved. Deliveries less these are
+    /// what the group has settled, or has on its links.
+    RELEASED: Counter, "jaiminho_released_total", Of("event"), ["stage", "output", "group"];
     /// Connected members of a group.
     GROUP_MEMBERS: Gauge, "jaiminho_group_members", Of("instance"), ["stage", "output", "group"];
     /// A group's events that wait: for credit, for a member, or for a partition that moves.

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
 
 /// Where a collector is, and how to speak to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +46,21 @@ pub enum CollectorError {
 /// # Errors
 /// [`CollectorError::Endpoint`].
 pub fn check_endpoint(endpoint: &str) -> Result<(), CollectorError> {
-    let wrong = || CollectorError::Endpoint(endpoint.to_owned());
-    let parsed = Endpoint::from_shared(endpoint.to_owned()).map_err(|_| wrong())?;
-    let uri = parsed.uri();
-    let is_known =
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty());
-    is_known.then_some(()).ok_or_else(wrong)
+    parse(endpoint).map(drop)
+}
+
+fn parse(endpoint: &str) -> Result<Endpoint, CollectorError> {
+    let is_known = |uri: &Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    };
+    let parsed = Endpoint::from_shared(endpoint.to_owned()).ok().filter(|parsed| is_known(parsed.uri()));
+    parsed.ok_or_else(|| CollectorError::Endpoint(endpoint.to_owned()))
+}
+
+/// Who has made all spans and metrics.
+pub(crate) fn scope() -> InstrumentationScope {
+    let (name, version) = ("jaiminho".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    InstrumentationScope { name, version, ..InstrumentationScope::default() }
 }
 
 /// Where distributions keep the certificates that a machine trusts: Debian and Alpine, Fedora, SUSE, the BSDs.
@@ -70,10 +80,7 @@ fn system_certificates() -> PathBuf {
 impl Collector {
     /// Connects when something is sent, and again when the connection is gone. Must be called within a tokio runtime.
     pub(crate) fn channel(&self) -> Result<Channel, CollectorError> {
-        check_endpoint(&self.endpoint)?;
-        let wrong = || CollectorError::Endpoint(self.endpoint.clone());
-        let mut endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(|_| wrong())?;
-        endpoint = endpoint.connect_timeout(self.timeout).timeout(self.timeout);
+        let mut endpoint = parse(&self.endpoint)?.connect_timeout(self.timeout).timeout(self.timeout);
         if endpoint.uri().scheme_str() == Some("https") {
             let path = self.certificate.clone().unwrap_or_else(system_certificates);
             let wrong = |error: String| CollectorError::Certificate { path: path.clone(), error };

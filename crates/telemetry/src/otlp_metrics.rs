@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -22,13 +22,12 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
 use crate::names::process::EXPORTS;
-use crate::otlp::{Collector, CollectorError};
-use crate::registry::{Buckets, Metrics, Series, Value, unix_nanos};
+use crate::otlp::{Collector, CollectorError, scope};
+use crate::registry::{Buckets, Metrics, Series, Value};
+use crate::{LAST, nanos};
 
 /// Series told in one request: far below what a collector takes at once.
 const REQUEST_SERIES_MAX: usize = 2_000;
-/// The last telling may take so long.
-const LAST: Duration = Duration::from_secs(2);
 
 /// Tells metrics to a collector.
 pub struct OtlpMetrics {
@@ -66,11 +65,15 @@ impl OtlpMetrics {
         })
     }
 
-    /// Tells the metrics until `stop`, and then once more.
+    /// Tells the metrics until `stop`, and then once more, within two seconds in all: what was under way then is told by the last.
     pub async fn run(mut self, metrics: Metrics, stop: CancellationToken) {
-        while tokio::time::timeout(self.interval, stop.cancelled()).await.is_err() {
-            self.tell(&metrics, self.timeout).await;
-        }
+        let telling = async {
+            loop {
+                tokio::time::sleep(self.interval).await;
+                self.tell(&metrics, self.timeout).await;
+            }
+        };
+        let _stopped = stop.run_until_cancelled(telling).await;
         self.tell(&metrics, self.timeout.min(LAST)).await;
     }
 
@@ -112,14 +115,9 @@ impl OtlpMetrics {
 }
 
 fn request(resource: &Resource, series: &[Arc<Series>]) -> ExportMetricsServiceRequest {
-    let now = unix_nanos();
+    let now = nanos(SystemTime::now());
     let metrics = series.chunk_by(|a, b| a.key.name() == b.key.name()).filter_map(|of| metric(of, now)).collect();
-    let scope = InstrumentationScope {
-        name: "jaiminho".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
+    let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() }];
     let resource = Some(resource.clone());
     let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
     ExportMetricsServiceRequest { resource_metrics }
@@ -213,7 +211,7 @@ mod tests {
     #[test]
     fn each_kind_is_told_with_unit_start_and_attributes() {
         let metrics = Metrics::default();
-        let before = unix_nanos();
+        let before = nanos(SystemTime::now());
         metrics::with_local_recorder(&metrics, || {
             metrics::counter!(names::SETTLED, "stage" => "a", "outcome" => "accepted").increment(5);
             metrics::counter!(names::SETTLED, "stage" => "a", "outcome" => "rejected").increment(1);

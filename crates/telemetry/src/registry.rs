@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use metrics::atomics::AtomicU64;
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString};
 
 use crate::metric::{Kind, Metric, SECONDS};
 use crate::names::{self, process};
+use crate::nanos;
 use crate::process::{cpu, resident_bytes};
 
 /// Series of metrics that a process has at most; further ones are not recorded, and counted.
@@ -109,7 +110,7 @@ impl Series {
         let own = key.labels().map(|of| label(of.key(), of.value()));
         let common = Some(common.to_owned()).filter(|common| !common.is_empty());
         let labels = common.into_iter().chain(own).collect::<Vec<_>>().join(",");
-        Self { key: key.clone(), labels, metric, since: unix_nanos(), value }
+        Self { key: key.clone(), labels, metric, since: nanos(SystemTime::now()), value }
     }
 
     /// Its counter as it is told: of seconds, where it is kept in microseconds.
@@ -128,11 +129,6 @@ impl Series {
         };
         !is_held && self.metric.is_some_and(Metric::is_transient)
     }
-}
-
-pub(crate) fn unix_nanos() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// In Prometheus' format.

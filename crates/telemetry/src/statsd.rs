@@ -13,6 +13,7 @@ use metrics::Key;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
+use crate::LAST;
 use crate::names::process::EXPORTS;
 use crate::registry::{Buckets, Metrics, Series, Value};
 
@@ -36,21 +37,25 @@ pub struct StatsdConfig {
     pub interval: Duration,
 }
 
-/// Tells the metrics until `stop`, and then once more.
+/// Tells the metrics until `stop`, and then once more, within two seconds in all: what was under way then is told by the last.
 pub async fn statsd(metrics: Metrics, config: StatsdConfig, stop: CancellationToken) {
     let mut teller = Teller::new(config);
-    loop {
-        let is_last = tokio::time::timeout(teller.config.interval, stop.cancelled()).await.is_ok();
-        teller.tell(&metrics).await;
-        if is_last {
-            return;
+    let telling = async {
+        loop {
+            tokio::time::sleep(teller.config.interval).await;
+            teller.tell(&metrics).await;
         }
-    }
+    };
+    let _stopped = stop.run_until_cancelled(telling).await;
+    // What can't be told until then is lost with the process.
+    let _late = tokio::time::timeout(LAST, teller.tell(&metrics)).await;
 }
 
 /// What was told of a counter or histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Told {
+    /// When that series began: another one of the same name begins at 0 again.
+    since: u64,
     counts: Vec<u64>,
     sum: f64,
 }
@@ -133,12 +138,12 @@ impl Teller {
 
     /// None: nothing is new.
     fn lines<'a>(&self, series: &'a Series) -> Option<Lines<'a>> {
-        let before = self.told.get(&series.key).cloned().unwrap_or_default();
+        let before = self.told.get(&series.key).filter(|told| told.since == series.since).cloned().unwrap_or_default();
         match &series.value {
             Value::Counter(count) => {
                 let count = count.load(Ordering::Relaxed);
                 let new = count.saturating_sub(before.counts.first().copied().unwrap_or(0));
-                let told = Told { counts: vec![count], sum: 0.0 };
+                let told = Told { since: series.since, counts: vec![count], sum: 0.0 };
                 (new > 0).then(|| {
                     let text = self.line(series, "", &series.told(new).to_string(), "c");
                     Lines { series, text, told: Some(told) }
@@ -154,7 +159,7 @@ impl Teller {
     }
 
     fn histogram<'a>(&self, series: &'a Series, buckets: &Arc<Buckets>, before: &Told) -> Option<Lines<'a>> {
-        let told = Told { counts: buckets.counts(), sum: buckets.sum() };
+        let told = Told { since: series.since, counts: buckets.counts(), sum: buckets.sum() };
         let old = before.counts.iter().chain(std::iter::repeat(&0));
         let new: Vec<u64> = told.counts.iter().zip(old).map(|(now, old)| now.saturating_sub(*old)).collect();
         let all: u64 = new.iter().sum();
@@ -322,6 +327,30 @@ mod tests {
         socket.readable().await.unwrap();
         let (lines, _) = received(&socket);
         assert!(lines.iter().any(|line| line == "jaiminho.settled_total.stage.a.outcome.accepted:5|c"), "{lines:#?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_forgotten_and_comes_back_is_told_from_its_new_beginning() {
+        let (socket, address) = receiver().await;
+        let metrics = Metrics::default();
+        let deliveries = |count: u64| {
+            metrics::with_local_recorder(&metrics, || {
+                let deliveries = metrics::counter!(names::DELIVERIES, "group" => "g");
+                deliveries.increment(count);
+                deliveries
+            })
+        };
+        let mut teller = metrics::with_local_recorder(&metrics, || Teller::new(config(address, false)));
+        for count in [5, 7, 3] {
+            let held = deliveries(count);
+            teller.tell(&metrics).await;
+            socket.readable().await.unwrap();
+            let (lines, _) = received(&socket);
+            let line = format!("jaiminho.deliveries_total.group.g:{count}|c");
+            assert!(lines.contains(&line), "{line} is not in {lines:#?}");
+            drop(held);
+            metrics.upkeep();
+        }
     }
 
     #[test]

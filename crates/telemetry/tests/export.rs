@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jaiminho_telemetry::Collector;
 use jaiminho_telemetry::traces::{Batches, Exporter, KeyValue, Recorded, Span, TraceContext, Tracer};
+use jaiminho_telemetry::{Collector, Metrics, OtlpMetrics};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -151,6 +151,31 @@ async fn a_collector_that_hangs_costs_a_batch_each_deadline_and_at_the_end_two_s
     until(|| got.lock().unwrap().len() >= 3).await;
     end.cancel();
     timeout(Duration::from_secs(3), running).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn what_a_collector_that_hangs_keeps_at_the_end_has_two_seconds_with_what_is_queued() {
+    let (at, got) = collector(Mood::Hangs, "127.0.0.1:0").await;
+    let metrics = Metrics::default();
+    let _recorder = metrics::set_default_local_recorder(&metrics);
+    let (tracer, recorded) = Tracer::new(100);
+    (0..35).for_each(|number| tracer.record(span(number.to_string())));
+    let end = CancellationToken::new();
+    let running = tokio::spawn(exporter(recorded, at, Duration::from_secs(20)).run(end.clone()));
+    // Nobody accepts from it.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", deaf.local_addr().unwrap());
+    let collector = Collector { endpoint, headers: Vec::new(), timeout: Duration::from_secs(20), certificate: None };
+    let telling = OtlpMetrics::new(&collector, &[], Duration::from_millis(1)).unwrap();
+    let telling = tokio::spawn(telling.run(metrics.clone(), end.clone()));
+    until(|| got.lock().unwrap().len() == 1).await;
+    let began = Instant::now();
+    end.cancel();
+    running.await.unwrap();
+    telling.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let text = metrics.render();
+    assert!(text.contains("jaiminho_spans_total{outcome=\"failed\"} 35\n"), "{text}");
 }
 
 #[tokio::test]

@@ -12,18 +12,18 @@ use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use jaiminho_core::{Outcome, Reason};
 use jaiminho_runtime::{Answer, NewEvent, Offer, Pending, Refusal};
-use jaiminho_telemetry::names::ingest as names;
-use jaiminho_telemetry::traces::TraceContext;
+use jaiminho_telemetry::names::{ingest as names, spans};
+use jaiminho_telemetry::traces::{TraceContext, Tracer, UnixNanos};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
 
-use crate::answer::{EventId, EventOutcome, reason_text};
+use crate::answer::{EventId, EventOutcome, REJECTED, reason_text};
 use crate::config::{Cost, WebSocketConfig};
 use crate::draft::{Common, Fault, FaultKind};
 use crate::edge::{Edge, Phase};
 use crate::reading::until_answer;
-use crate::traced::{Arrival, message_answered};
+use crate::traced::{Arrival, Heard, Socket};
 use crate::websocket::Mode;
 use crate::websocket::frames::{Ack, EventFrame, ServerFrame};
 
@@ -47,11 +47,15 @@ const INVALID: u16 = 1007;
 const TOO_BIG: u16 = 1009;
 const AGAIN: u16 = 1013;
 
+const NEVER_FITS: &str = "it can never fit the log";
+
 /// An event between its message and its offer.
 #[derive(Debug)]
 struct Queued {
     event: NewEvent,
     sent: Sent,
+    /// Where sampled: since when it waits for the stage.
+    since: UnixNanos,
     bytes: usize,
     _room: OwnedSemaphorePermit,
 }
@@ -61,8 +65,7 @@ struct Queued {
 struct Sent {
     n: u64,
     id: EventId,
-    /// Where sampled.
-    arrival: Option<Arc<Arrival>>,
+    heard: Heard,
     _waiting: Option<OwnedSemaphorePermit>,
 }
 
@@ -85,7 +88,7 @@ struct Closing {
 
 enum Step {
     Message(Option<Result<Message, axum::Error>>),
-    Reserved(Utf8Bytes, OwnedSemaphorePermit),
+    Reserved(Heard, Utf8Bytes, OwnedSemaphorePermit),
     Offered(Offered),
     Answered(Vec<Sent>, Vec<Answer>),
     Tick,
@@ -99,13 +102,13 @@ pub(crate) struct Session {
     config: WebSocketConfig,
     mode: Mode,
     common: Common,
-    /// Of the request that this socket was asked for with.
-    handshake: Option<TraceContext>,
+    /// In traces.
+    socket: Arc<Socket>,
     cost: Cost,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
     /// A message that waits for memory.
-    reserving: Option<BoxFuture<'static, (Utf8Bytes, Option<OwnedSemaphorePermit>)>>,
+    reserving: Option<BoxFuture<'static, (Heard, Utf8Bytes, Option<OwnedSemaphorePermit>)>>,
     queue: Vec<Queued>,
     queue_bytes: usize,
     /// Most events of an offer; one, once a larger offer was found never to fit.
@@ -137,14 +140,16 @@ impl Session {
         let mut ping = interval(config.ping_interval.0);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
-        (common.carried, common.arrival) = (None, Arrival::of_message(&edge.tracer, handshake));
+        let socket = Socket { path: config.path.clone(), handshake, is_told: mode == Mode::Acknowledged };
+        let socket = Arc::new(socket);
+        (common.carried, common.arrival) = (None, Arrival::of_message(&edge.tracer, &socket));
         let cost = edge.drafter.cost(&edge.config.limits, None, &common);
         Self {
             edge,
             config,
             mode,
             common,
-            handshake,
+            socket,
             cost,
             sink,
             stream,
@@ -191,10 +196,10 @@ impl Session {
         let mut phase = self.edge.phase.clone();
         tokio::select! {
             message = self.stream.next(), if can_read => Step::Message(message),
-            Some((text, room)) = OptionFuture::from(self.reserving.as_mut()), if self.reserving.is_some() => {
+            Some((heard, text, room)) = OptionFuture::from(self.reserving.as_mut()), if self.reserving.is_some() => {
                 self.reserving = None;
                 // The room is only closed with the whole edge.
-                room.map_or(Step::Drain, |room| Step::Reserved(text, room))
+                room.map_or(Step::Drain, |room| Step::Reserved(heard, text, room))
             }
             Some(offered) = OptionFuture::from(self.offering.as_mut()), if self.offering.is_some() => {
                 self.offering = None;
@@ -211,7 +216,7 @@ impl Session {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Message(message) => self.received(message),
-            Step::Reserved(text, room) => self.draft(&text, room),
+            Step::Reserved(heard, text, room) => self.draft(heard, &text, room),
             Step::Offered(Offered::Taken(sent, pending)) => {
                 self.edge.meters.websocket_events.increment(sent.len() as u64);
                 self.answering.push(async move { (sent, pending.answers().await) }.boxed());
@@ -223,7 +228,7 @@ impl Session {
                 self.drain();
             }
             Step::Answered(sent, answers) => {
-                for (sent, answer) in sent.iter().zip(&answers) {
+                for (sent, answer) in sent.into_iter().zip(&answers) {
                     self.tell(sent, answer);
                 }
             }
@@ -272,12 +277,13 @@ impl Session {
         self.last_seen = Instant::now();
         match message {
             Some(Ok(Message::Text(text))) => {
+                let heard = Heard::new(&self.edge.tracer, &self.socket);
                 let bytes = self.cost.message(text.len() as u64);
                 match self.edge.room.try_reserve(bytes) {
-                    Some(room) => self.draft(&text, room),
+                    Some(room) => self.draft(heard, &text, room),
                     None => {
                         let memory = self.edge.room.clone();
-                        self.reserving = Some(async move { (text, memory.reserve(bytes).await) }.boxed());
+                        self.reserving = Some(async move { (heard, text, memory.reserve(bytes).await) }.boxed());
                     }
                 }
             }
@@ -308,8 +314,8 @@ impl Session {
     }
 
     /// Takes the event out of a message, and queues it.
-    fn draft(&mut self, text: &str, mut room: OwnedSemaphorePermit) {
-        self.common.arrival = Arrival::of_message(&self.edge.tracer, self.handshake);
+    fn draft(&mut self, mut heard: Heard, text: &str, mut room: OwnedSemaphorePermit) {
+        self.common.arrival = heard.arrival();
         let drafted = match self.mode {
             Mode::Plain => self.edge.drafter.message(text, &self.common),
             Mode::CloudEvents => self.edge.drafter.structured_message(text, &self.common),
@@ -324,11 +330,12 @@ impl Session {
                 self.received = n;
                 self.queue_bytes += text.len();
                 let _waiting = until_answer(&mut room, std::slice::from_ref(&id));
-                let arrival = self.common.arrival.take().filter(|arrival| arrival.is_recorded());
-                let sent = Sent { n, id, arrival, _waiting };
-                self.queue.push(Queued { event, sent, bytes: text.len(), _room: room });
+                self.common.arrival = None;
+                let since = if heard.is_recorded() { self.edge.tracer.now() } else { 0 };
+                let sent = Sent { n, id, heard, _waiting };
+                self.queue.push(Queued { event, sent, since, bytes: text.len(), _room: room });
             }
-            Err(fault) => self.faulty(n, &fault),
+            Err(fault) => self.faulty(heard, n, &fault),
         }
     }
 
@@ -353,7 +360,7 @@ impl Session {
         Some(frame.event.get())
     }
 
-    fn faulty(&mut self, n: u64, fault: &Fault) {
+    fn faulty(&mut self, heard: Heard, n: u64, fault: &Fault) {
         let place = fault.byte.map_or_else(String::new, |byte| format!(" (at byte {byte})"));
         let detail = format!("{}{place}", fault.detail);
         let (reason, code) = match fault.kind {
@@ -362,19 +369,21 @@ impl Session {
                 (Reason::TooLarge, TOO_BIG)
             }
         };
+        let text = reason_text(reason, &detail);
+        heard.answered(None, REJECTED, Some(&text));
         match self.mode {
             Mode::Plain | Mode::CloudEvents => self.begin_close(code, &detail, CLOSE_WAIT),
             Mode::Acknowledged => {
                 self.received = n;
-                self.refuse(n, &reason_text(reason, &detail));
+                self.refuse(n, text);
             }
         }
     }
 
     /// An event that never reached the stage.
-    fn refuse(&mut self, n: u64, reason: &str) {
+    fn refuse(&mut self, n: u64, reason: String) {
         self.answered += 1;
-        let outcome = EventOutcome { status: "rejected", reason: Some(reason.to_owned()), stored: Some(false) };
+        let outcome = EventOutcome { status: REJECTED, reason: Some(reason), stored: Some(false) };
         self.out.push(Message::text(ServerFrame::Ack(Ack { n, id: None, outcome }).text()));
     }
 
@@ -385,12 +394,12 @@ impl Session {
             self.queue.splice(0..0, queued);
             return;
         }
-        for queued in queued {
+        for Queued { sent: Sent { n, id, heard, _waiting }, .. } in queued {
+            let text = reason_text(Reason::TooLarge, NEVER_FITS);
+            heard.answered(Some(&id.text), REJECTED, Some(&text));
             match self.mode {
-                Mode::Acknowledged => {
-                    self.refuse(queued.sent.n, &reason_text(Reason::TooLarge, "it can never fit the log"))
-                }
-                Mode::Plain | Mode::CloudEvents => self.begin_close(TOO_BIG, "it can never fit the log", CLOSE_WAIT),
+                Mode::Acknowledged => self.refuse(n, text),
+                Mode::Plain | Mode::CloudEvents => self.begin_close(TOO_BIG, NEVER_FITS, CLOSE_WAIT),
             }
         }
     }
@@ -406,11 +415,11 @@ impl Session {
         self.offering = Some(offer(Arc::clone(&self.edge), batch).boxed());
     }
 
-    fn tell(&mut self, sent: &Sent, answer: &Answer) {
+    fn tell(&mut self, mut sent: Sent, answer: &Answer) {
         self.answered += 1;
-        if let Some(arrival) = &sent.arrival {
+        if sent.heard.is_recorded() {
             let outcome = EventOutcome::of(self.edge.acknowledge(), answer);
-            message_answered(arrival, &self.config.path, &sent.id.text, outcome.status, outcome.reason.as_deref());
+            sent.heard.answered(Some(&sent.id.text), outcome.status, outcome.reason.as_deref());
         }
         match self.mode {
             Mode::Acknowledged => {
@@ -519,7 +528,10 @@ async fn offer(edge: Arc<Edge>, batch: Vec<Queued>) -> Offered {
     loop {
         let events = batch.iter().map(|queued| queued.event.clone()).collect();
         match edge.handle.offer(Offer { events, deadline: None, acknowledge: edge.acknowledge() }).await {
-            Ok(pending) => return Offered::Taken(batch.into_iter().map(|queued| queued.sent).collect(), pending),
+            Ok(pending) => {
+                waited(&edge.tracer, &batch);
+                return Offered::Taken(batch.into_iter().map(|queued| queued.sent).collect(), pending);
+            }
             Err(Refusal::NeverFits { .. }) => return Offered::TooLarge(batch),
             Err(Refusal::Draining) => return Offered::Draining,
             Err(Refusal::Overloaded { .. }) => {
@@ -527,6 +539,16 @@ async fn offer(edge: Arc<Edge>, batch: Vec<Queued>) -> Offered {
                 sleep(wait).await;
                 wait = (wait * 2).min(RETRY_MAX);
             }
+        }
+    }
+}
+
+/// The stage has these now: what is sampled tells how long that took.
+fn waited(tracer: &Tracer, batch: &[Queued]) {
+    let now = tracer.now();
+    for Queued { event, since, .. } in batch {
+        if let Some(trace) = event.trace.as_deref() {
+            tracer.waited(&TraceContext::from_bytes(trace), spans::WAIT_ROOM, (*since, now));
         }
     }
 }

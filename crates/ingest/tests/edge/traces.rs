@@ -55,6 +55,19 @@ fn value<'a>(span: &'a Span, name: &str) -> Option<std::borrow::Cow<'a, str>> {
     span.attributes.iter().find(|attribute| attribute.key.as_str() == name).map(|attribute| attribute.value.as_str())
 }
 
+/// A span of this name, as soon as it is there.
+async fn once_recorded(recorded: &mut Recorded, name: &str) -> Span {
+    let next = async {
+        loop {
+            let (_, span) = recorded.next().await.unwrap();
+            if span.name == name {
+                return span;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, next).await.unwrap_or_else(|_| panic!("no span {name}"))
+}
+
 #[tokio::test]
 async fn one_event_is_below_its_requests_span_which_goes_on_with_the_clients_trace() {
     let (mut running, mut recorded) = traced(0.0);
@@ -150,16 +163,8 @@ async fn a_request_that_is_refused_or_left_tells_that_it_was() {
     let sent = tokio::spawn(post(&running));
     let _offered = running.desk.next().await.unwrap();
     sent.abort();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let spans = loop {
-        let spans = recorded.take();
-        if !named(&spans, "POST /events").is_empty() {
-            break spans;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "no span of the request");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    };
-    assert_eq!(value(named(&spans, "POST /events")[0], "error.type").as_deref(), Some("cancelled"));
+    let request = once_recorded(&mut recorded, "POST /events").await;
+    assert_eq!(value(&request, "error.type").as_deref(), Some("cancelled"));
 }
 
 #[tokio::test]
@@ -181,4 +186,53 @@ async fn a_message_of_a_socket_has_a_span_from_its_text_to_its_answer() {
         assert!(message.attributes.contains(&KeyValue::new("messaging.message.id", "m")), "{message:?}");
         assert_eq!((value(message, "error.type").is_some(), message.error.is_some()), (is_rejected, is_rejected));
     }
+}
+
+#[tokio::test]
+async fn a_message_whose_socket_ends_before_its_outcome_says_so_an_error_where_that_was_awaited() {
+    for (protocol, is_error) in [(Some("jaiminho.v1"), true), (None, false)] {
+        let (mut running, mut recorded) = traced(1.0);
+        let mut client = connect(&running, protocol).await;
+        let text = if is_error { json!({ "event": event("m", None) }) } else { event("m", None) };
+        send(&mut client, &text.to_string()).await;
+        let (_, _answers) = tokio::time::timeout(PATIENCE, running.desk.next()).await.unwrap().unwrap().take();
+        drop(client);
+        let message = once_recorded(&mut recorded, "message /ws").await;
+        let told = ["jaiminho.outcome", "error.type"].map(|name| value(&message, name).unwrap().into_owned());
+        assert_eq!((told, message.error.is_some()), (["unknown", "cancelled"].map(str::to_owned), is_error));
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_refused_or_never_reaches_the_stage_has_a_span_too() {
+    let (mut running, mut recorded) = traced(1.0);
+    let mut client = connect(&running, Some("jaiminho.v1")).await;
+    send(&mut client, r#"{"event":{"specversion":"1.0"}}"#).await;
+    ack(&mut client).await;
+    let refused = once_recorded(&mut recorded, "message /ws").await;
+    assert_eq!(value(&refused, "jaiminho.outcome").as_deref(), Some("rejected"));
+    assert_eq!((value(&refused, "error.type").as_deref(), refused.error.is_some()), (Some("malformed"), true));
+    send(&mut client, &json!({ "event": event("m", None) }).to_string()).await;
+    tokio::time::timeout(PATIENCE, running.desk.next()).await.unwrap().unwrap().refuse(Refusal::Draining);
+    let left = once_recorded(&mut recorded, "message /ws").await;
+    assert_eq!(value(&left, "error.type").as_deref(), Some("cancelled"));
+}
+
+#[tokio::test]
+async fn what_a_message_waits_for_the_stage_is_a_part_of_its_span() {
+    let (mut running, mut recorded) = traced(1.0);
+    let mut client = connect(&running, Some("jaiminho.v1")).await;
+    send(&mut client, &json!({ "event": event("m", None) }).to_string()).await;
+    for _ in 0..2 {
+        let (cause, retry_after) = ("full".to_owned(), std::time::Duration::from_secs(1));
+        running.desk.next().await.unwrap().refuse(Refusal::Overloaded { cause, retry_after });
+    }
+    running.desk.next().await.unwrap().answer(vec![accepted()]);
+    ack(&mut client).await;
+    let spans = recorded.take();
+    let [receive, wait, message] = ["receive", "wait room", "message /ws"].map(|name| named(&spans, name)[0]);
+    assert_eq!(wait.parent, Some(message.context.span));
+    let (parts, all) = (receive.end - receive.start + wait.end - wait.start, wait.end - message.start);
+    assert!(wait.end - wait.start >= 60_000_000, "it was tried again after 20 and 40 ms: {wait:?}");
+    assert!(parts <= all && all - parts <= (all / 20).max(1_000_000), "{parts} of {all}: {spans:#?}");
 }

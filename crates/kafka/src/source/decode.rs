@@ -6,7 +6,7 @@ use jaiminho_core::{Reason, Rejection};
 use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, format_timestamp, set_key};
 use jaiminho_runtime::NewEvent;
 use jaiminho_telemetry::names::spans as names;
-use jaiminho_telemetry::traces::{KeyValue, Span, SpanKind, TraceContext, Tracer};
+use jaiminho_telemetry::traces::{KeyValue, Span, SpanKind, TraceContext, Tracer, UnixNanos};
 use rdkafka::message::{Headers as _, Message};
 
 use crate::record::TRACEPARENT;
@@ -16,6 +16,8 @@ use crate::record::TRACEPARENT;
 pub(super) struct Item {
     pub(super) event: NewEvent,
     pub(super) rejection: Option<Rejection>,
+    /// Where sampled: when it was read.
+    pub(super) read_at: UnixNanos,
 }
 
 /// What an item takes beside its payload: columns, its place in two queues.
@@ -63,14 +65,18 @@ impl Decoder {
             item.trace = self.trace(record, &event.id).map(|context| Box::new(context.to_bytes()));
             Ok(item)
         });
-        match read {
-            Ok(event) => Item { event, rejection: None },
+        let (event, rejection) = match read {
+            Ok(event) => (event, None),
             Err(Fault(reason, text)) => {
-                let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
-                let text = format!("{topic}/{partition}/{offset}: {text}");
-                Item { event: self.bytes(record), rejection: Some(Rejection::new(reason, text)) }
+                let id = place(record);
+                let text = format!("{id}: {text}");
+                // Its rejection is told in the sender's trace.
+                let trace = self.trace(record, &id).map(|context| Box::new(context.to_bytes()));
+                (NewEvent { trace, ..self.bytes(record) }, Some(Rejection::new(reason, text)))
             }
-        }
+        };
+        let read_at = if event.trace.is_some() { self.tracer.now() } else { 0 };
+        Item { event, rejection, read_at }
     }
 
     /// A sampled record's place in its trace: it goes on with that of its header `traceparent`, or begins one.
@@ -143,8 +149,7 @@ impl Decoder {
 
     /// The same id each time that the record is read.
     fn plain(&self, record: &impl Message) -> CloudEvent {
-        let id = format!("{}/{}/{}", record.topic(), record.partition(), record.offset());
-        let mut event = CloudEvent::new(id, &self.source, &self.ty);
+        let mut event = CloudEvent::new(place(record), &self.source, &self.ty);
         let millis = record.timestamp().to_millis();
         let time = millis.and_then(|ms| format_timestamp(ms.div_euclid(1000), ms.rem_euclid(1000) as u32 * 1_000_000));
         if let Some(time) = time {
@@ -166,6 +171,11 @@ impl Decoder {
         }
         NewEvent::from(&event)
     }
+}
+
+/// `TOPIC/PARTITION/OFFSET`
+fn place(record: &impl Message) -> String {
+    format!("{}/{}/{}", record.topic(), record.partition(), record.offset())
 }
 
 /// A key that is no text is written in hexadecimal digits.

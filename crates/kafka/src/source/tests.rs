@@ -28,10 +28,19 @@ struct Running {
 
 impl Running {
     fn start(broker: &EmbeddedBroker, configure: impl FnOnce(&mut SourceConfig)) -> Self {
-        Self::of_stage("s", broker, configure)
+        Self::of_stage("s", broker, Tracer::default(), configure)
     }
 
-    fn of_stage(stage: &str, broker: &EmbeddedBroker, configure: impl FnOnce(&mut SourceConfig)) -> Self {
+    fn traced(broker: &EmbeddedBroker, tracer: Tracer, configure: impl FnOnce(&mut SourceConfig)) -> Self {
+        Self::of_stage("s", broker, tracer, configure)
+    }
+
+    fn of_stage(
+        stage: &str,
+        broker: &EmbeddedBroker,
+        tracer: Tracer,
+        configure: impl FnOnce(&mut SourceConfig),
+    ) -> Self {
         let mut config = SourceConfig::new(broker.bootstrap_servers(), &["in"], "g");
         // A member that is gone is noticed soon.
         config.properties.insert("session.timeout.ms".into(), crate::Scalar::Integer(6_000));
@@ -43,7 +52,7 @@ impl Running {
             event_bytes_max: 1_000,
             log_events: 1_000,
             log_bytes: 1 << 20,
-            tracer: Tracer::default(),
+            tracer,
         };
         let source = KafkaSource::new(&config, of).unwrap();
         let (handle, desk) = SourceHandle::for_test();
@@ -116,6 +125,26 @@ async fn committed_is(broker: &EmbeddedBroker, expected: &[(i32, i64)]) {
         assert!(Instant::now() < deadline, "{found:?}, not {expected:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_sampled_record_waits_for_the_stage_is_told_below_its_receipt() {
+    let broker = EmbeddedBroker::start(&[("in", 1)]).unwrap();
+    produce(&broker, "in", 0, &numbers(0, 1));
+    let (tracer, mut recorded) = Tracer::new(10);
+    let mut running = Running::traced(&broker, tracer, |_| {});
+    for _ in 0..3 {
+        let (cause, retry_after) = ("full".to_owned(), Duration::from_secs(1));
+        running.next().await.refuse(Refusal::Overloaded { cause, retry_after });
+    }
+    running.accept(1).await;
+    running.drain().await;
+    let spans = recorded.take();
+    let [receive, wait] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!((&*receive.name, &*wait.name), ("receive in", "wait room"));
+    assert_eq!(wait.parent, Some(receive.context.span));
+    assert!(wait.start - receive.end < 1_000_000, "at once: {spans:?}");
+    assert!(wait.end - wait.start >= 70_000_000, "it was tried again after 10, 20 and 40 ms: {wait:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +260,7 @@ async fn a_partition_changes_hands_when_what_is_in_flight_of_it_is_settled() {
     produce(&broker, "in", 0, &numbers(0, 4));
     produce(&broker, "in", 1, &numbers(0, 4));
     let metrics = recorder();
-    let mut first = Running::of_stage("hands-over", &broker, |_| {});
+    let mut first = Running::of_stage("hands-over", &broker, Tracer::default(), |_| {});
     let (mut held, mut events) = (Vec::new(), 0);
     while events < 8 {
         let (offer, answers) = first.next().await.take();

@@ -322,18 +322,23 @@ fn sampled(id: u64, ty: &str) -> (Event, TraceContext) {
 fn a_sampled_record_goes_out_with_its_spans_context_and_keeps_it_however_often_it_is_tried() {
     let (tracer, mut recorded) = Tracer::new(100);
     let shape = Shape::new(&SinkConfig::new("none:1", "{{type}}")).unwrap();
-    let mut outbox = Outbox::new(shape, 3, Duration::from_secs(60), Duration::from_secs(5)).with_tracer(tracer);
+    let mut outbox = Outbox::new(shape, 3, Duration::from_secs(60), Duration::from_secs(5)).with_tracer(tracer.clone());
     let mut client = Client::default();
     let began = Instant::now();
-    let (event, parent) = sampled(1, "a");
+    let (mut event, parent) = sampled(1, "a");
+    let given = tracer.at(began);
+    event.trace.as_mut().unwrap().since = given;
     outbox.push(Receipt::for_test(1), event);
+    let began = began + Duration::from_millis(10);
     outbox.pump(began, 10, &mut client);
     outbox.restart();
     outbox.pump(began + Duration::from_secs(1), 10, &mut client);
     let placed = Placed { partition: 3, offset: 9 };
     outbox.delivered(began + Duration::from_secs(2), 1, Ok(placed));
     let spans = recorded.take();
-    let [span] = spans.as_slice() else { panic!("{spans:?}") };
+    let [wait, span] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!((wait.name.as_ref(), wait.parent), ("wait send", Some(parent.span)));
+    assert_eq!((wait.start, wait.end, (wait.end - wait.start) / 1_000_000), (given, span.start, 10));
     assert_eq!((span.name.as_ref(), span.parent, span.context.trace), ("send a", Some(parent.span), parent.trace));
     assert_eq!((span.end - span.start) / 1_000_000, 2_000);
     let traceparent = Some(span.context.to_traceparent());

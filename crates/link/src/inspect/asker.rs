@@ -96,27 +96,18 @@ impl Asker {
     }
 
     fn refused(&self, status: &Status) -> AskError {
-        match status.code() {
-            Code::Unimplemented => AskError::Foreign,
-            Code::ResourceExhausted => AskError::Busy(status.message().to_owned()),
+        let code = status.code();
+        if code == Code::Unimplemented {
+            AskError::Foreign
+        } else if code == Code::ResourceExhausted {
+            AskError::Busy(status.message().to_owned())
+        } else if status.source().is_none() {
+            AskError::Refused(format!("{code:?}: {}", status.message()))
+        } else if self.tls.is_none() {
             // Tonic's own, of a connection that is lost.
-            _ if status.source().is_some() && self.tls.is_none() => AskError::NoAnswer(WANTS_TLS.to_owned()),
-            _ if status.source().is_some() => AskError::NoAnswer(chain(status)),
-            code @ (Code::Ok
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::InvalidArgument
-            | Code::DeadlineExceeded
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-            | Code::Unauthenticated) => AskError::Refused(format!("{code:?}: {}", status.message())),
+            AskError::NoAnswer(WANTS_TLS.to_owned())
+        } else {
+            AskError::NoAnswer(chain(status))
         }
     }
 }

@@ -17,6 +17,7 @@ use jaiminho_proto::v1::{
     inspect_server::{Inspect, InspectServer},
 };
 use jaiminho_runtime::{Inspection, StageHandle};
+use jaiminho_telemetry::resident_bytes;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -127,13 +128,6 @@ impl Inspect for Board {
         }
         Ok(tonic::Response::new(messages::encode(self.process(), &told)))
     }
-}
-
-/// `VmRSS` of this process.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Serves so many at once, each until its answer has left.

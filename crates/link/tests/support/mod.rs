@@ -11,12 +11,14 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, Stream, StreamExt};
 use jaiminho_core::{
-    Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, Payload, Subscribe, Subscribed,
-    ToConsumer, ToProducer, Trace, Window,
+    Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, OutputConfig, Payload, Subscribe,
+    Subscribed, ToConsumer, ToProducer, Trace, Window,
 };
-use jaiminho_link::{Connector, ConnectorConfig, InProcess, Server, ServerConfig};
+use jaiminho_link::{About, Connector, ConnectorConfig, InProcess, Server, ServerConfig};
 use jaiminho_proto::v1::{self, stage_client::StageClient};
-use jaiminho_runtime::{Address, Connect, LinkHalf, Serve};
+use jaiminho_runtime::{
+    Address, Connect, LinkHalf, OutputSpec, Outside, Role, Serve, StageConfig, StageHandle, StageLimits, spawn,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -197,4 +199,30 @@ pub(crate) async fn end_of(
             Err(status) => return status,
         }
     }
+}
+
+/// A source's stage.
+pub(crate) fn ingest(config: OutputConfig) -> StageHandle {
+    spawn(StageConfig {
+        pipeline: "eugenio".into(),
+        stage: "ingest".into(),
+        instance: Instance { name: "ingest-0".into(), incarnation: 1 },
+        outputs: vec![OutputSpec { name: "ingest".into(), config }],
+        dead_letter: None,
+        upstreams: Vec::new(),
+        role: Role::Source(Box::new(Outside)),
+        limits: StageLimits::default(),
+        tracer: Default::default(),
+    })
+}
+
+/// Its address, and whether it tells of itself.
+pub(crate) async fn serve(stage: &StageHandle, tells: bool) -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address(listener.local_addr().unwrap().to_string());
+    let server = Server::new(Arc::new(stage.clone()), ServerConfig::default()).await.unwrap();
+    let about = About { version: "1.2.3".into(), commit: "abc".into(), memory_bytes_max: Some(1 << 30) };
+    let server = if tells { server.with_inspection(vec![stage.clone()], about) } else { server };
+    tokio::spawn(async move { server.run(listener, CancellationToken::new()).await.unwrap() });
+    address
 }

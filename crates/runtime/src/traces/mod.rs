@@ -32,8 +32,6 @@ pub const SPANS_OPEN_MAX: usize = 8_192;
 /// What one of each takes at most, in trees whose nodes are at least half full.
 pub const SPAN_OPEN_BYTES: u64 = 512;
 
-/// Results that wait for less than this for room in the log are not told of.
-const ROOM_NS_MIN: UnixNanos = 100_000;
 /// Links of the first event of a batch to the others.
 const LINKS_MAX: usize = 128;
 
@@ -52,9 +50,7 @@ pub(crate) fn part(tracer: &Tracer, trace: &mut Trace, name: &'static str, now: 
 pub(crate) fn placed(tracer: &Tracer, event: &mut Event) {
     let Some(trace) = measured(tracer, event) else { return };
     let now = tracer.now();
-    if now.saturating_sub(trace.since) >= ROOM_NS_MIN {
-        part(tracer, trace, spans::WAIT_ROOM, now);
-    }
+    tracer.waited(&TraceContext::from_bytes(&trace.context), spans::WAIT_ROOM, (trace.since, now));
     trace.since = now;
 }
 

@@ -18,7 +18,7 @@ use jaiminho_core::{
 };
 use jaiminho_runtime::{
     Acknowledge, Address, Answer, Asking, Cancel, Connect, DeadLetterSpec, Discover, Emitted, Failure, LinkHalf,
-    NewEvent, Offer, OutputSpec, Outside, Receipt, Role, Serve as _, Settler, Sink, StageConfig, StageHandle,
+    NewEvent, Offer, OutputSpec, Outside, Rate, Receipt, Role, Serve as _, Settler, Sink, StageConfig, StageHandle,
     StageLimits, Transform, UpstreamSpec, Verdict, spawn,
 };
 use smallvec::smallvec;
@@ -180,4 +180,32 @@ pub(crate) fn pipeline(convert: Box<Convert>, sink: &Collect) -> (StageHandle, V
 pub(crate) async fn published(source: &StageHandle, events: Vec<NewEvent>) -> Vec<Answer> {
     let pending = source.source().offer(offer(events)).await.unwrap();
     tokio::time::timeout(Duration::from_secs(15), pending.answers()).await.unwrap()
+}
+
+/// in -> mid -> out, with a rate at mid and at out.
+pub(crate) fn rated(mid: &Rate, out: &Rate) -> [StageHandle; 3] {
+    let (local, sink) = (Local::default(), Collect::new(|_| accepted()));
+    let source = spawn(stage("in", vec![log("in", &["mid"])], &[], &local, Role::Source(Box::new(Outside))));
+    local.put("in", &source);
+    let mut config = stage("mid", vec![log("mid", &["out"])], &["in"], &local, Role::Transform(Arc::new(Call(copy()))));
+    config.limits.rate = mid.clone();
+    let middle = spawn(config);
+    local.put("mid", &middle);
+    let role = Role::Sink(Box::new(sink.clone()), sink.settler.clone());
+    let mut config = stage("out", vec![], &["mid"], &local, role);
+    config.limits.rate = out.clone();
+    [source, middle, spawn(config)]
+}
+
+/// Offers as much as is taken, for so long.
+pub(crate) async fn flood(source: &StageHandle, from: u32, time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    let mut number = from;
+    while tokio::time::Instant::now() < end {
+        let events = (0..50).map(|of| event(number + of, None)).collect();
+        // A refusal is as good: there is more than is taken.
+        let _refused = source.source().offer(offer(events)).await;
+        number += 50;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

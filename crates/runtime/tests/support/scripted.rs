@@ -16,6 +16,25 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), future).await.unwrap()
 }
 
+/// A subscription to `in`, of a group's instance.
+pub(crate) fn wanted(group: &str, name: &str) -> Subscribe {
+    Subscribe {
+        version_min: 1,
+        version_max: 1,
+        pipeline: "p".into(),
+        output: "in".into(),
+        group: group.into(),
+        kind: GroupKind::Required,
+        instance: Instance { name: name.into(), incarnation: 1 },
+        link_counter: 1,
+        window: Window { events: 10, bytes: 1_000 },
+        event_bytes_max: 1_000,
+        frame_bytes_max: 10_000,
+        selector: None,
+        partition: None,
+    }
+}
+
 pub(crate) async fn deliveries(half: &mut LinkHalf) -> Vec<Delivery> {
     loop {
         match soon(half.from_producer.recv()).await {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use opentelemetry::{
@@ -24,7 +24,8 @@ use tracing_subscriber::{
 
 use crate::{
     names::spans,
-    traces::{EnteredIds, OfStage, Span, SpanEvent, TraceContext, Tracer, UnixNanos, is_entered},
+    nanos,
+    traces::{EnteredIds, OfStage, Span, SpanEvent, TraceContext, Tracer, is_entered},
 };
 
 /// Where spans of each stage go, once that is known; until then there are none, at no cost.
@@ -137,9 +138,4 @@ fn recorded(span: SpanData) -> Span {
 
 fn context(of: &SpanContext) -> TraceContext {
     TraceContext { trace: of.trace_id().to_bytes(), span: of.span_id().to_bytes(), flags: of.trace_flags().to_u8() }
-}
-
-fn nanos(time: SystemTime) -> UnixNanos {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or_default()
 }

@@ -6,8 +6,11 @@
 //!     wait log, wait credit        why it was not sent at once
 //!     process STAGE      CONSUMER  from sent to settled
 //!       wire, queue, convert or handle, wait room
+//!       wait send, send TOPIC        in Kafka's sink: until given to the client, until confirmed
 //!       send NEXT …
 //! ```
+//!
+//! Above `create` are a request's or a record's own spans: `receive`, and `wait room` until the stage has taken the event.
 
 /// A source's stage has taken an event.
 pub const CREATE: &str = "create";
@@ -30,8 +33,10 @@ pub const CONVERT: &str = "convert";
 pub const HANDLE: &str = "handle";
 /// What was logged in a call, outside of any span of the author's own.
 pub const LOG: &str = "log";
-/// Its results wait for room in the log.
+/// Its results wait for room in the log; or, at the edge, it itself until the stage takes it.
 pub const WAIT_ROOM: &str = "wait room";
+/// In Kafka's sink, before its record is given to the client for the first time.
+pub const WAIT_SEND: &str = "wait send";
 
 /// At the edge, until an event is read and checked: a part of the request's span, or the first span of the event's trace.
 pub const RECEIVE: &str = "receive";

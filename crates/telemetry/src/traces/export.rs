@@ -7,13 +7,14 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
-use tokio::time::{sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::{Recorded, Span, otlp};
+use crate::LAST;
 use crate::names;
 use crate::otlp::{Collector, CollectorError};
 
@@ -21,8 +22,6 @@ use crate::otlp::{Collector, CollectorError};
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Most memory of a batch under way: as spans, as messages of each try, and as bytes.
 pub const EXPORT_BYTES_MAX: usize = 6 * BATCH_BYTES_MAX;
-/// At the end, for all that is left.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// Before a batch is tried again, doubled each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Between two log lines that say that nothing can be sent.
@@ -50,6 +49,8 @@ pub struct Exporter {
     resources: Vec<Resource>,
     batches: Batches,
     batch: Batch,
+    /// Spans of the batch that is being sent.
+    under_way: u64,
     collector: Collector,
     client: TraceServiceClient<Channel>,
     metadata: MetadataMap,
@@ -71,26 +72,36 @@ impl Exporter {
     ) -> Result<Self, CollectorError> {
         let (client, metadata) = (TraceServiceClient::new(collector.channel()?), collector.metadata()?);
         let resources = resources.into_iter().map(otlp::resource).collect();
-        let (batch, health, counters) = Default::default();
-        Ok(Self { recorded, resources, batches, batch, collector, client, metadata, health, counters })
+        let (batch, under_way, health, counters) = Default::default();
+        Ok(Self { recorded, resources, batches, batch, under_way, collector, client, metadata, health, counters })
     }
 
-    /// Until `end`; then what is left, within two seconds.
+    /// Until `end`; then what is left, within two seconds in all.
     pub async fn run(mut self, end: CancellationToken) {
-        while let Some(Some(())) = end.run_until_cancelled(self.gather()).await {
-            let batch = std::mem::take(&mut self.batch);
-            let late = async {
-                end.cancelled().await;
-                sleep(FLUSH_DEADLINE).await;
-            };
-            self.export_until(batch, late).await;
+        let late = async {
+            end.cancelled().await;
+            sleep(LAST).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.export_all(&end) => {}
+            () = late => {}
         }
-        let late = tokio::time::Instant::now() + FLUSH_DEADLINE;
+        let mut failed = self.under_way;
         while self.fill() {
-            let batch = std::mem::take(&mut self.batch);
-            self.export_until(batch, sleep_until(late)).await;
+            failed += std::mem::take(&mut self.batch).spans.len() as u64;
         }
+        self.counters.failed.increment(failed);
         self.counters.dropped(&self.recorded);
+    }
+
+    async fn export_all(&mut self, end: &CancellationToken) {
+        while let Some(Some(())) = end.run_until_cancelled(self.gather()).await {
+            self.export().await;
+        }
+        while self.fill() {
+            self.export().await;
+        }
     }
 
     /// The next batch: full, or as much of it as came in time. None: nothing comes any more. Dropped early, it loses nothing.
@@ -119,18 +130,11 @@ impl Exporter {
         !self.batch.spans.is_empty()
     }
 
-    async fn export_until(&mut self, batch: Batch, late: impl Future<Output = ()>) {
-        let (count, failed) = (batch.spans.len() as u64, self.counters.failed.clone());
-        tokio::select! {
-            biased;
-            () = self.export(batch) => {}
-            () = late => failed.increment(count),
-        }
-    }
-
-    /// A batch is tried until it is there, refused, or late.
-    async fn export(&mut self, batch: Batch) {
+    /// The batch is tried until it is there, refused, or late.
+    async fn export(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
         let count = batch.spans.len() as u64;
+        self.under_way = count;
         let resource_spans = otlp::request(&self.resources, batch.spans);
         let sent = timeout(self.collector.timeout, self.send(resource_spans)).await;
         let late = || Status::deadline_exceeded(format!("no answer within {} ms", self.collector.timeout.as_millis()));
@@ -140,6 +144,7 @@ impl Exporter {
             Ok((refused, why)) => (refused.min(count), Some(why)),
             Err(status) => (count, Some(status.to_string())),
         };
+        self.under_way = 0;
         self.counters.exported.increment(count - failed);
         self.counters.failed.increment(failed);
         self.counters.dropped(&self.recorded);

@@ -13,7 +13,7 @@ mod span;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
@@ -30,6 +30,8 @@ pub use span::{Span, SpanEvent, TEXT_BYTES_MAX, UnixNanos};
 
 /// Most bytes of spans that nobody has taken yet.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Shorter waits for room, or for a sink, are not told of.
+pub const WAIT_NS_MIN: UnixNanos = 100_000;
 /// Most bytes of one span; a larger one is dropped.
 const SPAN_BYTES_MAX: usize = 64 << 10;
 
@@ -72,8 +74,7 @@ impl Tracer {
     /// and counted. It records all traces, but those of senders that don't.
     pub fn new(queue_max: usize) -> (Self, Recorded) {
         let (queue, receiver) = mpsc::channel(queue_max.max(1));
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let started = (Instant::now(), u64::try_from(unix.as_nanos()).unwrap_or_default());
+        let started = (Instant::now(), crate::nanos(SystemTime::now()));
         let counts = Arc::<Counts>::default();
         let (resource, slow, noticed) = (0, None, Arc::default());
         let shared =
@@ -137,6 +138,13 @@ impl Tracer {
         if !fits || shared.queue.try_send((shared.resource, span)).is_err() {
             counts.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             counts.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A wait is over: a part of the span that `of` names, where it was as long as [`WAIT_NS_MIN`].
+    pub fn waited(&self, of: &TraceContext, name: &'static str, (since, now): (UnixNanos, UnixNanos)) {
+        if now.saturating_sub(since) >= WAIT_NS_MIN {
+            self.record(Span::part(of, name, since, now));
         }
     }
 

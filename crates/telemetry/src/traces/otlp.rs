@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind as OtlpKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -12,6 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as O
 use opentelemetry_proto::transform::common::tonic::Attributes;
 
 use super::span::Span;
+use crate::otlp::scope;
 
 /// A resource of these attributes.
 pub(super) fn resource(attributes: Vec<KeyValue>) -> Resource {
@@ -24,13 +24,8 @@ pub(super) fn request(resources: &[Resource], spans: Vec<(usize, Span)>) -> Vec<
     for (resource, span) in spans {
         grouped.entry(resource).or_default().push(otlp(span));
     }
-    let scope = InstrumentationScope {
-        name: "jaiminho".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
     let groups = grouped.into_iter().filter_map(|(index, spans)| {
-        let scope_spans = vec![ScopeSpans { scope: Some(scope.clone()), spans, ..ScopeSpans::default() }];
+        let scope_spans = vec![ScopeSpans { scope: Some(scope()), spans, ..ScopeSpans::default() }];
         let resource = Some(resources.get(index)?.clone());
         Some(ResourceSpans { resource, scope_spans, ..ResourceSpans::default() })
     });

@@ -1,5 +1,6 @@
 //! Records become events.
 
+use jaiminho_telemetry::traces::{Sampler, TraceContext};
 use rdkafka::Timestamp;
 use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
 
@@ -24,15 +25,17 @@ struct Record<'a> {
 
 const NONE: Record<'static> = Record { key: None, value: None, headers: &[] };
 
-fn decode(key: Option<&str>, record: &Record<'_>) -> Result<CloudEvent, Box<(Reason, String, CloudEvent)>> {
+fn message(record: &Record<'_>) -> OwnedMessage {
     let headers = record
         .headers
         .iter()
         .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }));
-    let (value, key_bytes) = (record.value.map(<[u8]>::to_vec), record.key.map(<[u8]>::to_vec));
-    let time = Timestamp::CreateTime(1_500);
-    let message = OwnedMessage::new(value, key_bytes, "t".into(), time, 3, 77, Some(headers));
-    let item = decoder(key).decode(&message);
+    let (value, key) = (record.value.map(<[u8]>::to_vec), record.key.map(<[u8]>::to_vec));
+    OwnedMessage::new(value, key, "t".into(), Timestamp::CreateTime(1_500), 3, 77, Some(headers))
+}
+
+fn decode(key: Option<&str>, record: &Record<'_>) -> Result<CloudEvent, Box<(Reason, String, CloudEvent)>> {
+    let item = decoder(key).decode(&message(record));
     let event = CloudEvent::decode(&item.event.payload).unwrap();
     event.validate().unwrap();
     match item.rejection {
@@ -126,4 +129,25 @@ fn the_key_is_the_templates_else_the_events_else_the_records_else_the_subject() 
         &[("ce_specversion", b"1.0"), ("ce_id", b"7"), ("ce_source", b"/o"), ("ce_type", b"t"), ("ce_subject", b"sub")];
     assert_eq!(key(decode(None, &Record { headers, ..NONE }).unwrap()).as_deref(), Some("sub"));
     assert_eq!(key(decode(None, &Record { value: Some(b"{}"), ..NONE }).unwrap()), None);
+}
+
+#[test]
+fn a_record_that_cant_be_read_is_rejected_in_its_senders_trace() {
+    let senders = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let unsampled = senders.replace("-01", "-00");
+    for (traceparent, is_traced) in [(senders, true), (unsampled.as_str(), false), ("nonsense", false)] {
+        let (tracer, mut recorded) = Tracer::new(10);
+        let tracer = tracer.with_sampler(Sampler { ratio: 0.0, follows_parent: true });
+        let headers = [("content-type", &b"application/json"[..]), ("traceparent", traceparent.as_bytes())];
+        let record = Record { value: Some(b"{"), headers: &headers, ..NONE };
+        let item = Decoder { tracer, ..decoder(None) }.decode(&message(&record));
+        assert!(item.rejection.is_some());
+        let spans = recorded.take();
+        let context = item.event.trace.as_deref().map(TraceContext::from_bytes);
+        assert_eq!(context, spans.first().map(|span| span.context), "{traceparent}");
+        let sender = TraceContext::parse(senders).unwrap();
+        let told = spans.iter().map(|span| (&*span.name, span.context.trace, span.parent)).collect::<Vec<_>>();
+        let right = [("receive t", sender.trace, Some(sender.span))];
+        assert_eq!(told, if is_traced { &right[..] } else { &[] }, "{traceparent}");
+    }
 }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::{block_on, local};
 use crate::cli::{Console as Arguments, Global};
 use crate::exit::Failure;
+use crate::http;
 use crate::observed::{PipelineTaps, Reached, Seen, nothing_answers};
 use crate::output::{line, note};
 use crate::signals::Signals;
@@ -100,11 +101,7 @@ impl Place {
         let router = jaiminho_observe::router(Console { about, views, history, taps, is_local });
         tasks.spawn(async move {
             tokio::select! {
-                ended = axum::serve(self.listener, router) => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "console");
-                    }
-                }
+                () = http::serve(self.listener, router, http::Limits::default()) => {}
                 () = stop.cancelled() => {}
             }
         });

@@ -94,7 +94,7 @@ impl Place {
         let outputs = reached.plan.stages.iter().flat_map(|stage| stage.outputs.clone()).collect();
         let about = About { pipeline: reached.plan.pipeline.clone(), version, jaeger, outputs };
         let Seen { views, record } = Seen::by(watcher, view, tasks, stop.clone());
-        let history = Box::new(move || record.history());
+        let history = Box::new(move || record.json());
         // A tap holds nothing: nobody waits for the end of its links.
         let taps = Box::new(PipelineTaps { reached: Arc::new(reached), tasks: TaskTracker::new() });
         let is_local = self.address.ip().is_loopback();

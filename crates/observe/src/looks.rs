@@ -99,9 +99,9 @@ impl Marks {
     /// Sent to all groups.
     pub(crate) fn sent(&self) -> Sent {
         self.groups.values().fold(Sent::default(), |all, sent| Sent {
-            events: all.events + sent.events,
-            bytes: all.bytes + sent.bytes,
-            repeated: all.repeated + sent.repeated,
+            events: all.events.saturating_add(sent.events),
+            bytes: all.bytes.saturating_add(sent.bytes),
+            repeated: all.repeated.saturating_add(sent.repeated),
             ..all
         })
     }
@@ -175,8 +175,8 @@ pub(crate) fn since(now: &LatencySeen, before: &LatencySeen) -> LatencySeen {
 /// The place of a share of all durations within its bucket, in ms; none without durations. What is above the last bound is told
 /// as that.
 pub(crate) fn percentile(latency: &LatencySeen, share: f64) -> Option<f64> {
-    let all: u64 = latency.counts.iter().sum();
-    let wanted = share * all as f64;
+    let all: f64 = latency.counts.iter().map(|count| *count as f64).sum();
+    let wanted = share * all;
     let mut below = 0.0;
     for (bucket, count) in latency.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let (from, to) = (bucket.checked_sub(1).map_or(0, |below| LATENCY_BOUNDS_MS[below]), bucket);

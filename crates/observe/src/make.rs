@@ -12,6 +12,7 @@ use crate::{
     judge,
     looks::{Between, Seen, Sent, percentile, since},
     plan::{Kind, Plan, PlannedStage, stage_of},
+    units::sum,
     view::{
         AddressView, Figures, InstanceView, LatencyView, LinkView, LoadView, LogView, Rates, RejectionView, StageView,
         SubscriptionView, Totals, TroubleView, View,
@@ -297,10 +298,6 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
-    numbers.fold(0, u64::saturating_add)
-}
-
 fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = numbers.fold((0.0, 0_u32), |(sum, count), number| (sum + number, count + 1));
     (count > 0).then(|| sum / f64::from(count))
@@ -314,13 +311,17 @@ fn ratio(part: u64, whole: u64) -> f64 {
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use jaiminho_core::{Credit, GroupKind, Payload};
+    use jaiminho_core::{Credit, Fill, GroupKind, KeyShare, Payload, Window};
     use jaiminho_event::CloudEvent;
     use jaiminho_link::ProcessSeen;
     use jaiminho_runtime::Inspection;
 
     use super::*;
-    use crate::made::{inspection, link, output, plan};
+    use crate::{
+        made::{inspection, link, output, plan},
+        text,
+        top::{App, Theme},
+    };
 
     fn seen(now: Inspection) -> Seen {
         Seen::new(format!("{}:7400", now.instance.name), ProcessSeen::default(), 0, now)
@@ -392,6 +393,84 @@ pub(crate) mod tests {
         assert_eq!((*events, *bytes), (Some(300.0), Some(3_000.0)));
         let ingest = view.subscriptions.iter().find(|of| of.id == "ingest>convert").unwrap();
         assert_eq!((ingest.events, ingest.links.len()), (None, 0), "its producer is not seen");
+    }
+
+    /// An instance that tells the largest of all numbers wherever it tells one.
+    fn immense(stage: &str, name: &str, group: &str) -> Inspection {
+        const MAX: u64 = u64::MAX;
+        let mut link = link(MAX, "p-0");
+        link.link.granted = Credit { events: MAX, bytes: MAX };
+        (link.link.sent, link.link.unsettled) = (link.link.granted, MAX);
+        link.link.window = Window { events: MAX, bytes: MAX };
+        (link.no_credit, link.no_events) = (Duration::from_millis(MAX), Duration::from_millis(MAX));
+        let mut output = output(stage, group, vec![link.clone(), link]);
+        output.fill =
+            Fill { events: MAX, bytes: MAX, capacity_events: MAX, capacity_bytes: MAX, span_used: MAX, span: MAX };
+        output.largest_share = KeyShare { events: MAX, bytes: MAX };
+        (output.oldest, output.dropped, output.tap_missed) = (Some(Duration::from_millis(MAX)), MAX, MAX);
+        let of = &mut output.groups[0];
+        (of.waiting, of.deliveries, of.bytes, of.redeliveries) = (MAX, MAX, MAX, MAX);
+        let mut other = of.clone();
+        (other.name, other.kind) = ("tap-1".into(), GroupKind::Tap);
+        output.groups.push(other);
+        let mut now = inspection(stage, name);
+        now.outputs = vec![output];
+        (now.unix_ms, now.in_work, now.oldest) = (MAX, MAX, Some(Duration::from_millis(MAX)));
+        now.counts.rejected_here = [MAX; 5];
+        for count in [
+            &mut now.counts.events_in,
+            &mut now.counts.bytes_in,
+            &mut now.counts.accepted,
+            &mut now.counts.rejected,
+            &mut now.counts.refused,
+        ] {
+            *count = MAX;
+        }
+        (now.settle.counts, now.settle.sum_ms) = ([MAX; 16], MAX);
+        now.end_to_end = now.settle;
+        now.trouble = Some(jaiminho_runtime::Trouble { text: "no broker".into(), since_unix_ms: MAX });
+        now.rejections =
+            vec![RejectionSeen { unix_ms: MAX, reason: Reason::Invalid, text: "no unit".into(), event: None }];
+        now
+    }
+
+    #[test]
+    fn the_largest_numbers_of_two_instances_add_up_to_the_largest() {
+        let process = ProcessSeen {
+            resident_bytes: u64::MAX,
+            memory_bytes_max: Some(u64::MAX),
+            unix_ms: u64::MAX,
+            ..Default::default()
+        };
+        let seen = |stage: &str, name: &str, group: &str, clock_ahead_ms: i64| {
+            let mut now = immense(stage, name, group);
+            let first = inspection(stage, name);
+            now.up = Duration::from_millis(u64::MAX);
+            Seen::new("a:1".into(), process.clone(), clock_ahead_ms, now).after(self::seen(first))
+        };
+        let all = vec![
+            seen("ingest", "i-0", "convert", i64::MAX),
+            seen("ingest", "i-1", "convert", i64::MIN),
+            seen("convert", "c-0", "publish", i64::MAX),
+            seen("convert", "c-1", "publish", i64::MIN),
+        ];
+        let view = view(&plan(), 1_000_000, &keyed(all), |_| Addresses { left_out: 1, ..Addresses::default() });
+        let ingest = &view.stages[0].figures;
+        assert_eq!((ingest.totals.events_in, ingest.totals.all_rejected_here()), (u64::MAX, u64::MAX));
+        assert_eq!((ingest.totals.events_out, ingest.in_work), (u64::MAX, u64::MAX));
+        assert_eq!((ingest.logs[0].events, ingest.settle.count), (u64::MAX, u64::MAX));
+        let of = &view.subscriptions[0];
+        assert_eq!((of.waiting, of.deliveries, of.credit()), (u64::MAX, u64::MAX, (u64::MAX, u64::MAX)));
+        assert!(!view.findings.is_empty() && view.limit.is_some());
+        for text in [text::once(&view), text::topology(&view), text::mermaid(&view), text::doctor(&view)] {
+            assert!(text.contains("convert"), "{text}");
+        }
+        let record = crate::history::Record::default();
+        record.push(&view);
+        let mut app = App::new(Theme::new(None));
+        app.handle_view(std::sync::Arc::new(view));
+        let mut terminal = ratatui::Terminal::new(ratatui::backend::TestBackend::new(120, 40)).unwrap();
+        terminal.draw(|frame| app.draw(frame)).unwrap();
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::plan::{Kind, Role, stage_of};
+use crate::units::sum;
 
 /// A pipeline at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -180,7 +181,7 @@ pub struct Totals {
 impl Totals {
     /// Rejected by this stage, for whatever reason.
     pub fn all_rejected_here(&self) -> u64 {
-        self.rejected_here.values().fold(0, |all, count| all.saturating_add(*count))
+        sum(self.rejected_here.values().copied())
     }
 }
 

@@ -4,6 +4,7 @@ use super::{finding, percent, span};
 use crate::{
     plan::{Kind, Role},
     text::counted,
+    units::sum,
     view::{Finding, FindingKind, InstanceView, LogView, Severity, StageView, SubscriptionView, View},
 };
 
@@ -67,7 +68,7 @@ fn no_instance(view: &View, stage: &StageView) -> Option<Finding> {
     if is_there || is_linked || !can_be_known {
         return None;
     }
-    let waiting: u64 = view.to(name).map(|of| of.waiting).sum();
+    let waiting = sum(view.to(name).map(|of| of.waiting));
     let wait = if waiting > 0 { format!("; {} wait for it", counted(waiting, "event")) } else { String::new() };
     let asked: Vec<_> = stage
         .addresses

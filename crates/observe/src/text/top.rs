@@ -2,7 +2,7 @@
 
 use super::{kind, load, printable, table::table, thousands};
 use crate::{
-    units::{clock, count, duration, percent},
+    units::{clock, count, duration, percent, sum},
     view::{Severity, StageView, SubscriptionView, View},
 };
 
@@ -88,7 +88,7 @@ fn subscription_row(of: &SubscriptionView) -> Vec<String> {
         of.open_links().count().to_string(),
         count(of.events),
         thousands(of.waiting),
-        thousands(of.links.iter().map(|link| link.unsettled).sum()),
+        thousands(sum(of.links.iter().map(|link| link.unsettled))),
         format!("{}/{}", thousands(unused), thousands(window)),
         of.no_credit.map_or_else(|| "–".into(), percent),
         thousands(of.redeliveries),

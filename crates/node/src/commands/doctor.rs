@@ -8,7 +8,7 @@ use crate::{
     cli::Global,
     exit::{Exit, Failure},
     observed::{Reached, nothing_answers},
-    output::line,
+    output::{line, printable_json},
 };
 
 /// Rates over this time tell whether something is stuck.
@@ -25,7 +25,8 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         }
         line(if global.json {
             let (pipeline, limit, findings) = (&view.pipeline, &view.limit, &view.findings);
-            json!({ "pipeline": pipeline, "healthy": is_healthy, "limit": limit, "findings": findings }).to_string()
+            let told = json!({ "pipeline": pipeline, "healthy": is_healthy, "limit": limit, "findings": findings });
+            printable_json(&told.to_string())
         } else {
             text::doctor(&view)
         })?;

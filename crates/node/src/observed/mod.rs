@@ -22,6 +22,7 @@ use crate::{
     commands::{Found, file_or_running, instance},
     config::{Config, nearest},
     exit::Failure,
+    output::printable,
     running::Running,
 };
 
@@ -188,8 +189,8 @@ pub(crate) fn nothing_answers(view: &View) -> Option<Failure> {
     }
     let asked = view.stages.iter().flat_map(|stage| {
         stage.addresses.iter().map(move |at| {
-            let why = at.problem.as_deref().unwrap_or("not asked");
-            format!("\n  {} at {}: {why}; is `jaiminho stage {}` running there?", stage.name, at.address, stage.name)
+            let (address, why) = (printable(&at.address), printable(at.problem.as_deref().unwrap_or("not asked")));
+            format!("\n  {} at {address}: {why}; is `jaiminho stage {}` running there?", stage.name, stage.name)
         })
     });
     let asked: String = asked.collect();

@@ -11,7 +11,7 @@ use crate::{
 pub fn topology(view: &View) -> String {
     let mut text = String::new();
     for stage in &view.stages {
-        text.push_str(&format!("{}  {}", stage.name, what(stage)));
+        text.push_str(&format!("{}  {}", printable(&stage.name), what(stage)));
         if let Some(flow) = flow(stage) {
             text.push_str(&format!("  {flow}"));
         }
@@ -28,7 +28,7 @@ pub fn topology(view: &View) -> String {
                 .flatten()
                 .filter(|label| !label.is_empty())
                 .collect();
-            let label = if labels.is_empty() { String::new() } else { format!(" {} ", labels.join(", ")) };
+            let label = if labels.is_empty() { String::new() } else { format!(" {} ", printable(&labels.join(", "))) };
             text.push_str(&format!("  {corner}─{label}─▶ {}\n", printable(&of.to)));
         }
     }

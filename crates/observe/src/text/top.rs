@@ -41,7 +41,7 @@ fn stage_row(view: &View, stage: &StageView) -> Vec<String> {
     let is_limit = view.limit.as_ref().is_some_and(|limit| limit.stage == stage.name);
     let mut row = vec![
         if is_limit { "▶" } else { "" }.to_owned(),
-        stage.name.clone(),
+        printable(&stage.name),
         printable(&stage.component),
         instances(stage),
     ];
@@ -82,7 +82,7 @@ fn subscriptions(view: &View) -> String {
 fn subscription_row(of: &SubscriptionView) -> Vec<String> {
     let (unused, window) = of.credit();
     vec![
-        of.output.clone(),
+        printable(&of.output),
         printable(&of.to),
         kind(of.kind).to_owned(),
         of.open_links().count().to_string(),

@@ -177,7 +177,17 @@ fn stage(name: &str, role: Role, component: &str, figures: Figures, instances: V
         .map(|one| AddressView { address: one.address.clone(), is_there: true, problem: None })
         .collect();
     let (name, component) = (name.to_owned(), component.to_owned());
-    StageView { name, role, component, has_place: true, addresses, figures, rejections: Vec::new(), instances }
+    StageView {
+        name,
+        role,
+        component,
+        has_place: true,
+        addresses,
+        figures,
+        links_left_out: 0,
+        rejections: Vec::new(),
+        instances,
+    }
 }
 
 fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {
@@ -191,6 +201,7 @@ fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {
         resident_bytes: 61 << 20,
         memory_bytes_max: Some(412 << 20),
         is_draining: false,
+        links_left_out: 0,
         figures,
     }
 }

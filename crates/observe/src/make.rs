@@ -64,6 +64,7 @@ fn stage_view(planned: &PlannedStage, found: Addresses, instances: &[&Seen]) -> 
         has_place: found.has_place,
         addresses: addresses.collect(),
         figures: figures(instances),
+        links_left_out: sum(instances.iter().map(|seen| seen.now.links_left_out.into())),
         rejections,
         instances: instances.iter().map(|seen| instance_view(seen)).collect(),
     }
@@ -81,6 +82,7 @@ fn instance_view(seen: &Seen) -> InstanceView {
         resident_bytes: seen.process.resident_bytes,
         memory_bytes_max: seen.process.memory_bytes_max,
         is_draining: seen.now.is_draining,
+        links_left_out: seen.now.links_left_out.into(),
         figures: figures(&[seen]),
     }
 }

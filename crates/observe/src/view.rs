@@ -41,6 +41,11 @@ impl View {
         stage.figures.logs.iter().find(|log| log.output == output)
     }
 
+    /// Whether all links of a subscription are told of; else nothing follows from there being none.
+    pub(crate) fn has_all_links(&self, of: &SubscriptionView) -> bool {
+        self.stage(&of.from).is_none_or(|from| from.links_left_out == 0)
+    }
+
     /// What a stage, or an ad-hoc group, consumes.
     pub fn to(&self, name: &str) -> impl Iterator<Item = &SubscriptionView> {
         self.subscriptions.iter().filter(move |of| of.to == name)
@@ -63,6 +68,8 @@ pub struct StageView {
     /// What all instances tell together.
     #[serde(flatten)]
     pub figures: Figures,
+    /// Links of its instances, to producers and to consumers, that these do not tell of: they are too many for an answer.
+    pub links_left_out: u64,
     /// The last rejections here, newest first.
     pub rejections: Vec<RejectionView>,
     /// Those that answer, by name.
@@ -101,6 +108,8 @@ pub struct InstanceView {
     pub memory_bytes_max: Option<u64>,
     /// It takes nothing new.
     pub is_draining: bool,
+    /// Links that it does not tell of.
+    pub links_left_out: u64,
     /// What it tells.
     #[serde(flatten)]
     pub figures: Figures,

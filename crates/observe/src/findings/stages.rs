@@ -30,7 +30,7 @@ pub(super) fn of_stage(view: &View, stage: &StageView) -> Vec<Finding> {
     let lost = if absent.is_none() { unreachable(stage) } else { Vec::new() };
     let logs = stage.figures.logs.iter().filter_map(|log| log_full(view, stage, log));
     let keys = stage.figures.logs.iter().filter_map(|log| large_key(stage, log));
-    [trouble(view, stage), absent, stuck(stage), rejects(view, stage), uneven(stage)]
+    [trouble(view, stage), absent, stuck(stage), rejects(view, stage), uneven(stage), links_left_out(stage)]
         .into_iter()
         .flatten()
         .chain(lost)
@@ -62,7 +62,7 @@ fn trouble(view: &View, stage: &StageView) -> Option<Finding> {
 fn no_instance(view: &View, stage: &StageView) -> Option<Finding> {
     let name = &stage.name;
     let is_there = !stage.instances.is_empty() || stage.addresses.iter().any(|address| address.is_there);
-    let is_linked = view.to(name).any(|of| of.links.iter().any(|link| !link.is_cancelled));
+    let is_linked = view.to(name).any(|of| of.open_links().next().is_some() || !view.has_all_links(of));
     let above = view.to(name).any(|of| view.stage(&of.from).is_some_and(|from| !from.instances.is_empty()));
     let can_be_known = above || !stage.addresses.is_empty() || stage.role == Role::Source && stage.has_place;
     if is_there || is_linked || !can_be_known {
@@ -208,6 +208,15 @@ fn uneven(stage: &StageView) -> Option<Finding> {
 fn skewed(stage: &StageView, text: String) -> Finding {
     let advice = "Events of one key go to one instance, one after the other. A `key` with more values, or `dispatch: demand` where order does not matter, spreads them.";
     finding(Severity::Problem, FindingKind::SkewedKeys, &stage.name, text, advice)
+}
+
+fn links_left_out(stage: &StageView) -> Option<Finding> {
+    let (name, count) = (&stage.name, stage.links_left_out);
+    (count > 0).then(|| {
+        let text = format!("The instances of `{name}` leave {} out of what they tell: there are too many.", counted(count, "link"));
+        let advice = "Links and credit are shown without them: of those to consumers the ones with the least credit left are there. The metrics have all.";
+        finding(Severity::Notice, FindingKind::TooMany, name, text, advice)
+    })
 }
 
 /// Links lack credit while those who give it lack events: all of the window is on its way.

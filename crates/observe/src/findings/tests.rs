@@ -236,6 +236,19 @@ fn who_leaves_and_who_has_another_version_is_worth_knowing() {
 }
 
 #[test]
+fn links_that_are_left_out_are_told_and_what_follows_from_none_is_not() {
+    let mut view = healthy();
+    stage(&mut view, "ingest").links_left_out = 3;
+    let convert = stage(&mut view, "convert");
+    convert.instances.clear();
+    view.subscriptions.iter_mut().find(|of| of.to == "convert").unwrap().links.clear();
+    let text = "The instances of `ingest` leave 3 links out of what they tell";
+    check(&only(&view), Severity::Notice, FindingKind::TooMany, text, "without them");
+    let drawn = crate::text::topology(&view);
+    assert!(drawn.contains("http source, 1 instance, 3 links not shown"), "{drawn}");
+}
+
+#[test]
 fn problems_come_first_and_more_addresses_than_are_asked_are_told() {
     let mut view = healthy();
     stage(&mut view, "ingest").figures.logs[0].fill = 0.9;

@@ -1,6 +1,6 @@
 //! `jaiminho topology`: the pipeline as a graph, with what flows in it where that is seen.
 
-use super::{printable, role};
+use super::{counted, printable, role};
 use crate::{
     plan::Kind,
     units::{count, percent},
@@ -82,7 +82,11 @@ fn what(stage: &StageView) -> String {
         1 => ", 1 instance".into(),
         count => format!(", {count} instances"),
     };
-    format!("{} {}{seen}", printable(&stage.component), role(stage.role))
+    let unseen = match stage.links_left_out {
+        0 => String::new(),
+        count => format!(", {} not shown", counted(count, "link")),
+    };
+    format!("{} {}{seen}{unseen}", printable(&stage.component), role(stage.role))
 }
 
 fn flow(stage: &StageView) -> Option<String> {

@@ -24,7 +24,7 @@ function drawFigures(stage) {
     stage.role === 'source' ? figure('refused', count(totals.refused), { bad: (rates.refused ?? 0) > 0 }) : null,
     figure('redelivered', count(totals.redelivered)),
     ...stage.logs.map(log => figure(log.output === stage.name ? 'log' : log.output.slice(stage.name.length + 1).replace('_', ' '), `${count(log.events)} of ${count(log.capacity_events)}`, { bad: log.fill > .8 })),
-    stage.trouble ? figure('trouble since ' + clock(stage.trouble.since_unix_ms), stage.trouble.text, { bad: true, wide: true }) : null,
+    stage.trouble ? figure('trouble for ' + duration(stage.trouble.for_ms), stage.trouble.text, { bad: true, wide: true }) : null,
   ];
   $('figures').replaceChildren(...figures.filter(Boolean));
 }

@@ -17,7 +17,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{history::Record, looks::Seen, make, plan::Plan, text::printable, view::View};
+use crate::{
+    history::Record,
+    looks::{Clock, Seen},
+    make,
+    plan::Plan,
+    text::printable,
+    view::View,
+};
 
 /// Addresses that are asked; of more, a finding says so.
 pub const INSTANCES_MAX: usize = 256;
@@ -153,16 +160,16 @@ impl Watcher {
             async {
                 let before = unix_ms();
                 let told = place.asker.ask(ANSWER_DEADLINE).await;
-                (told, before.midpoint(unix_ms()))
+                (told, (before, unix_ms()))
             }
             .boxed()
         }))
         .await;
         let mut earlier = std::mem::take(&mut self.missing);
         earlier.append(&mut self.seen);
-        for (index, (told, unix_ms)) in told.into_iter().enumerate() {
+        for (index, (told, asked_ms)) in told.into_iter().enumerate() {
             self.places[index].state = match told {
-                Ok(told) => self.take(index, told, unix_ms, &mut earlier),
+                Ok(told) => self.take(index, told, asked_ms, &mut earlier),
                 Err(AskError::Busy(_)) => self.keep(index, &mut earlier),
                 Err(error @ AskError::Foreign) => State::Foreign(error.to_string()),
                 Err(error) => State::Lost(error.to_string()),
@@ -175,18 +182,17 @@ impl Watcher {
         view
     }
 
-    /// What an address tells; of two that bear one name, the newer process counts.
+    /// What an address tells, asked and answered at these times; of two that bear one name, the newer process counts.
     fn take(
         &mut self,
         place: usize,
         told: Told,
-        unix_ms: u64,
+        asked_ms: (u64, u64),
         earlier: &mut BTreeMap<(String, String), Seen>,
     ) -> State {
         let Place { target, address, .. } = &self.places[place];
         let wanted = &self.targets[*target].stages;
-        let ahead = i64::try_from(told.process.unix_ms).unwrap_or(i64::MAX);
-        let clock_ahead_ms = ahead.saturating_sub(i64::try_from(unix_ms).unwrap_or_default());
+        let clock = Clock::told(told.process.unix_ms, asked_ms.0, asked_ms.1);
         let mut other = None;
         let mut any = false;
         for stage in told.stages {
@@ -200,7 +206,7 @@ impl Watcher {
             }
             any = true;
             let key = (stage.stage.clone(), stage.instance.name.clone());
-            let seen = Seen::new(address.0.clone(), told.process.clone(), clock_ahead_ms, stage);
+            let seen = Seen::new(address.0.clone(), told.process.clone(), clock, stage);
             let seen = match earlier.remove(&key) {
                 Some(before) => seen.after(before),
                 None => seen,

@@ -21,14 +21,33 @@ pub(crate) struct Seen {
     /// Where it was asked.
     pub(crate) address: String,
     pub(crate) process: ProcessSeen,
-    /// Its clock minus the viewer's.
-    pub(crate) clock_ahead_ms: i64,
+    pub(crate) clock: Clock,
     pub(crate) now: Inspection,
     /// When that was.
     at: Instant,
     marks: Marks,
     /// Earlier ones of the same incarnation, oldest first: those of the last ten seconds, and one from before.
     before: VecDeque<Marks>,
+}
+
+/// The clock of an instance, as one answer tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    /// Minus the viewer's, if the answer took as long as the question.
+    pub(crate) ahead_ms: i64,
+    /// So far from the truth that may be, either way.
+    pub(crate) within_ms: u64,
+}
+
+impl Clock {
+    /// `told` while the viewer's clock went from `asked` to `answered`.
+    pub(crate) fn told(told: u64, asked: u64, answered: u64) -> Self {
+        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        Self {
+            ahead_ms: signed(told).saturating_sub(signed(asked.midpoint(answered))),
+            within_ms: answered.abs_diff(asked).div_ceil(2),
+        }
+    }
 }
 
 /// The counters of an instance at one moment.
@@ -116,9 +135,9 @@ impl Marks {
 }
 
 impl Seen {
-    pub(crate) fn new(address: String, process: ProcessSeen, clock_ahead_ms: i64, now: Inspection) -> Self {
+    pub(crate) fn new(address: String, process: ProcessSeen, clock: Clock, now: Inspection) -> Self {
         let marks = Marks::of(&now);
-        Self { address, process, clock_ahead_ms, now, at: Instant::now(), marks, before: VecDeque::new() }
+        Self { address, process, clock, now, at: Instant::now(), marks, before: VecDeque::new() }
     }
 
     /// After an earlier look at what may be the same process.
@@ -199,7 +218,7 @@ mod tests {
         let mut now = inspection("convert", "c-0");
         (now.up, now.counts.events_in) = (Duration::from_millis(up_ms), events_in);
         now.instance.incarnation = incarnation;
-        Seen::new("a:1".into(), ProcessSeen::default(), 0, now)
+        Seen::new("a:1".into(), ProcessSeen::default(), Clock::default(), now)
     }
 
     fn rate(seen: &Seen) -> Option<f64> {
@@ -214,6 +233,14 @@ mod tests {
         assert_eq!(rate(&second), Some(50.0));
         let same = look(6_000, 1, 150).after(second);
         assert_eq!(rate(&same), Some(50.0), "the same answer once more says the same");
+    }
+
+    #[test]
+    fn a_clock_is_told_as_far_as_the_way_there_and_back_lets_it() {
+        let Clock { ahead_ms, within_ms } = Clock::told(5_000, 1_000, 2_001);
+        assert_eq!((ahead_ms, within_ms), (3_500, 501));
+        let Clock { ahead_ms, within_ms } = Clock::told(u64::MAX, 9, 7);
+        assert_eq!((ahead_ms, within_ms), (i64::MAX - 8, 1), "the viewer's was set back meanwhile");
     }
 
     #[test]

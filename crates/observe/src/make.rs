@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jaiminho_core::Reason;
 use jaiminho_event::EventView;
-use jaiminho_runtime::{ConsumerSeen, LatencySeen, OutputSeen, RejectionSeen};
+use jaiminho_runtime::{ConsumerSeen, LatencySeen, OutputSeen, RejectionSeen, Trouble};
 
 use crate::{
     findings,
@@ -55,7 +55,7 @@ fn stage_view(planned: &PlannedStage, found: Addresses, instances: &[&Seen]) -> 
         .iter()
         .flat_map(|seen| seen.now.rejections.iter().map(|rejection| rejected(seen, rejection)))
         .collect();
-    rejections.sort_by_key(|rejection| std::cmp::Reverse(rejection.unix_ms));
+    rejections.sort_by_key(|rejection| rejection.ago_ms);
     rejections.truncate(REJECTIONS_MAX);
     StageView {
         name: planned.name.clone(),
@@ -78,7 +78,8 @@ fn instance_view(seen: &Seen) -> InstanceView {
         version: seen.process.version.clone(),
         commit: seen.process.commit.clone(),
         up_ms: u64::try_from(millis).unwrap_or(u64::MAX),
-        clock_ahead_ms: seen.clock_ahead_ms,
+        clock_ahead_ms: seen.clock.ahead_ms,
+        clock_within_ms: seen.clock.within_ms,
         resident_bytes: seen.process.resident_bytes,
         memory_bytes_max: seen.process.memory_bytes_max,
         is_draining: seen.now.is_draining,
@@ -92,6 +93,7 @@ fn rejected(seen: &Seen, rejection: &RejectionSeen) -> RejectionView {
     RejectionView {
         instance: seen.now.instance.name.clone(),
         unix_ms: rejection.unix_ms,
+        ago_ms: seen.now.unix_ms.saturating_sub(rejection.unix_ms),
         reason: rejection.reason.name().to_owned(),
         text: rejection.text.clone(),
         event: event.map(|event| event.to_event().to_json()),
@@ -107,7 +109,6 @@ fn figures(instances: &[&Seen]) -> Figures {
             None => logs.push(log_view(output)),
         }
     }
-    let trouble = instances.iter().filter_map(|seen| seen.now.trouble.as_ref()).min_by_key(|of| of.since_unix_ms);
     Figures {
         rates: rates(instances),
         totals: totals(instances),
@@ -117,9 +118,13 @@ fn figures(instances: &[&Seen]) -> Figures {
         settle: latency(instances, |seen| &seen.settle),
         end_to_end: latency(instances, |seen| &seen.end_to_end),
         logs,
-        trouble: trouble
-            .map(|trouble| TroubleView { text: trouble.text.clone(), since_unix_ms: trouble.since_unix_ms }),
+        trouble: instances.iter().filter_map(|seen| trouble(seen)).max_by_key(|trouble| trouble.for_ms),
     }
+}
+
+fn trouble(seen: &Seen) -> Option<TroubleView> {
+    let Trouble { text, since_unix_ms } = seen.now.trouble.clone()?;
+    Some(TroubleView { text, since_unix_ms, for_ms: seen.now.unix_ms.saturating_sub(since_unix_ms) })
 }
 
 fn rates(instances: &[&Seen]) -> Rates {
@@ -320,13 +325,14 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
+        looks::Clock,
         made::{inspection, link, output, plan},
         text,
         top::{App, Theme},
     };
 
     fn seen(now: Inspection) -> Seen {
-        Seen::new(format!("{}:7400", now.instance.name), ProcessSeen::default(), 0, now)
+        Seen::new(format!("{}:7400", now.instance.name), ProcessSeen::default(), Clock::default(), now)
     }
 
     fn keyed(all: Vec<Seen>) -> AllSeen {
@@ -430,7 +436,7 @@ pub(crate) mod tests {
         }
         (now.settle.counts, now.settle.sum_ms) = ([MAX; 16], MAX);
         now.end_to_end = now.settle;
-        now.trouble = Some(jaiminho_runtime::Trouble { text: "no broker".into(), since_unix_ms: MAX });
+        now.trouble = Some(Trouble { text: "no broker".into(), since_unix_ms: MAX });
         now.rejections =
             vec![RejectionSeen { unix_ms: MAX, reason: Reason::Invalid, text: "no unit".into(), event: None }];
         now
@@ -448,7 +454,8 @@ pub(crate) mod tests {
             let mut now = immense(stage, name, group);
             let first = inspection(stage, name);
             now.up = Duration::from_millis(u64::MAX);
-            Seen::new("a:1".into(), process.clone(), clock_ahead_ms, now).after(self::seen(first))
+            let clock = Clock { ahead_ms: clock_ahead_ms, within_ms: u64::MAX };
+            Seen::new("a:1".into(), process.clone(), clock, now).after(self::seen(first))
         };
         let all = vec![
             seen("ingest", "i-0", "convert", i64::MAX),
@@ -487,6 +494,28 @@ pub(crate) mod tests {
         let known =
             [("ingest>convert", Kind::Required), ("convert>publish", Kind::Required), ("ingest>tap-1", Kind::Tap)];
         assert_eq!(ids, known);
+    }
+
+    #[test]
+    fn ages_are_by_the_clock_of_the_instance_alone() {
+        let made = |name: &str, unix_ms: u64, ago_ms: u64| {
+            let mut now = inspection("publish", name);
+            now.unix_ms = unix_ms;
+            now.trouble = Some(Trouble { text: name.into(), since_unix_ms: unix_ms - 10 * ago_ms });
+            let unix_ms = unix_ms - ago_ms;
+            now.rejections = vec![RejectionSeen { unix_ms, reason: Reason::Invalid, text: String::new(), event: None }];
+            now
+        };
+        // An hour ahead, and an hour behind.
+        let view = view_of(vec![made("p-0", 4_600_000, 9_000), made("p-1", 997_000, 2_000)]);
+        let publish = &view.stages[2];
+        let rejected: Vec<_> = publish.rejections.iter().map(|of| (of.instance.as_str(), of.ago_ms)).collect();
+        assert_eq!(rejected, [("p-1", 2_000), ("p-0", 9_000)], "the newest is first");
+        let trouble = publish.figures.trouble.as_ref().unwrap();
+        assert_eq!((trouble.text.as_str(), trouble.for_ms), ("p-0", 90_000), "the longest");
+        let told: Vec<_> = view.findings.iter().map(|finding| finding.text.as_str()).collect();
+        assert!(told.iter().any(|text| text.contains("has not worked for 90 s")), "{told:?}");
+        assert!(told.iter().any(|text| text.contains("the last 2 s ago")), "{told:?}");
     }
 
     #[test]

@@ -100,8 +100,10 @@ pub struct InstanceView {
     pub commit: String,
     /// Time since its start.
     pub up_ms: u64,
-    /// Its clock minus the viewer's, as far as half the way there and back tells.
+    /// Its clock minus the viewer's, if the answer took as long as the question.
     pub clock_ahead_ms: i64,
+    /// By how much `clock_ahead_ms` may be wrong, either way: half of the time until the answer.
+    pub clock_within_ms: u64,
     /// Of its process.
     pub resident_bytes: u64,
     /// What `jaiminho validate` says that its process may take; null: the process does not know.
@@ -246,8 +248,10 @@ pub struct LogView {
 pub struct TroubleView {
     /// As the client of the other system says it.
     pub text: String,
-    /// Since when, ms since 1970.
+    /// Since when, by the instance's clock, ms since 1970.
     pub since_unix_ms: u64,
+    /// For how long, by that clock alone.
+    pub for_ms: u64,
 }
 
 /// A rejected event.
@@ -255,8 +259,10 @@ pub struct TroubleView {
 pub struct RejectionView {
     /// Where.
     pub instance: String,
-    /// When, ms since 1970.
+    /// When, by the instance's clock, ms since 1970.
     pub unix_ms: u64,
+    /// How long ago, by that clock alone.
+    pub ago_ms: u64,
     /// `malformed`, `invalid`, `too_large`, `exhausted` or `refused`
     pub reason: String,
     /// The same in words.

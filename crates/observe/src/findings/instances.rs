@@ -35,15 +35,18 @@ fn draining(stage: &StageView, instance: &InstanceView) -> Option<Finding> {
     })
 }
 
-/// The clock that is furthest from the middle one of all.
+/// The clock that is furthest from the middle one of all: what a slow answer makes of it is none.
 pub(super) fn clock_skew(view: &View) -> Option<Finding> {
-    let mut clocks: Vec<_> = all(view).map(|(stage, instance)| (instance.clock_ahead_ms, stage, instance)).collect();
-    clocks.sort_by_key(|(ahead, ..)| *ahead);
-    let middle = clocks.get(clocks.len() / 2)?.0;
-    let (ahead, stage, instance) = clocks.into_iter().max_by_key(|(ahead, ..)| ahead.abs_diff(middle))?;
-    let apart = ahead.abs_diff(middle);
-    (apart > SKEW_MS).then(|| {
-        let direction = if ahead > middle { "ahead of" } else { "behind" };
+    let mut clocks: Vec<_> = all(view).collect();
+    clocks.sort_by_key(|(_, instance)| instance.clock_ahead_ms);
+    let middle = clocks.get(clocks.len() / 2)?.1;
+    let apart = |of: &InstanceView| of.clock_ahead_ms.abs_diff(middle.clock_ahead_ms);
+    let at_least =
+        |of: &InstanceView| apart(of).saturating_sub(of.clock_within_ms.saturating_add(middle.clock_within_ms));
+    let (stage, instance) = clocks.into_iter().max_by_key(|(_, instance)| at_least(instance))?;
+    let (apart, at_least) = (apart(instance), at_least(instance));
+    (at_least > SKEW_MS).then(|| {
+        let direction = if instance.clock_ahead_ms > middle.clock_ahead_ms { "ahead of" } else { "behind" };
         let (name, stage) = (&instance.name, &stage.name);
         let text = format!("The clock of `{name}` of `{stage}` is {} {direction} the others'.", span(apart));
         let advice = "Set it, as by NTP: times from the edge to the sink, deadlines and traces are wrong by as much.";

@@ -30,7 +30,7 @@ pub(super) fn of_stage(view: &View, stage: &StageView) -> Vec<Finding> {
     let lost = if absent.is_none() { unreachable(stage) } else { Vec::new() };
     let logs = stage.figures.logs.iter().filter_map(|log| log_full(view, stage, log));
     let keys = stage.figures.logs.iter().filter_map(|log| large_key(stage, log));
-    [trouble(view, stage), absent, stuck(stage), rejects(view, stage), uneven(stage), links_left_out(stage)]
+    [trouble(stage), absent, stuck(stage), rejects(stage), uneven(stage), links_left_out(stage)]
         .into_iter()
         .flatten()
         .chain(lost)
@@ -39,13 +39,13 @@ pub(super) fn of_stage(view: &View, stage: &StageView) -> Vec<Finding> {
         .collect()
 }
 
-fn trouble(view: &View, stage: &StageView) -> Option<Finding> {
+fn trouble(stage: &StageView) -> Option<Finding> {
     let trouble = stage.figures.trouble.as_ref()?;
     let (all, name) = (stage.instances.len(), &stage.name);
     let with = stage.instances.iter().filter(|instance| instance.figures.trouble.is_some()).count();
     let on = if all > 1 { format!(" ({with} of {all} instances)") } else { String::new() };
     let (what, component) = (if stage.role == Role::Source { "source" } else { "sink" }, &stage.component);
-    let time = span(view.unix_ms.saturating_sub(trouble.since_unix_ms));
+    let time = span(trouble.for_ms);
     let text = format!("The {component} {what} of `{name}`{on} has not worked for {time}: {}.", trouble.text);
     let advice = match stage.role {
         Role::Source => {
@@ -131,12 +131,12 @@ fn stuck(stage: &StageView) -> Option<Finding> {
     Some(Finding { instance: Some(instance.name.clone()), ..found })
 }
 
-fn rejects(view: &View, stage: &StageView) -> Option<Finding> {
+fn rejects(stage: &StageView) -> Option<Finding> {
     let (name, here) = (&stage.name, &stage.figures.totals.rejected_here);
     let last = stage.rejections.first()?;
     let reasons: Vec<_> =
         here.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| format!("{reason}: {count}")).collect();
-    let ago = view.unix_ms.saturating_sub(last.unix_ms);
+    let ago = last.ago_ms;
     let severity = if ago < REJECTS_RECENT_MS { Severity::Problem } else { Severity::Notice };
     let text = format!(
         "`{name}` has rejected {} since its start ({}), the last {} ago: {}: {}.",

@@ -233,12 +233,9 @@ impl Watcher {
         }
     }
 
-    /// `localhost` has two addresses, and most stages listen at one of them.
     fn is_double(&self, lost: &Place) -> bool {
-        let other = lost.address.0.strip_prefix("[::1]").map(|port| format!("127.0.0.1{port}"));
-        other.is_some_and(|other| {
-            self.places.iter().any(|place| place.target == lost.target && place.address.0 == other)
-        })
+        let other = other_of_localhost(&lost.address);
+        other.is_some_and(|other| self.places.iter().any(|at| at.target == lost.target && at.address == other))
     }
 
     fn addresses_of(&self, stage: &str) -> Addresses {
@@ -270,6 +267,11 @@ impl Watcher {
     pub fn record(&self) -> Record {
         self.record.clone()
     }
+}
+
+/// `localhost` has two addresses, and most stages listen at one of them. Of what does not answer at the one, this is the other.
+pub(crate) fn other_of_localhost(address: &Address) -> Option<Address> {
+    address.0.strip_prefix("[::1]").map(|port| Address(format!("127.0.0.1{port}")))
 }
 
 fn unix_ms() -> u64 {

@@ -38,7 +38,7 @@ function table(id, heads, rows, empty) {
 }
 
 function drawTables(stage, view) {
-  const memory = instance => bytes(instance.resident_bytes) + (instance.memory_bytes_max ? ' of ' + bytes(instance.memory_bytes_max) : '');
+  const memory = instance => bytes(instance.resident_bytes - instance.program_bytes) + (instance.memory_bytes_max ? ' of ' + bytes(instance.memory_bytes_max) : '');
   table('instances', ['name', 'address', '#in /s', '#in work', 'state', '#up', 'memory', '#clock', 'version'],
     stage.instances.map(instance => [
       instance.name + (instance.is_draining ? ' (drains)' : ''), instance.address, count(instance.rates.events_in), count(instance.in_work),

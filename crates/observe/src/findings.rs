@@ -18,6 +18,7 @@ pub(crate) fn findings(view: &View, left_out: usize) -> Vec<Finding> {
         found.extend(stage.instances.iter().flat_map(|instance| instances::of_instance(stage, instance)));
     }
     found.extend(view.subscriptions.iter().filter_map(|of| stages::small_window(view, of)));
+    found.extend(instances::memory(view));
     found.extend(instances::clock_skew(view));
     found.extend(instances::versions(view));
     found.extend((left_out > 0).then(|| Finding {

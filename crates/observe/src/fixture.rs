@@ -201,6 +201,7 @@ fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {
         clock_ahead_ms: -3,
         clock_within_ms: 1,
         resident_bytes: 61 << 20,
+        program_bytes: 26 << 20,
         memory_bytes_max: Some(412 << 20),
         is_draining: false,
         links_left_out: 0,

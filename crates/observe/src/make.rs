@@ -81,6 +81,7 @@ fn instance_view(seen: &Seen) -> InstanceView {
         clock_ahead_ms: seen.clock.ahead_ms,
         clock_within_ms: seen.clock.within_ms,
         resident_bytes: seen.process.resident_bytes,
+        program_bytes: seen.process.program_bytes,
         memory_bytes_max: seen.process.memory_bytes_max,
         is_draining: seen.now.is_draining,
         links_left_out: seen.now.links_left_out.into(),

@@ -106,7 +106,9 @@ pub struct InstanceView {
     pub clock_within_ms: u64,
     /// Of its process.
     pub resident_bytes: u64,
-    /// What `jaiminho validate` says that its process may take; null: the process does not know.
+    /// Of these, the program itself.
+    pub program_bytes: u64,
+    /// What `jaiminho validate` says that its process may take beside the program itself; null: the process does not know.
     pub memory_bytes_max: Option<u64>,
     /// It takes nothing new.
     pub is_draining: bool,
@@ -407,7 +409,7 @@ pub enum FindingKind {
     Stuck,
     /// A log over 80 % full.
     LogFull,
-    /// Resident memory over 90 % of the bound.
+    /// Resident memory, beside the program itself, over 90 % of the bound.
     Memory,
     /// Events are rejected.
     Rejects,

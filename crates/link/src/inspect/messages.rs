@@ -210,6 +210,7 @@ pub(crate) fn decode(response: v1::InspectResponse) -> Told {
         commit: process.commit,
         unix_ms,
         resident_bytes: process.resident_bytes,
+        program_bytes: process.program_bytes,
         memory_bytes_max: Some(process.memory_bytes_max).filter(|bytes| *bytes > 0),
     };
     Told { process, stages: response.stages.into_iter().take(STAGES_MAX).map(|s| decode_stage(s, unix_ms)).collect() }

@@ -50,7 +50,7 @@ pub struct About {
     pub version: String,
     /// From which the program was built; may be empty.
     pub commit: String,
-    /// What it may take in all, as `jaiminho validate` says; none: not known.
+    /// What it may take in all beside the program itself, as `jaiminho validate` says; none: not known.
     pub memory_bytes_max: Option<u64>,
 }
 
@@ -105,7 +105,8 @@ impl Board {
             version: self.about.version.clone(),
             commit: self.about.commit.clone(),
             unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            resident_bytes: resident_bytes().unwrap_or_default(),
+            resident_bytes: resident_bytes("VmRSS:").unwrap_or_default(),
+            program_bytes: resident_bytes("RssFile:").unwrap_or_default(),
             memory_bytes_max: self.about.memory_bytes_max.unwrap_or_default(),
         }
     }
@@ -129,10 +130,10 @@ impl Inspect for Board {
     }
 }
 
-/// `VmRSS` of this process.
-fn resident_bytes() -> Option<u64> {
+/// `VmRSS:` of this process, all of it, or `RssFile:`, the pages of files.
+fn resident_bytes(which: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 

@@ -12,17 +12,33 @@ const SKEW_MS: u64 = 500;
 
 pub(super) fn of_instance(stage: &StageView, instance: &InstanceView) -> Vec<Finding> {
     let of_it = |found: Finding| Finding { instance: Some(instance.name.clone()), ..found };
-    [memory(stage, instance), draining(stage, instance)].into_iter().flatten().map(of_it).collect()
+    draining(stage, instance).map(of_it).into_iter().collect()
 }
 
-fn memory(stage: &StageView, instance: &InstanceView) -> Option<Finding> {
+/// Once for each process, however many stages run in it.
+pub(super) fn memory(view: &View) -> Vec<Finding> {
+    let mut processes: BTreeMap<&str, Vec<(&StageView, &InstanceView)>> = BTreeMap::new();
+    for (stage, instance) in all(view) {
+        processes.entry(&instance.address).or_default().push((stage, instance));
+    }
+    processes.values().filter_map(|of| memory_of(of)).collect()
+}
+
+fn memory_of(instances: &[(&StageView, &InstanceView)]) -> Option<Finding> {
+    let (stage, instance) = instances.first()?;
     let max = instance.memory_bytes_max.filter(|max| *max > 0)?;
-    let share = instance.resident_bytes as f64 / max as f64;
-    let (name, resident) = (&instance.name, mib(instance.resident_bytes));
+    let taken = instance.resident_bytes.saturating_sub(instance.program_bytes);
+    let share = taken as f64 / max as f64;
+    let who = match instances.len() {
+        1 => format!("`{}` of `{}`", instance.name, stage.name),
+        count => format!("The process of {count} stages at {}", instance.address),
+    };
     (share > MEMORY).then(|| {
-        let text = format!("`{name}` of `{}` takes {resident}, {} of its bound of {}.", stage.name, percent(share), mib(max));
-        let advice = "The bound is the sum of limits that `jaiminho validate` prints: give the process that much memory, or lower the limits.";
-        finding(Severity::Problem, FindingKind::Memory, &stage.name, text, advice)
+        let (taken, share, max) = (mib(taken), percent(share), mib(max));
+        let text = format!("{who} takes {taken} beside the program itself, {share} of its bound of {max}.");
+        let advice = "The bound is the sum of limits that `jaiminho validate` prints: give the process that much memory and some for the program, or lower the limits.";
+        let found = finding(Severity::Problem, FindingKind::Memory, &stage.name, text, advice);
+        Finding { instance: Some(instance.name.clone()), ..found }
     })
 }
 

@@ -135,10 +135,24 @@ fn memory_near_its_bound_is_told() {
     let mut view = healthy();
     let instance = &mut stage(&mut view, "publish").instances[0];
     (instance.resident_bytes, instance.memory_bytes_max) = (460 << 20, Some(500 << 20));
-    let text = "`p-0` of `publish` takes 460 MiB, 92 % of its bound of 500 MiB.";
+    let text = "`p-0` of `publish` takes 460 MiB beside the program itself, 92 % of its bound of 500 MiB.";
     check(&only(&view), Severity::Problem, FindingKind::Memory, text, "jaiminho validate");
+    stage(&mut view, "publish").instances[0].program_bytes = 26 << 20;
+    assert_eq!(findings(&view, 0), [], "the program is no term of the bound");
+    stage(&mut view, "publish").instances[0].program_bytes = 0;
     stage(&mut view, "publish").instances[0].memory_bytes_max = None;
     assert_eq!(findings(&view, 0), []);
+}
+
+#[test]
+fn the_memory_of_a_process_is_told_once_for_all_its_stages() {
+    let mut view = healthy();
+    for instance in view.stages.iter_mut().flat_map(|stage| &mut stage.instances) {
+        instance.address = "127.0.0.1:1".into();
+        (instance.resident_bytes, instance.memory_bytes_max) = (460 << 20, Some(500 << 20));
+    }
+    let text = "The process of 4 stages at 127.0.0.1:1 takes 460 MiB";
+    check(&only(&view), Severity::Problem, FindingKind::Memory, text, "jaiminho validate");
 }
 
 #[test]

@@ -204,6 +204,7 @@ fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {
         program_bytes: 26 << 20,
         memory_bytes_max: Some(412 << 20),
         is_draining: false,
+        quiet_ms: 0,
         links_left_out: 0,
         figures,
     }

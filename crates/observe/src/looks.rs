@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     marks: Marks,
     /// Earlier ones of the same incarnation, oldest first: those of the last ten seconds, and one from before.
     before: VecDeque<Marks>,
+    /// Its own time at the first look since which it has settled nothing.
+    settled_before: Duration,
 }
 
 /// The clock of an instance, as one answer tells.
@@ -125,6 +127,10 @@ impl Marks {
         })
     }
 
+    fn settled(&self) -> u64 {
+        self.counts.accepted.saturating_add(self.counts.rejected)
+    }
+
     pub(crate) fn link(&self, output: &str, id: u64) -> Option<&Sent> {
         self.links.get(&(output.to_owned(), id))
     }
@@ -136,8 +142,8 @@ impl Marks {
 
 impl Seen {
     pub(crate) fn new(address: String, process: ProcessSeen, clock: Clock, now: Inspection) -> Self {
-        let marks = Marks::of(&now);
-        Self { address, process, clock, now, at: Instant::now(), marks, before: VecDeque::new() }
+        let (marks, settled_before) = (Marks::of(&now), now.up);
+        Self { address, process, clock, now, at: Instant::now(), marks, before: VecDeque::new(), settled_before }
     }
 
     /// After an earlier look at what may be the same process.
@@ -146,6 +152,9 @@ impl Seen {
         let is_same = earlier.now.instance == self.now.instance && earlier.marks.up <= self.marks.up;
         if !is_same {
             return self;
+        }
+        if earlier.marks.settled() == self.marks.settled() {
+            self.settled_before = earlier.settled_before;
         }
         self.before = earlier.before;
         let is_apart = |last: &Marks| earlier.marks.up.saturating_sub(last.up) >= APART;
@@ -158,6 +167,11 @@ impl Seen {
             self.before.pop_front();
         }
         self
+    }
+
+    /// For how long it has settled nothing, as far as it was looked at.
+    pub(crate) fn quiet(&self) -> Duration {
+        self.now.up.saturating_sub(self.settled_before)
     }
 
     /// Once it was not seen for so long, its counters tell nothing of the last seconds any more.
@@ -249,6 +263,23 @@ mod tests {
         let restarted = look(1_000, 2, 10).after(second);
         assert_eq!(rate(&restarted), None);
         assert_eq!(rate(&look(2_000, 2, 40).after(restarted)), Some(30.0));
+    }
+
+    #[test]
+    fn what_settles_now_and_then_is_quiet_since_its_last_time_alone() {
+        let look = |up_ms: u64, accepted: u64| {
+            let mut seen = look(up_ms, 1, 0);
+            seen.marks.counts.accepted = accepted;
+            seen
+        };
+        let mut seen = look(100_000, 5);
+        assert_eq!(seen.quiet(), Duration::ZERO, "it may have settled something just before");
+        for second in 1..=60 {
+            let accepted = if second < 20 { 5 } else { 6 };
+            seen = look(100_000 + 1_000 * second, accepted).after(seen);
+            let expected = if second < 20 { second } else { second - 20 };
+            assert_eq!(seen.quiet(), Duration::from_secs(expected));
+        }
     }
 
     #[test]

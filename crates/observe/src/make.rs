@@ -84,6 +84,7 @@ fn instance_view(seen: &Seen) -> InstanceView {
         program_bytes: seen.process.program_bytes,
         memory_bytes_max: seen.process.memory_bytes_max,
         is_draining: seen.now.is_draining,
+        quiet_ms: millis(seen.quiet()),
         links_left_out: seen.now.links_left_out.into(),
         figures: figures(&[seen]),
     }

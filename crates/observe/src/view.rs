@@ -35,6 +35,11 @@ impl View {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
+    /// Whether some instance may be stuck, of which only longer looks can tell: over [`STUCK_SECONDS`](crate::STUCK_SECONDS).
+    pub fn is_undecided(&self) -> bool {
+        crate::findings::is_undecided(self)
+    }
+
     /// The log of an output, where its stage is seen.
     pub fn log(&self, output: &str) -> Option<&LogView> {
         let stage = self.stage(stage_of(output))?;
@@ -112,6 +117,8 @@ pub struct InstanceView {
     pub memory_bytes_max: Option<u64>,
     /// It takes nothing new.
     pub is_draining: bool,
+    /// For how long it has settled nothing, as far as it was looked at.
+    pub quiet_ms: u64,
     /// Links that it does not tell of.
     pub links_left_out: u64,
     /// What it tells.
@@ -405,7 +412,7 @@ pub enum FindingKind {
     NoInstance,
     /// An address at which nothing answers.
     Unreachable,
-    /// It has work, and settles nothing.
+    /// It has work, and has settled nothing for half a minute of looks.
     Stuck,
     /// A log over 80 % full.
     LogFull,

@@ -5,7 +5,7 @@ mod port;
 mod seen;
 mod taps;
 
-use std::{path::Path, sync::Arc};
+use std::{ops::RangeInclusive, path::Path, sync::Arc};
 
 use jaiminho_convert::{Program, TransformConfig};
 use jaiminho_core::Event;
@@ -87,7 +87,7 @@ impl Reached {
             watcher.discover().await;
             let view = watcher.look().await;
             match self.up.take() {
-                Some(running) if view.stages.iter().all(|stage| stage.instances.is_empty()) => {
+                Some(running) if is_empty(&view) => {
                     *self = Self::of_running(running);
                 }
                 Some(_) | None => return (watcher, view),
@@ -104,9 +104,18 @@ impl Reached {
 
     /// Two looks or more, so that there are rates: over so many seconds.
     pub(crate) async fn view(&mut self, seconds: u32) -> View {
+        self.view_while(seconds..=seconds, |_| false).await
+    }
+
+    /// Looks over so many seconds: after the least as long as the view asks for more, up to the most.
+    pub(crate) async fn view_while(
+        &mut self,
+        seconds: RangeInclusive<u32>,
+        mut asks_for_more: impl FnMut(&View) -> bool,
+    ) -> View {
         let (mut watcher, mut view) = self.watcher().await;
-        for _ in 0..seconds {
-            if view.stages.iter().all(|stage| stage.instances.is_empty()) {
+        for second in 0..*seconds.end() {
+            if is_empty(&view) || second >= *seconds.start() && !asks_for_more(&view) {
                 break;
             }
             watcher.wait_until(Instant::now() + jaiminho_observe::INTERVAL).await;
@@ -144,6 +153,11 @@ impl Reached {
             filter: condition(filter)?,
         })
     }
+}
+
+/// Nothing of the pipeline is seen.
+fn is_empty(view: &View) -> bool {
+    view.stages.iter().all(|stage| stage.instances.is_empty())
 }
 
 /// A condition in VRL, as a `filter` step has it; an empty one lets all pass.

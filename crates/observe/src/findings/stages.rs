@@ -16,7 +16,7 @@ const KEY_SHARE_HELD: f64 = 0.4;
 /// Rejections so long ago are no problem any more.
 const REJECTS_RECENT_MS: u64 = 60_000;
 /// A stage that settles nothing, though it could.
-const STUCK_MS: u64 = 30_000;
+const STUCK_MS: u64 = 1_000 * super::STUCK_SECONDS as u64;
 /// A link is without credit, and its consumer without events, for more than these shares.
 const WINDOW_NO_CREDIT: f64 = 0.2;
 const WINDOW_STARVED: f64 = 0.5;
@@ -110,21 +110,31 @@ fn unreachable(stage: &StageView) -> Vec<Finding> {
     found
 }
 
-/// It holds events that it could work on, and does not settle any.
+/// It has settled nothing since the first look, which is not long enough ago.
+pub(crate) fn is_undecided(view: &View) -> bool {
+    let is_quiet = |instance: &InstanceView| (1..STUCK_MS).contains(&instance.quiet_ms);
+    view.stages.iter().any(|stage| stage.instances.iter().any(|of| holds_old(stage, of) && is_quiet(of)))
+}
+
+/// Events that it could work on.
+fn holds_old(stage: &StageView, instance: &InstanceView) -> bool {
+    let figures = &instance.figures;
+    let is_old = figures.oldest_ms.is_some_and(|oldest| oldest >= STUCK_MS);
+    let is_idle = figures.in_work == 0 || figures.load.blocked >= 0.5 || figures.trouble.is_some();
+    stage.role != Role::Source && is_old && !is_idle
+}
+
+/// It holds such events, and does not settle any.
 fn stuck(stage: &StageView) -> Option<Finding> {
-    let is_stuck = |instance: &&InstanceView| {
-        let figures = &instance.figures;
-        let settles = figures.rates.accepted != Some(0.0) || figures.rates.rejected != Some(0.0);
-        let is_old = figures.oldest_ms.is_some_and(|oldest| oldest >= STUCK_MS);
-        let is_idle = figures.in_work == 0 || figures.load.blocked >= 0.5 || figures.trouble.is_some();
-        stage.role != Role::Source && is_old && !settles && !is_idle
-    };
+    let is_stuck = |of: &&InstanceView| holds_old(stage, of) && of.quiet_ms >= STUCK_MS;
     let instance = stage.instances.iter().find(is_stuck)?;
     let (name, figures) = (&stage.name, &instance.figures);
-    let oldest = span(figures.oldest_ms.unwrap_or_default());
+    let (oldest, quiet) = (span(figures.oldest_ms.unwrap_or_default()), span(instance.quiet_ms));
     let held = counted(figures.in_work, "event");
-    let text =
-        format!("`{}` of `{name}` has {held} in work, the oldest for {oldest}, and settles none.", instance.name);
+    let text = format!(
+        "`{}` of `{name}` has {held} in work, the oldest for {oldest}, and has settled none for {quiet}.",
+        instance.name
+    );
     let advice =
         "See its log: a transform that fails or hangs is tried again, a sink waits for its service without limit.";
     let found = finding(Severity::Problem, FindingKind::Stuck, name, text, advice);

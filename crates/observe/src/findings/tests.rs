@@ -104,16 +104,30 @@ fn an_address_that_does_not_answer_is_a_problem_and_a_stage_that_tells_nothing_i
 #[test]
 fn what_holds_events_and_settles_none_is_stuck() {
     let mut view = healthy();
-    let figures = &mut stage(&mut view, "convert").instances[1].figures;
-    (figures.in_work, figures.oldest_ms) = (3, Some(45_000));
-    (figures.rates.accepted, figures.rates.rejected) = (Some(0.0), Some(0.0));
+    let instance = &mut stage(&mut view, "convert").instances[1];
+    (instance.figures.in_work, instance.figures.oldest_ms, instance.quiet_ms) = (3, Some(45_000), 31_000);
     let found = only(&view);
-    let text = "`c-1` of `convert` has 3 events in work, the oldest for 45 s, and settles none.";
+    let text = "`c-1` of `convert` has 3 events in work, the oldest for 45 s, and has settled none for 31 s.";
     check(&found, Severity::Problem, FindingKind::Stuck, text, "See its log");
     assert_eq!(found.instance.as_deref(), Some("c-1"));
     let figures = &mut stage(&mut view, "convert").instances[1].figures;
     figures.load.blocked = 1.0;
     assert_eq!(findings(&view, 0), [], "it waits for the stage after it");
+}
+
+#[test]
+fn whether_what_is_slow_is_stuck_is_not_said_before_it_was_looked_at_for_long_enough() {
+    let mut view = healthy();
+    let instance = &mut stage(&mut view, "convert").instances[1];
+    (instance.figures.in_work, instance.figures.oldest_ms) = (3, Some(45_000));
+    (instance.figures.rates.accepted, instance.figures.rates.rejected) = (Some(0.0), Some(0.0));
+    for (quiet_ms, undecided) in [(0, false), (3_000, true), (29_999, true), (30_000, false)] {
+        stage(&mut view, "convert").instances[1].quiet_ms = quiet_ms;
+        assert_eq!((view.is_undecided(), findings(&view, 0).len()), (undecided, usize::from(quiet_ms >= 30_000)));
+    }
+    stage(&mut view, "convert").instances[1].quiet_ms = 3_000;
+    stage(&mut view, "convert").instances[1].figures.oldest_ms = Some(20_000);
+    assert!(!view.is_undecided(), "nothing is old there");
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,10 +11,7 @@ use futures_util::{
 };
 use jaiminho_link::{AskError, Asker, Tls, Told};
 use jaiminho_runtime::{Address, Discover};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     history::Record,
@@ -146,12 +142,11 @@ impl Watcher {
         }));
     }
 
-    /// Looks every [`INTERVAL`], the first time after one, until nobody is shown it any more.
-    pub async fn run(mut self, views: watch::Sender<Arc<View>>) {
-        while !views.is_closed() {
-            self.wait_until(Instant::now() + INTERVAL).await;
-            views.send_replace(Arc::new(self.look().await));
-        }
+    /// From now on it looks at this. The record goes on.
+    pub fn turn_to(&mut self, plan: Plan, targets: Vec<Target>) {
+        self.addresses = targets.iter().map(|_| None).collect();
+        self.places.clear();
+        (self.plan, self.targets) = (plan, targets);
     }
 
     /// Asks all instances at once, and shows what they tell.

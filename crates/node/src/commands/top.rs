@@ -43,7 +43,7 @@ fn live(mut reached: Reached) -> Result<(), Failure> {
             return Err(failure);
         }
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let seen = Seen::by(watcher, view, &tasks, stop.clone());
+        let seen = Seen::by(watcher, view, reached, &tasks, stop.clone());
         let app = App::new(Theme::new(std::env::var("NO_COLOR").ok().as_deref()));
         let stopped = stop.clone();
         // It waits for keys, which blocks its thread.

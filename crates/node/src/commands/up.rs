@@ -87,7 +87,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
         tracing::warn!(%error, "other commands won't find this process");
     }
     if let Some(page) = page {
-        let (reached, version) = (Reached::of_running(running.clone()), global.program.version());
+        let (reached, version) = (Reached::of_this(running.clone()), global.program.version());
         page.serve(reached, version, up.jaeger.clone(), &tasks, stop.clone()).await;
     }
     readiness.set(true);

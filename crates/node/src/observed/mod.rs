@@ -5,7 +5,7 @@ mod port;
 mod seen;
 mod taps;
 
-use std::{ops::RangeInclusive, path::Path, sync::Arc};
+use std::{net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc};
 
 use jaiminho_convert::{Program, TransformConfig};
 use jaiminho_core::Event;
@@ -38,6 +38,16 @@ pub(crate) struct Reached {
     places: Vec<Place>,
     /// The `jaiminho up` of this pipeline that runs here.
     up: Option<Running>,
+    found: FoundBy,
+}
+
+/// How it was found, and so may be found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FoundBy {
+    /// Its file says where its stages are, or it is in this very process.
+    Place,
+    /// A `jaiminho up` on this machine is it, here; none: it does not run.
+    Up(Option<SocketAddr>),
 }
 
 struct Place {
@@ -56,7 +66,11 @@ impl Reached {
                 // Of this very file: nobody else is meant.
                 match up {
                     Some(running) if running.is_of(&global.file) => Ok(Self::of_running(running)),
-                    up => Ok(Self { plan: plan(&config), places: places(&config), up }),
+                    up => {
+                        let places = places(&config);
+                        let found = if places.is_empty() { FoundBy::Up(None) } else { FoundBy::Place };
+                        Ok(Self { plan: plan(&config), places, up, found })
+                    }
                 }
             }
         }
@@ -68,7 +82,19 @@ impl Reached {
         let stages = plan.stages.iter().map(|stage| stage.name.clone()).collect();
         let at = running.inspect.map(|at| At::List(vec![Address(at.to_string())]));
         let places = at.map(|at| Place { stages, at, tls: None }).into_iter().collect();
-        Self { plan, places, up: None }
+        Self { plan, places, up: None, found: FoundBy::Up(running.inspect) }
+    }
+
+    /// The same, of this process.
+    pub(crate) fn of_this(running: Running) -> Self {
+        Self { found: FoundBy::Place, ..Self::of_running(running) }
+    }
+
+    /// Of a `jaiminho up` that is not there any more: the one that runs now.
+    fn elsewhere(&self) -> Option<Self> {
+        let FoundBy::Up(at) = self.found else { return None };
+        let running = Running::find(&self.plan.pipeline)?;
+        (running.inspect.is_some() && running.inspect != at).then(|| Self::of_running(running))
     }
 
     fn targets(&self) -> Vec<Target> {

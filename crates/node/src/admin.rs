@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::exit::Failure;
+use crate::http;
 
 /// A stage's task that doesn't answer within this time is not alive.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
@@ -71,13 +72,8 @@ pub(crate) fn serve(
         .route("/metrics", get(render))
         .with_state(admin);
     tasks.spawn(async move {
-        let served = axum::serve(listener, router);
         tokio::select! {
-            ended = served => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "admin port");
-                }
-            }
+            () = http::serve(listener, router, http::Limits::default()) => {}
             () = stop.cancelled() => {}
         }
     });

@@ -10,6 +10,7 @@ mod components;
 mod config;
 mod dead_letter;
 mod exit;
+mod http;
 mod observed;
 mod output;
 mod rates;

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
-pub(crate) use jaiminho_observe::text::{counted, printable, table};
+pub(crate) use jaiminho_observe::text::{counted, printable, printable_json, table};
 
 use crate::exit::Failure;
 

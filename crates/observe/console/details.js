@@ -24,7 +24,7 @@ function drawFigures(stage) {
     stage.role === 'source' ? figure('refused', count(totals.refused), { bad: (rates.refused ?? 0) > 0 }) : null,
     figure('redelivered', count(totals.redelivered)),
     ...stage.logs.map(log => figure(log.output === stage.name ? 'log' : log.output.slice(stage.name.length + 1).replace('_', ' '), `${count(log.events)} of ${count(log.capacity_events)}`, { bad: log.fill > .8 })),
-    stage.trouble ? figure('trouble since ' + clock(stage.trouble.since_unix_ms), stage.trouble.text, { bad: true, wide: true }) : null,
+    stage.trouble ? figure('trouble for ' + duration(stage.trouble.for_ms), stage.trouble.text, { bad: true, wide: true }) : null,
   ];
   $('figures').replaceChildren(...figures.filter(Boolean));
 }
@@ -38,7 +38,7 @@ function table(id, heads, rows, empty) {
 }
 
 function drawTables(stage, view) {
-  const memory = instance => bytes(instance.resident_bytes) + (instance.memory_bytes_max ? ' of ' + bytes(instance.memory_bytes_max) : '');
+  const memory = instance => bytes(instance.resident_bytes - instance.program_bytes) + (instance.memory_bytes_max ? ' of ' + bytes(instance.memory_bytes_max) : '');
   table('instances', ['name', 'address', '#in /s', '#in work', 'state', '#up', 'memory', '#clock', 'version'],
     stage.instances.map(instance => [
       instance.name + (instance.is_draining ? ' (drains)' : ''), instance.address, count(instance.rates.events_in), count(instance.in_work),

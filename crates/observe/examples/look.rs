@@ -70,7 +70,7 @@ async fn console(views: watch::Receiver<Arc<View>>, address: &str) -> std::io::R
         let mut history = fixture::history(0);
         let shift = unix_ms() - history.unix_ms.last().copied().unwrap_or_default();
         history.unix_ms.iter_mut().for_each(|time| *time += shift);
-        history
+        serde_json::to_vec(&history).unwrap_or_default().into()
     });
     let router = router(Console { about, views, history, taps: Box::new(MadeUp), is_local: true });
     axum::serve(tokio::net::TcpListener::bind(address).await?, router).await

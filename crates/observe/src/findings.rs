@@ -10,6 +10,12 @@ use crate::view::{Finding, FindingKind, Severity, View};
 /// Findings that are told, the worst first.
 const FINDINGS_MAX: usize = 64;
 
+/// An instance that holds events, the oldest so old, is stuck when it has settled nothing for as long: what works on one event at
+/// a time settles one in that time, the longest run that a transform has by default.
+pub const STUCK_SECONDS: u32 = 30;
+
+pub(crate) use stages::is_undecided;
+
 /// All of them, problems first. `left_out`: addresses that are not asked, since there are too many.
 pub(crate) fn findings(view: &View, left_out: usize) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -18,6 +24,7 @@ pub(crate) fn findings(view: &View, left_out: usize) -> Vec<Finding> {
         found.extend(stage.instances.iter().flat_map(|instance| instances::of_instance(stage, instance)));
     }
     found.extend(view.subscriptions.iter().filter_map(|of| stages::small_window(view, of)));
+    found.extend(instances::memory(view));
     found.extend(instances::clock_skew(view));
     found.extend(instances::versions(view));
     found.extend((left_out > 0).then(|| Finding {

@@ -135,6 +135,7 @@ fn publish(rate: f64, second: u64) -> StageView {
         trouble: Some(TroubleView {
             text: "kafka-2:9092: connect: connection refused".into(),
             since_unix_ms: START_UNIX_MS - 95_000,
+            for_ms: 95_000,
         }),
         ..figures(rate * 1.5, 600 * second, 2_000)
     };
@@ -177,7 +178,17 @@ fn stage(name: &str, role: Role, component: &str, figures: Figures, instances: V
         .map(|one| AddressView { address: one.address.clone(), is_there: true, problem: None })
         .collect();
     let (name, component) = (name.to_owned(), component.to_owned());
-    StageView { name, role, component, has_place: true, addresses, figures, rejections: Vec::new(), instances }
+    StageView {
+        name,
+        role,
+        component,
+        has_place: true,
+        addresses,
+        figures,
+        links_left_out: 0,
+        rejections: Vec::new(),
+        instances,
+    }
 }
 
 fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {
@@ -188,9 +199,13 @@ fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {
         commit: "3e5babe".into(),
         up_ms: 8_040_000,
         clock_ahead_ms: -3,
+        clock_within_ms: 1,
         resident_bytes: 61 << 20,
+        program_bytes: 26 << 20,
         memory_bytes_max: Some(412 << 20),
         is_draining: false,
+        quiet_ms: 0,
+        links_left_out: 0,
         figures,
     }
 }
@@ -258,6 +273,7 @@ fn rejection(instance: &str, number: u64) -> RejectionView {
     RejectionView {
         instance: instance.into(),
         unix_ms: START_UNIX_MS - number * 4_200,
+        ago_ms: number * 4_200,
         reason: "invalid".into(),
         text: format!("mapping.vrl:12: no unit in reading {number} of {sensor}: <b>bold</b> & \u{1b}[31mred"),
         event: (number < 2).then(|| {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,12 +11,16 @@ use futures_util::{
 };
 use jaiminho_link::{AskError, Asker, Tls, Told};
 use jaiminho_runtime::{Address, Discover};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
-use crate::{history::Record, looks::Seen, make, plan::Plan, text::printable, view::View};
+use crate::{
+    history::Record,
+    looks::{Clock, Seen},
+    make,
+    plan::Plan,
+    text::printable,
+    view::View,
+};
 
 /// Addresses that are asked; of more, a finding says so.
 pub const INSTANCES_MAX: usize = 256;
@@ -139,12 +142,11 @@ impl Watcher {
         }));
     }
 
-    /// Looks every [`INTERVAL`], the first time after one, until nobody is shown it any more.
-    pub async fn run(mut self, views: watch::Sender<Arc<View>>) {
-        while !views.is_closed() {
-            self.wait_until(Instant::now() + INTERVAL).await;
-            views.send_replace(Arc::new(self.look().await));
-        }
+    /// From now on it looks at this. The record goes on.
+    pub fn turn_to(&mut self, plan: Plan, targets: Vec<Target>) {
+        self.addresses = targets.iter().map(|_| None).collect();
+        self.places.clear();
+        (self.plan, self.targets) = (plan, targets);
     }
 
     /// Asks all instances at once, and shows what they tell.
@@ -153,16 +155,16 @@ impl Watcher {
             async {
                 let before = unix_ms();
                 let told = place.asker.ask(ANSWER_DEADLINE).await;
-                (told, before.midpoint(unix_ms()))
+                (told, (before, unix_ms()))
             }
             .boxed()
         }))
         .await;
         let mut earlier = std::mem::take(&mut self.missing);
         earlier.append(&mut self.seen);
-        for (index, (told, unix_ms)) in told.into_iter().enumerate() {
+        for (index, (told, asked_ms)) in told.into_iter().enumerate() {
             self.places[index].state = match told {
-                Ok(told) => self.take(index, told, unix_ms, &mut earlier),
+                Ok(told) => self.take(index, told, asked_ms, &mut earlier),
                 Err(AskError::Busy(_)) => self.keep(index, &mut earlier),
                 Err(error @ AskError::Foreign) => State::Foreign(error.to_string()),
                 Err(error) => State::Lost(error.to_string()),
@@ -175,18 +177,17 @@ impl Watcher {
         view
     }
 
-    /// What an address tells; of two that bear one name, the newer process counts.
+    /// What an address tells, asked and answered at these times; of two that bear one name, the newer process counts.
     fn take(
         &mut self,
         place: usize,
         told: Told,
-        unix_ms: u64,
+        asked_ms: (u64, u64),
         earlier: &mut BTreeMap<(String, String), Seen>,
     ) -> State {
         let Place { target, address, .. } = &self.places[place];
         let wanted = &self.targets[*target].stages;
-        let ahead = i64::try_from(told.process.unix_ms).unwrap_or(i64::MAX);
-        let clock_ahead_ms = ahead.saturating_sub(i64::try_from(unix_ms).unwrap_or_default());
+        let clock = Clock::told(told.process.unix_ms, asked_ms.0, asked_ms.1);
         let mut other = None;
         let mut any = false;
         for stage in told.stages {
@@ -200,7 +201,7 @@ impl Watcher {
             }
             any = true;
             let key = (stage.stage.clone(), stage.instance.name.clone());
-            let seen = Seen::new(address.0.clone(), told.process.clone(), clock_ahead_ms, stage);
+            let seen = Seen::new(address.0.clone(), told.process.clone(), clock, stage);
             let seen = match earlier.remove(&key) {
                 Some(before) => seen.after(before),
                 None => seen,
@@ -227,12 +228,9 @@ impl Watcher {
         }
     }
 
-    /// `localhost` has two addresses, and most stages listen at one of them.
     fn is_double(&self, lost: &Place) -> bool {
-        let other = lost.address.0.strip_prefix("[::1]").map(|port| format!("127.0.0.1{port}"));
-        other.is_some_and(|other| {
-            self.places.iter().any(|place| place.target == lost.target && place.address.0 == other)
-        })
+        let other = other_of_localhost(&lost.address);
+        other.is_some_and(|other| self.places.iter().any(|at| at.target == lost.target && at.address == other))
     }
 
     fn addresses_of(&self, stage: &str) -> Addresses {
@@ -264,6 +262,11 @@ impl Watcher {
     pub fn record(&self) -> Record {
         self.record.clone()
     }
+}
+
+/// `localhost` has two addresses, and most stages listen at one of them. Of what does not answer at the one, this is the other.
+pub(crate) fn other_of_localhost(address: &Address) -> Option<Address> {
+    address.0.strip_prefix("[::1]").map(|port| Address(format!("127.0.0.1{port}")))
 }
 
 fn unix_ms() -> u64 {

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use axum::body::Bytes;
+
 use crate::{
     gather::INTERVAL,
     view::{History, StageHistory, StageView, SubscriptionHistory, SubscriptionView, View},
@@ -29,6 +31,8 @@ struct Ring {
     unix_ms: VecDeque<u64>,
     stages: BTreeMap<String, VecDeque<StagePoint>>,
     subscriptions: BTreeMap<String, VecDeque<SubscriptionPoint>>,
+    /// All of it as JSON, once somebody has asked for it since the last look.
+    json: Option<Bytes>,
 }
 
 impl Record {
@@ -36,6 +40,7 @@ impl Record {
     pub fn push(&self, view: &View) {
         let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let length = ring.unix_ms.len();
+        ring.json = None;
         ring.unix_ms.push_back(view.unix_ms);
         let stages = view.stages.iter().map(|stage| (stage.name.clone(), stage_point(stage)));
         push(&mut ring.stages, length, stages);
@@ -53,12 +58,28 @@ impl Record {
 
     /// All of it.
     pub fn history(&self) -> History {
-        let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).history()
+    }
+
+    /// [`Record::history`] as JSON: written once for all who ask between two looks.
+    pub fn json(&self) -> Bytes {
+        let mut ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(json) = &ring.json {
+            return json.clone();
+        }
+        // Its maps have strings as keys: it can be written.
+        let json = Bytes::from(serde_json::to_vec(&ring.history()).unwrap_or_default());
+        ring.json.insert(json).clone()
+    }
+}
+
+impl Ring {
+    fn history(&self) -> History {
         History {
             interval_ms: u64::try_from(INTERVAL.as_millis()).unwrap_or(u64::MAX),
-            unix_ms: ring.unix_ms.iter().copied().collect(),
-            stages: ring.stages.iter().map(|(name, points)| (name.clone(), stage_history(points))).collect(),
-            subscriptions: ring.subscriptions.iter().map(|(id, of)| (id.clone(), subscription_history(of))).collect(),
+            unix_ms: self.unix_ms.iter().copied().collect(),
+            stages: self.stages.iter().map(|(name, points)| (name.clone(), stage_history(points))).collect(),
+            subscriptions: self.subscriptions.iter().map(|(id, of)| (id.clone(), subscription_history(of))).collect(),
         }
     }
 }
@@ -150,6 +171,18 @@ mod tests {
         let convert = &stages["convert"];
         assert_eq!((convert.events_in.len(), convert.events_in[0]), (HISTORY_MAX, Some(10.0)));
         assert_eq!(convert.fill.len(), HISTORY_MAX);
+    }
+
+    #[test]
+    fn who_asks_between_two_looks_gets_the_same_bytes() {
+        let record = Record::default();
+        record.push(&view_of(vec![inspection("convert", "c-0")]));
+        let (first, second) = (record.json(), record.json());
+        assert_eq!(first.as_ptr(), second.as_ptr(), "it is written once");
+        record.push(&view_of(vec![]));
+        let third: serde_json::Value = serde_json::from_slice(&record.json()).unwrap();
+        assert_eq!(third, serde_json::to_value(record.history()).unwrap());
+        assert_eq!(third["unix_ms"].as_array().unwrap().len(), 2);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) fn limit(view: &View) -> Option<Limit> {
 /// Furthest downstream: a stage that events wait for, none of whose instances is linked.
 fn absent(view: &View) -> Option<Limit> {
     let waits = |of: &&SubscriptionView| {
-        let is_absent = of.waiting > 0 && of.links.iter().all(|link| link.is_cancelled);
+        let is_absent = of.waiting > 0 && of.links.iter().all(|link| link.is_cancelled) && view.has_all_links(of);
         of.kind == Kind::Required && is_absent && holds_up(view, of)
     };
     let of = below_first(view).find_map(|stage| view.to(&stage.name).find(waits))?;
@@ -216,6 +216,15 @@ mod tests {
         let limit = view_of(all).limit.unwrap();
         assert_eq!((limit.stage.as_str(), limit.kind), ("publish", LimitKind::NoInstance));
         assert_eq!(limit.text, "12 events in `convert` wait for `publish`, which has no instance");
+    }
+
+    #[test]
+    fn where_links_are_left_out_none_is_missed() {
+        let mut all = three([BLOCKED, BLOCKED, BUSY]);
+        all[1].outputs[0].groups[0].links.clear();
+        assert_eq!(told(all.clone()), ("publish".into(), LimitKind::NoInstance));
+        all[1].links_left_out = 7;
+        assert_eq!(told(all), ("publish".into(), LimitKind::Busy));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod units;
 mod view;
 
 pub use console::{About, Console, TAPS_MAX, TapEvents, TapRequest, Taps, VIEWERS_MAX, router};
+pub use findings::STUCK_SECONDS;
 pub use gather::{INSTANCES_MAX, INTERVAL, Target, Watcher};
 pub use history::{HISTORY_MAX, Record};
 pub use plan::{Kind, Plan, PlannedStage, PlannedSubscription, Role, stage_of};

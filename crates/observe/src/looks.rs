@@ -21,14 +21,35 @@ pub(crate) struct Seen {
     /// Where it was asked.
     pub(crate) address: String,
     pub(crate) process: ProcessSeen,
-    /// Its clock minus the viewer's.
-    pub(crate) clock_ahead_ms: i64,
+    pub(crate) clock: Clock,
     pub(crate) now: Inspection,
     /// When that was.
     at: Instant,
     marks: Marks,
     /// Earlier ones of the same incarnation, oldest first: those of the last ten seconds, and one from before.
     before: VecDeque<Marks>,
+    /// Its own time at the first look since which it has settled nothing.
+    settled_before: Duration,
+}
+
+/// The clock of an instance, as one answer tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    /// Minus the viewer's, if the answer took as long as the question.
+    pub(crate) ahead_ms: i64,
+    /// So far from the truth that may be, either way.
+    pub(crate) within_ms: u64,
+}
+
+impl Clock {
+    /// `told` while the viewer's clock went from `asked` to `answered`.
+    pub(crate) fn told(told: u64, asked: u64, answered: u64) -> Self {
+        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        Self {
+            ahead_ms: signed(told).saturating_sub(signed(asked.midpoint(answered))),
+            within_ms: answered.abs_diff(asked).div_ceil(2),
+        }
+    }
 }
 
 /// The counters of an instance at one moment.
@@ -99,11 +120,15 @@ impl Marks {
     /// Sent to all groups.
     pub(crate) fn sent(&self) -> Sent {
         self.groups.values().fold(Sent::default(), |all, sent| Sent {
-            events: all.events + sent.events,
-            bytes: all.bytes + sent.bytes,
-            repeated: all.repeated + sent.repeated,
+            events: all.events.saturating_add(sent.events),
+            bytes: all.bytes.saturating_add(sent.bytes),
+            repeated: all.repeated.saturating_add(sent.repeated),
             ..all
         })
+    }
+
+    fn settled(&self) -> u64 {
+        self.counts.accepted.saturating_add(self.counts.rejected)
     }
 
     pub(crate) fn link(&self, output: &str, id: u64) -> Option<&Sent> {
@@ -116,9 +141,9 @@ impl Marks {
 }
 
 impl Seen {
-    pub(crate) fn new(address: String, process: ProcessSeen, clock_ahead_ms: i64, now: Inspection) -> Self {
-        let marks = Marks::of(&now);
-        Self { address, process, clock_ahead_ms, now, at: Instant::now(), marks, before: VecDeque::new() }
+    pub(crate) fn new(address: String, process: ProcessSeen, clock: Clock, now: Inspection) -> Self {
+        let (marks, settled_before) = (Marks::of(&now), now.up);
+        Self { address, process, clock, now, at: Instant::now(), marks, before: VecDeque::new(), settled_before }
     }
 
     /// After an earlier look at what may be the same process.
@@ -127,6 +152,9 @@ impl Seen {
         let is_same = earlier.now.instance == self.now.instance && earlier.marks.up <= self.marks.up;
         if !is_same {
             return self;
+        }
+        if earlier.marks.settled() == self.marks.settled() {
+            self.settled_before = earlier.settled_before;
         }
         self.before = earlier.before;
         let is_apart = |last: &Marks| earlier.marks.up.saturating_sub(last.up) >= APART;
@@ -139,6 +167,11 @@ impl Seen {
             self.before.pop_front();
         }
         self
+    }
+
+    /// For how long it has settled nothing, as far as it was looked at.
+    pub(crate) fn quiet(&self) -> Duration {
+        self.now.up.saturating_sub(self.settled_before)
     }
 
     /// Once it was not seen for so long, its counters tell nothing of the last seconds any more.
@@ -175,8 +208,8 @@ pub(crate) fn since(now: &LatencySeen, before: &LatencySeen) -> LatencySeen {
 /// The place of a share of all durations within its bucket, in ms; none without durations. What is above the last bound is told
 /// as that.
 pub(crate) fn percentile(latency: &LatencySeen, share: f64) -> Option<f64> {
-    let all: u64 = latency.counts.iter().sum();
-    let wanted = share * all as f64;
+    let all: f64 = latency.counts.iter().map(|count| *count as f64).sum();
+    let wanted = share * all;
     let mut below = 0.0;
     for (bucket, count) in latency.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let (from, to) = (bucket.checked_sub(1).map_or(0, |below| LATENCY_BOUNDS_MS[below]), bucket);
@@ -199,7 +232,7 @@ mod tests {
         let mut now = inspection("convert", "c-0");
         (now.up, now.counts.events_in) = (Duration::from_millis(up_ms), events_in);
         now.instance.incarnation = incarnation;
-        Seen::new("a:1".into(), ProcessSeen::default(), 0, now)
+        Seen::new("a:1".into(), ProcessSeen::default(), Clock::default(), now)
     }
 
     fn rate(seen: &Seen) -> Option<f64> {
@@ -217,11 +250,36 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_is_told_as_far_as_the_way_there_and_back_lets_it() {
+        let Clock { ahead_ms, within_ms } = Clock::told(5_000, 1_000, 2_001);
+        assert_eq!((ahead_ms, within_ms), (3_500, 501));
+        let Clock { ahead_ms, within_ms } = Clock::told(u64::MAX, 9, 7);
+        assert_eq!((ahead_ms, within_ms), (i64::MAX - 8, 1), "the viewer's was set back meanwhile");
+    }
+
+    #[test]
     fn a_restart_starts_anew() {
         let second = look(6_000, 1, 150).after(look(5_000, 1, 100));
         let restarted = look(1_000, 2, 10).after(second);
         assert_eq!(rate(&restarted), None);
         assert_eq!(rate(&look(2_000, 2, 40).after(restarted)), Some(30.0));
+    }
+
+    #[test]
+    fn what_settles_now_and_then_is_quiet_since_its_last_time_alone() {
+        let look = |up_ms: u64, accepted: u64| {
+            let mut seen = look(up_ms, 1, 0);
+            seen.marks.counts.accepted = accepted;
+            seen
+        };
+        let mut seen = look(100_000, 5);
+        assert_eq!(seen.quiet(), Duration::ZERO, "it may have settled something just before");
+        for second in 1..=60 {
+            let accepted = if second < 20 { 5 } else { 6 };
+            seen = look(100_000 + 1_000 * second, accepted).after(seen);
+            let expected = if second < 20 { second } else { second - 20 };
+            assert_eq!(seen.quiet(), Duration::from_secs(expected));
+        }
     }
 
     #[test]

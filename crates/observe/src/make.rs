@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jaiminho_core::Reason;
 use jaiminho_event::EventView;
-use jaiminho_runtime::{ConsumerSeen, LatencySeen, OutputSeen, RejectionSeen};
+use jaiminho_runtime::{ConsumerSeen, LatencySeen, OutputSeen, RejectionSeen, Trouble};
 
 use crate::{
     findings,
@@ -12,6 +12,7 @@ use crate::{
     judge,
     looks::{Between, Seen, Sent, percentile, since},
     plan::{Kind, Plan, PlannedStage, stage_of},
+    units::sum,
     view::{
         AddressView, Figures, InstanceView, LatencyView, LinkView, LoadView, LogView, Rates, RejectionView, StageView,
         SubscriptionView, Totals, TroubleView, View,
@@ -54,7 +55,7 @@ fn stage_view(planned: &PlannedStage, found: Addresses, instances: &[&Seen]) -> 
         .iter()
         .flat_map(|seen| seen.now.rejections.iter().map(|rejection| rejected(seen, rejection)))
         .collect();
-    rejections.sort_by_key(|rejection| std::cmp::Reverse(rejection.unix_ms));
+    rejections.sort_by_key(|rejection| rejection.ago_ms);
     rejections.truncate(REJECTIONS_MAX);
     StageView {
         name: planned.name.clone(),
@@ -63,6 +64,7 @@ fn stage_view(planned: &PlannedStage, found: Addresses, instances: &[&Seen]) -> 
         has_place: found.has_place,
         addresses: addresses.collect(),
         figures: figures(instances),
+        links_left_out: sum(instances.iter().map(|seen| seen.now.links_left_out.into())),
         rejections,
         instances: instances.iter().map(|seen| instance_view(seen)).collect(),
     }
@@ -76,10 +78,14 @@ fn instance_view(seen: &Seen) -> InstanceView {
         version: seen.process.version.clone(),
         commit: seen.process.commit.clone(),
         up_ms: u64::try_from(millis).unwrap_or(u64::MAX),
-        clock_ahead_ms: seen.clock_ahead_ms,
+        clock_ahead_ms: seen.clock.ahead_ms,
+        clock_within_ms: seen.clock.within_ms,
         resident_bytes: seen.process.resident_bytes,
+        program_bytes: seen.process.program_bytes,
         memory_bytes_max: seen.process.memory_bytes_max,
         is_draining: seen.now.is_draining,
+        quiet_ms: millis(seen.quiet()),
+        links_left_out: seen.now.links_left_out.into(),
         figures: figures(&[seen]),
     }
 }
@@ -89,6 +95,7 @@ fn rejected(seen: &Seen, rejection: &RejectionSeen) -> RejectionView {
     RejectionView {
         instance: seen.now.instance.name.clone(),
         unix_ms: rejection.unix_ms,
+        ago_ms: seen.now.unix_ms.saturating_sub(rejection.unix_ms),
         reason: rejection.reason.name().to_owned(),
         text: rejection.text.clone(),
         event: event.map(|event| event.to_event().to_json()),
@@ -104,7 +111,6 @@ fn figures(instances: &[&Seen]) -> Figures {
             None => logs.push(log_view(output)),
         }
     }
-    let trouble = instances.iter().filter_map(|seen| seen.now.trouble.as_ref()).min_by_key(|of| of.since_unix_ms);
     Figures {
         rates: rates(instances),
         totals: totals(instances),
@@ -114,9 +120,13 @@ fn figures(instances: &[&Seen]) -> Figures {
         settle: latency(instances, |seen| &seen.settle),
         end_to_end: latency(instances, |seen| &seen.end_to_end),
         logs,
-        trouble: trouble
-            .map(|trouble| TroubleView { text: trouble.text.clone(), since_unix_ms: trouble.since_unix_ms }),
+        trouble: instances.iter().filter_map(|seen| trouble(seen)).max_by_key(|trouble| trouble.for_ms),
     }
+}
+
+fn trouble(seen: &Seen) -> Option<TroubleView> {
+    let Trouble { text, since_unix_ms } = seen.now.trouble.clone()?;
+    Some(TroubleView { text, since_unix_ms, for_ms: seen.now.unix_ms.saturating_sub(since_unix_ms) })
 }
 
 fn rates(instances: &[&Seen]) -> Rates {
@@ -297,10 +307,6 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
-    numbers.fold(0, u64::saturating_add)
-}
-
 fn mean(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = numbers.fold((0.0, 0_u32), |(sum, count), number| (sum + number, count + 1));
     (count > 0).then(|| sum / f64::from(count))
@@ -314,16 +320,21 @@ fn ratio(part: u64, whole: u64) -> f64 {
 pub(crate) mod tests {
     use std::time::Duration;
 
-    use jaiminho_core::{Credit, GroupKind, Payload};
+    use jaiminho_core::{Credit, Fill, GroupKind, KeyShare, Payload, Window};
     use jaiminho_event::CloudEvent;
     use jaiminho_link::ProcessSeen;
     use jaiminho_runtime::Inspection;
 
     use super::*;
-    use crate::made::{inspection, link, output, plan};
+    use crate::{
+        looks::Clock,
+        made::{inspection, link, output, plan},
+        text,
+        top::{App, Theme},
+    };
 
     fn seen(now: Inspection) -> Seen {
-        Seen::new(format!("{}:7400", now.instance.name), ProcessSeen::default(), 0, now)
+        Seen::new(format!("{}:7400", now.instance.name), ProcessSeen::default(), Clock::default(), now)
     }
 
     fn keyed(all: Vec<Seen>) -> AllSeen {
@@ -394,6 +405,85 @@ pub(crate) mod tests {
         assert_eq!((ingest.events, ingest.links.len()), (None, 0), "its producer is not seen");
     }
 
+    /// An instance that tells the largest of all numbers wherever it tells one.
+    fn immense(stage: &str, name: &str, group: &str) -> Inspection {
+        const MAX: u64 = u64::MAX;
+        let mut link = link(MAX, "p-0");
+        link.link.granted = Credit { events: MAX, bytes: MAX };
+        (link.link.sent, link.link.unsettled) = (link.link.granted, MAX);
+        link.link.window = Window { events: MAX, bytes: MAX };
+        (link.no_credit, link.no_events) = (Duration::from_millis(MAX), Duration::from_millis(MAX));
+        let mut output = output(stage, group, vec![link.clone(), link]);
+        output.fill =
+            Fill { events: MAX, bytes: MAX, capacity_events: MAX, capacity_bytes: MAX, span_used: MAX, span: MAX };
+        output.largest_share = KeyShare { events: MAX, bytes: MAX };
+        (output.oldest, output.dropped, output.tap_missed) = (Some(Duration::from_millis(MAX)), MAX, MAX);
+        let of = &mut output.groups[0];
+        (of.waiting, of.deliveries, of.bytes, of.redeliveries) = (MAX, MAX, MAX, MAX);
+        let mut other = of.clone();
+        (other.name, other.kind) = ("tap-1".into(), GroupKind::Tap);
+        output.groups.push(other);
+        let mut now = inspection(stage, name);
+        now.outputs = vec![output];
+        (now.unix_ms, now.in_work, now.oldest) = (MAX, MAX, Some(Duration::from_millis(MAX)));
+        now.counts.rejected_here = [MAX; 5];
+        for count in [
+            &mut now.counts.events_in,
+            &mut now.counts.bytes_in,
+            &mut now.counts.accepted,
+            &mut now.counts.rejected,
+            &mut now.counts.refused,
+        ] {
+            *count = MAX;
+        }
+        (now.settle.counts, now.settle.sum_ms) = ([MAX; 16], MAX);
+        now.end_to_end = now.settle;
+        now.trouble = Some(Trouble { text: "no broker".into(), since_unix_ms: MAX });
+        now.rejections =
+            vec![RejectionSeen { unix_ms: MAX, reason: Reason::Invalid, text: "no unit".into(), event: None }];
+        now
+    }
+
+    #[test]
+    fn the_largest_numbers_of_two_instances_add_up_to_the_largest() {
+        let process = ProcessSeen {
+            resident_bytes: u64::MAX,
+            memory_bytes_max: Some(u64::MAX),
+            unix_ms: u64::MAX,
+            ..Default::default()
+        };
+        let seen = |stage: &str, name: &str, group: &str, clock_ahead_ms: i64| {
+            let mut now = immense(stage, name, group);
+            let first = inspection(stage, name);
+            now.up = Duration::from_millis(u64::MAX);
+            let clock = Clock { ahead_ms: clock_ahead_ms, within_ms: u64::MAX };
+            Seen::new("a:1".into(), process.clone(), clock, now).after(self::seen(first))
+        };
+        let all = vec![
+            seen("ingest", "i-0", "convert", i64::MAX),
+            seen("ingest", "i-1", "convert", i64::MIN),
+            seen("convert", "c-0", "publish", i64::MAX),
+            seen("convert", "c-1", "publish", i64::MIN),
+        ];
+        let view = view(&plan(), 1_000_000, &keyed(all), |_| Addresses { left_out: 1, ..Addresses::default() });
+        let ingest = &view.stages[0].figures;
+        assert_eq!((ingest.totals.events_in, ingest.totals.all_rejected_here()), (u64::MAX, u64::MAX));
+        assert_eq!((ingest.totals.events_out, ingest.in_work), (u64::MAX, u64::MAX));
+        assert_eq!((ingest.logs[0].events, ingest.settle.count), (u64::MAX, u64::MAX));
+        let of = &view.subscriptions[0];
+        assert_eq!((of.waiting, of.deliveries, of.credit()), (u64::MAX, u64::MAX, (u64::MAX, u64::MAX)));
+        assert!(!view.findings.is_empty() && view.limit.is_some());
+        for text in [text::once(&view), text::topology(&view), text::mermaid(&view), text::doctor(&view)] {
+            assert!(text.contains("convert"), "{text}");
+        }
+        let record = crate::history::Record::default();
+        record.push(&view);
+        let mut app = App::new(Theme::new(None));
+        app.handle_view(std::sync::Arc::new(view));
+        let mut terminal = ratatui::Terminal::new(ratatui::backend::TestBackend::new(120, 40)).unwrap();
+        terminal.draw(|frame| app.draw(frame)).unwrap();
+    }
+
     #[test]
     fn groups_that_the_plan_does_not_name_are_shown_as_what_they_are() {
         let mut ingest = inspection("ingest", "i-0");
@@ -406,6 +496,28 @@ pub(crate) mod tests {
         let known =
             [("ingest>convert", Kind::Required), ("convert>publish", Kind::Required), ("ingest>tap-1", Kind::Tap)];
         assert_eq!(ids, known);
+    }
+
+    #[test]
+    fn ages_are_by_the_clock_of_the_instance_alone() {
+        let made = |name: &str, unix_ms: u64, ago_ms: u64| {
+            let mut now = inspection("publish", name);
+            now.unix_ms = unix_ms;
+            now.trouble = Some(Trouble { text: name.into(), since_unix_ms: unix_ms - 10 * ago_ms });
+            let unix_ms = unix_ms - ago_ms;
+            now.rejections = vec![RejectionSeen { unix_ms, reason: Reason::Invalid, text: String::new(), event: None }];
+            now
+        };
+        // An hour ahead, and an hour behind.
+        let view = view_of(vec![made("p-0", 4_600_000, 9_000), made("p-1", 997_000, 2_000)]);
+        let publish = &view.stages[2];
+        let rejected: Vec<_> = publish.rejections.iter().map(|of| (of.instance.as_str(), of.ago_ms)).collect();
+        assert_eq!(rejected, [("p-1", 2_000), ("p-0", 9_000)], "the newest is first");
+        let trouble = publish.figures.trouble.as_ref().unwrap();
+        assert_eq!((trouble.text.as_str(), trouble.for_ms), ("p-0", 90_000), "the longest");
+        let told: Vec<_> = view.findings.iter().map(|finding| finding.text.as_str()).collect();
+        assert!(told.iter().any(|text| text.contains("has not worked for 90 s")), "{told:?}");
+        assert!(told.iter().any(|text| text.contains("the last 2 s ago")), "{told:?}");
     }
 
     #[test]

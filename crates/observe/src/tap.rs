@@ -5,21 +5,27 @@
 //! without a filter no more are sent than may be shown.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::poll_fn,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use jaiminho_core::{
     Credit, Delivery, Disposition, Event, GroupKind, Instance, LinkError, Outcome, Settled, Subscribe, ToConsumer,
     ToProducer, Window, frame_bytes_max,
 };
 use jaiminho_link::{Asker, Tls, memory::EVENT_BYTES_MAX};
 use jaiminho_runtime::{Address, Connect, Discover, LinkHalf};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at};
+
+use crate::gather::other_of_localhost;
 
 /// In flight on each link, where a filter looks at more events than are shown.
 const FILTERED_WINDOW_EVENTS: u64 = 1_000;
@@ -31,6 +37,10 @@ const QUEUE_BYTES_MAX: u64 = 16 << 20;
 const LINKS_MAX: usize = crate::INSTANCES_MAX;
 /// Discovery, and the first links, have so long.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+/// Once there is a link, nobody waits longer than this for the others.
+const OTHERS_DEADLINE: Duration = Duration::from_secs(1);
+/// Addresses without an instance that are told one by one.
+const UNREACHED_TOLD_MAX: usize = 5;
 const AGAIN: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const ASK_DEADLINE: Duration = Duration::from_secs(1);
@@ -105,6 +115,10 @@ pub struct OpenTap {
     heartbeat: Interval,
     summary: TapSummary,
     missed: BTreeMap<Address, Missed>,
+    /// To be told.
+    notes: VecDeque<String>,
+    /// Addresses of which it was told that nothing is reached there.
+    unreached: BTreeSet<Address>,
 }
 
 struct Link {
@@ -127,7 +141,7 @@ struct Missed {
 }
 
 impl Tap {
-    /// Links to all instances that are there.
+    /// Links to all instances that are there. Who is slower comes later, or is told of.
     ///
     /// # Errors
     /// None can be linked to.
@@ -146,26 +160,22 @@ impl Tap {
             heartbeat,
             summary: TapSummary::default(),
             missed: BTreeMap::new(),
+            notes: VecDeque::new(),
+            unreached: BTreeSet::new(),
         };
         let end = Instant::now() + OPEN_DEADLINE;
         while open.wanted.is_empty() {
-            let addresses = tokio::time::timeout_at(end, open.tap.discover.changed()).await;
+            let addresses = timeout_at(end, open.tap.discover.changed()).await;
             open.want(addresses.map_err(|_| TapError::NoAddress)?);
         }
-        open.ask_missed().await;
-        let mut refused = Vec::new();
-        let all = open.wanted.len();
-        while open.links.len() + refused.len() < all {
-            match tokio::time::timeout_at(end, open.opening.next()).await {
-                Ok(Some((address, Ok(half)))) => open.opened(address, half),
-                Ok(Some((address, Err(error)))) => {
-                    refused.push((address.0.clone(), error));
-                    open.begin(address, AGAIN);
-                }
-                Ok(None) | Err(_) => break,
-            }
+        let asked = first_missed(open.wanted.clone(), open.tap.tls.clone(), open.tap.output.clone());
+        let (missed, refused) = tokio::join!(asked, open.first_links(end));
+        open.missed = missed;
+        if open.links.is_empty() {
+            return Err(TapError::NoLink(open.refusals(refused)));
         }
-        if open.links.is_empty() { Err(TapError::NoLink(refused)) } else { Ok(open) }
+        open.tell_unreached(refused);
+        Ok(open)
     }
 
     fn window(&self) -> Window {
@@ -176,9 +186,56 @@ impl Tap {
 }
 
 impl OpenTap {
+    /// Links to those that answer. Gives back those that refuse.
+    async fn first_links(&mut self, mut end: Instant) -> BTreeMap<Address, LinkError> {
+        let mut refused = BTreeMap::new();
+        while self.links.len() + refused.len() < self.wanted.len() {
+            match timeout_at(end, self.opening.next()).await {
+                Ok(Some((address, Ok(half)))) => {
+                    self.opened(address, half);
+                    end = end.min(Instant::now() + OTHERS_DEADLINE);
+                }
+                Ok(Some((address, Err(error)))) => {
+                    refused.insert(address, error);
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+        refused
+    }
+
+    /// Why there is no link, of each address.
+    fn refusals(&self, mut refused: BTreeMap<Address, LinkError>) -> Vec<(String, LinkError)> {
+        let late = || LinkError::Unavailable(format!("no answer within {} s", OPEN_DEADLINE.as_secs()));
+        let all = self.wanted.iter().map(|address| (address.0.clone(), refused.remove(address).unwrap_or_else(late)));
+        all.collect()
+    }
+
+    /// Tries those again that have refused, and tells which they are.
+    fn tell_unreached(&mut self, refused: BTreeMap<Address, LinkError>) {
+        let mut told: Vec<String> =
+            refused.into_iter().filter_map(|(address, error)| self.unreached(address, &error)).collect();
+        let more = told.len().saturating_sub(UNREACHED_TOLD_MAX);
+        told.truncate(UNREACHED_TOLD_MAX);
+        self.notes.extend(told);
+        self.notes.extend((more > 0).then(|| format!("so it is at {more} more")));
+    }
+
+    /// Tries again later. What there is to tell of it, the first time.
+    fn unreached(&mut self, address: Address, error: &LinkError) -> Option<String> {
+        let is_double = other_of_localhost(&address).is_some_and(|other| self.wanted.contains(&other));
+        let is_new = self.unreached.insert(address.clone());
+        let note = (is_new && !is_double).then(|| format!("{}: {error}", address.0));
+        self.begin(address, AGAIN);
+        note
+    }
+
     /// The next event to be shown, or what happens to a link. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Tapped {
         loop {
+            if let Some(note) = self.notes.pop_front() {
+                return Tapped::Note(note);
+            }
             if Instant::now() >= self.due
                 && let Some((link, producer, event)) = self.queue.pop_front()
             {
@@ -193,7 +250,10 @@ impl OpenTap {
                 }
                 Some((address, opened)) = opening.next() => match opened {
                     Ok(half) => self.opened(address, half),
-                    Err(_) => self.begin(address, AGAIN),
+                    Err(error) => {
+                        let note = self.unreached(address, &error);
+                        self.notes.extend(note);
+                    }
                 },
                 addresses = tap.discover.changed() => self.want(addresses),
                 () = sleep_until(*due), if !queue.is_empty() => {}
@@ -204,15 +264,16 @@ impl OpenTap {
 
     /// Says what became of all events, as far as the instances tell in a second.
     pub async fn end(mut self) -> TapSummary {
-        let mut told = Vec::new();
-        for (address, Missed { asker, first }) in &mut self.missed {
-            if let (Some(first), true) = (*first, self.links.iter().any(|link| link.address == *address)) {
-                let last = missed(asker, &self.tap.output).await;
-                told.push(last.map(|last| last.saturating_sub(first)));
-            }
-        }
+        let Self { links, missed: asked, tap, .. } = &mut self;
+        asked.retain(|address, _| links.iter().any(|link| link.address == *address));
+        let told = join_all(asked.values_mut().filter_map(|Missed { asker, first }| {
+            let first = (*first)?;
+            Some(missed(asker, &tap.output).map(move |last| last.map(|last| last.saturating_sub(first))))
+        }))
+        .await;
+        let is_told = !told.is_empty();
         let missed = told.into_iter().try_fold(0_u64, |all, missed| Some(all.saturating_add(missed?)));
-        TapSummary { missed: missed.filter(|_| !self.missed.is_empty()), ..self.summary }
+        TapSummary { missed: missed.filter(|_| is_told), ..self.summary }
     }
 
     /// What has become of events so far; what was missed is not asked.
@@ -245,6 +306,7 @@ impl OpenTap {
         };
         let link = self.links.swap_remove(index);
         let note = format!("{} ({}): {error}", link.half.subscribed.instance.name, link.address.0);
+        self.unreached.insert(link.address.clone());
         self.begin(link.address, AGAIN);
         Some(Tapped::Note(note))
     }
@@ -282,6 +344,7 @@ impl OpenTap {
                 self.begin(address, Duration::ZERO);
             }
         }
+        self.unreached.retain(|address| addresses.contains(address));
         self.wanted = addresses;
     }
 
@@ -322,6 +385,7 @@ impl OpenTap {
     }
 
     fn opened(&mut self, address: Address, half: LinkHalf) {
+        self.unreached.remove(&address);
         let window = self.tap.window();
         let given = half.subscribed.window;
         let window = Window { events: window.events.min(given.events), bytes: window.bytes.min(given.bytes) };
@@ -338,14 +402,6 @@ impl OpenTap {
         self.counter += 1;
         link.flush(true);
         self.links.push(link);
-    }
-
-    async fn ask_missed(&mut self) {
-        for address in self.wanted.clone() {
-            let mut asker = Asker::new(address.clone(), self.tap.tls.clone());
-            let first = missed(&mut asker, &self.tap.output).await;
-            self.missed.insert(address, Missed { asker, first });
-        }
     }
 }
 
@@ -392,6 +448,17 @@ async fn heard(links: &mut [Link]) -> (usize, Option<Result<ToConsumer, LinkErro
         Poll::Pending
     })
     .await
+}
+
+/// Asks all of them at once.
+async fn first_missed(addresses: Vec<Address>, tls: Option<Tls>, output: String) -> BTreeMap<Address, Missed> {
+    let (tls, output) = (&tls, &output);
+    let asked = addresses.into_iter().map(|address| async move {
+        let mut asker = Asker::new(address.clone(), tls.clone());
+        let first = missed(&mut asker, output).await;
+        (address, Missed { asker, first })
+    });
+    join_all(asked).await.into_iter().collect()
 }
 
 /// What taps of an output have missed, as its instance tells.

@@ -1,4 +1,4 @@
-//! Figures for columns: at most six characters.
+//! Figures: their sums, and as they stand in columns, in at most six characters.
 
 /// As `987`, `12.5k`, `1.25M`; `–` where nothing is known.
 pub(crate) fn count(value: Option<f64>) -> String {
@@ -32,6 +32,11 @@ pub(crate) fn duration(ms: Option<f64>) -> String {
         ..172_800_000.0 => format!("{:.1}h", seconds / 3_600.0),
         _ => format!("{:.0}d", seconds / 86_400.0),
     }
+}
+
+/// Of what others tell, which may be any number.
+pub(crate) fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
 }
 
 /// A share, as `45%`.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::plan::{Kind, Role, stage_of};
+use crate::units::sum;
 
 /// A pipeline at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -34,10 +35,20 @@ impl View {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
+    /// Whether some instance may be stuck, of which only longer looks can tell: over [`STUCK_SECONDS`](crate::STUCK_SECONDS).
+    pub fn is_undecided(&self) -> bool {
+        crate::findings::is_undecided(self)
+    }
+
     /// The log of an output, where its stage is seen.
     pub fn log(&self, output: &str) -> Option<&LogView> {
         let stage = self.stage(stage_of(output))?;
         stage.figures.logs.iter().find(|log| log.output == output)
+    }
+
+    /// Whether all links of a subscription are told of; else nothing follows from there being none.
+    pub(crate) fn has_all_links(&self, of: &SubscriptionView) -> bool {
+        self.stage(&of.from).is_none_or(|from| from.links_left_out == 0)
     }
 
     /// What a stage, or an ad-hoc group, consumes.
@@ -62,6 +73,8 @@ pub struct StageView {
     /// What all instances tell together.
     #[serde(flatten)]
     pub figures: Figures,
+    /// Links of its instances, to producers and to consumers, that these do not tell of: they are too many for an answer.
+    pub links_left_out: u64,
     /// The last rejections here, newest first.
     pub rejections: Vec<RejectionView>,
     /// Those that answer, by name.
@@ -92,14 +105,22 @@ pub struct InstanceView {
     pub commit: String,
     /// Time since its start.
     pub up_ms: u64,
-    /// Its clock minus the viewer's, as far as half the way there and back tells.
+    /// Its clock minus the viewer's, if the answer took as long as the question.
     pub clock_ahead_ms: i64,
+    /// By how much `clock_ahead_ms` may be wrong, either way: half of the time until the answer.
+    pub clock_within_ms: u64,
     /// Of its process.
     pub resident_bytes: u64,
-    /// What `jaiminho validate` says that its process may take; null: the process does not know.
+    /// Of these, the program itself.
+    pub program_bytes: u64,
+    /// What `jaiminho validate` says that its process may take beside the program itself; null: the process does not know.
     pub memory_bytes_max: Option<u64>,
     /// It takes nothing new.
     pub is_draining: bool,
+    /// For how long it has settled nothing, as far as it was looked at.
+    pub quiet_ms: u64,
+    /// Links that it does not tell of.
+    pub links_left_out: u64,
     /// What it tells.
     #[serde(flatten)]
     pub figures: Figures,
@@ -180,7 +201,7 @@ pub struct Totals {
 impl Totals {
     /// Rejected by this stage, for whatever reason.
     pub fn all_rejected_here(&self) -> u64 {
-        self.rejected_here.values().fold(0, |all, count| all.saturating_add(*count))
+        sum(self.rejected_here.values().copied())
     }
 }
 
@@ -236,8 +257,10 @@ pub struct LogView {
 pub struct TroubleView {
     /// As the client of the other system says it.
     pub text: String,
-    /// Since when, ms since 1970.
+    /// Since when, by the instance's clock, ms since 1970.
     pub since_unix_ms: u64,
+    /// For how long, by that clock alone.
+    pub for_ms: u64,
 }
 
 /// A rejected event.
@@ -245,8 +268,10 @@ pub struct TroubleView {
 pub struct RejectionView {
     /// Where.
     pub instance: String,
-    /// When, ms since 1970.
+    /// When, by the instance's clock, ms since 1970.
     pub unix_ms: u64,
+    /// How long ago, by that clock alone.
+    pub ago_ms: u64,
     /// `malformed`, `invalid`, `too_large`, `exhausted` or `refused`
     pub reason: String,
     /// The same in words.
@@ -387,11 +412,11 @@ pub enum FindingKind {
     NoInstance,
     /// An address at which nothing answers.
     Unreachable,
-    /// It has work, and settles nothing.
+    /// It has work, and has settled nothing for half a minute of looks.
     Stuck,
     /// A log over 80 % full.
     LogFull,
-    /// Resident memory over 90 % of the bound.
+    /// Resident memory, beside the program itself, over 90 % of the bound.
     Memory,
     /// Events are rejected.
     Rejects,

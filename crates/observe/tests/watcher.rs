@@ -234,6 +234,46 @@ fn unique() -> u128 {
 }
 
 #[tokio::test]
+async fn silent_addresses_hold_nothing_up_and_who_is_not_reached_is_told_once() {
+    let stage = ingest("p", "i-0", 1);
+    let mut addresses = vec![served(&stage, true).await];
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        // It takes connections, and says nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        addresses.push(Address(listener.local_addr().unwrap().to_string()));
+        silent.push(listener);
+    }
+    let gone = silent.pop().unwrap().local_addr().unwrap().to_string();
+    let began = Instant::now();
+    let tap = Tap { discover: Box::new(Fixed::new(addresses.clone())), ..tap(&addresses[0], 5.0) };
+    let mut open = tap.open().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    offer(&stage, 5).await;
+    let (mut shown, mut notes) = (0, Vec::new());
+    let end = Instant::now() + Duration::from_millis(3_500);
+    while let Ok(tapped) = tokio::time::timeout_at(end, open.next()).await {
+        match tapped {
+            Tapped::Event(..) => shown += 1,
+            Tapped::Note(text) => notes.push(text),
+        }
+    }
+    assert_eq!(shown, 5);
+    assert_eq!(notes.iter().filter(|note| note.starts_with(&gone)).count(), 1, "{notes:?}");
+    let began = Instant::now();
+    assert!(open.end().await.missed.is_some());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn where_nothing_answers_each_address_says_why() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = (Address(silent.local_addr().unwrap().to_string()), silent);
+    let Err(TapError::NoLink(refused)) = tap(&silent.0, 1.0).open().await else { panic!("it is open") };
+    assert!(refused.len() == 1 && refused[0].0 == silent.0.0, "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_tap_on_what_is_not_there_says_so() {
     let address = served(&ingest("p", "i-0", 1), true).await;
     let Err(TapError::NoLink(refused)) = Tap { output: "convert".into(), ..tap(&address, 1.0) }.open().await else {

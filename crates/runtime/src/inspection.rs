@@ -46,6 +46,8 @@ pub struct Inspection {
     pub rejections: Vec<RejectionSeen>,
     /// What keeps its sink or source from working.
     pub trouble: Option<Trouble>,
+    /// Links, of outputs and inputs, that are not in here: none, but in what was sent in an answer of a bounded size.
+    pub links_left_out: u32,
 }
 
 /// What a stage does.

@@ -5,8 +5,17 @@ use std::time::Duration;
 
 /// Memory that this process has in use.
 pub fn resident_bytes() -> Option<u64> {
+    memory(1)
+}
+
+/// Of it, pages of files: the program itself, and its libraries.
+pub fn program_bytes() -> Option<u64> {
+    memory(2)
+}
+
+fn memory(field: usize) -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(field)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
 
@@ -29,6 +38,7 @@ mod tests {
         let started = cpu().unwrap();
         let held = vec![1_u8; 64 << 20];
         assert!(resident_bytes().unwrap() > 64 << 20 && held.iter().all(|byte| *byte == 1));
+        assert!((1..64 << 20).contains(&program_bytes().unwrap()), "{:?}", program_bytes());
         while cpu().unwrap() < started + Duration::from_millis(20) {}
     }
 }

@@ -210,6 +210,7 @@ pub(crate) fn decode(response: v1::InspectResponse) -> Told {
         commit: process.commit,
         unix_ms,
         resident_bytes: process.resident_bytes,
+        program_bytes: process.program_bytes,
         memory_bytes_max: Some(process.memory_bytes_max).filter(|bytes| *bytes > 0),
     };
     Told { process, stages: response.stages.into_iter().take(STAGES_MAX).map(|s| decode_stage(s, unix_ms)).collect() }
@@ -240,6 +241,7 @@ fn decode_stage(seen: v1::StageSeen, unix_ms: u64) -> Inspection {
         end_to_end: decode_latency(seen.end_to_end.unwrap_or_default()),
         rejections: seen.rejections.into_iter().map(decode_rejection).collect(),
         trouble: seen.trouble.map(|trouble| Trouble { text: trouble.text, since_unix_ms: trouble.since_unix_ms }),
+        links_left_out: seen.links_left_out,
     }
 }
 
@@ -459,6 +461,7 @@ mod tests {
             end_to_end: settle,
             rejections: reasons.map(rejected).to_vec(),
             trouble: Some(Trouble { text: "broker down".into(), since_unix_ms: 3 }),
+            links_left_out: 0,
         }
     }
 
@@ -481,6 +484,7 @@ mod tests {
         let (response, told) = over_the_wire(&[stage(5_000, 1, 10)]);
         let links = &told.stages[0].outputs[0].groups[0].links;
         assert_eq!((links.len(), response.stages[0].links_left_out), (1_024, 5_000 - 1_024));
+        assert_eq!(told.stages[0].links_left_out, 5_000 - 1_024);
         assert!(links.iter().all(|seen| seen.link.granted.events < 5_000 + 1_024));
         let (response, told) = over_the_wire(&[stage(5_000, 253, 10)]);
         let links = told.stages[0].outputs[0].groups[0].links.len();

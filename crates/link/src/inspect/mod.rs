@@ -30,6 +30,8 @@ pub struct ProcessSeen {
     pub unix_ms: u64,
     /// Resident memory; 0: not known.
     pub resident_bytes: u64,
-    /// What it may take, as `jaiminho validate` says; none: not known.
+    /// Of that, the program itself; 0: not known.
+    pub program_bytes: u64,
+    /// What it may take beside the program itself, as `jaiminho validate` says; none: not known.
     pub memory_bytes_max: Option<u64>,
 }

@@ -17,7 +17,7 @@ use jaiminho_proto::v1::{
     inspect_server::{Inspect, InspectServer},
 };
 use jaiminho_runtime::{Inspection, StageHandle};
-use jaiminho_telemetry::resident_bytes;
+use jaiminho_telemetry::{program_bytes, resident_bytes};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -51,7 +51,7 @@ pub struct About {
     pub version: String,
     /// From which the program was built; may be empty.
     pub commit: String,
-    /// What it may take in all, as `jaiminho validate` says; none: not known.
+    /// What it may take in all beside the program itself, as `jaiminho validate` says; none: not known.
     pub memory_bytes_max: Option<u64>,
 }
 
@@ -107,6 +107,7 @@ impl Board {
             commit: self.about.commit.clone(),
             unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             resident_bytes: resident_bytes().unwrap_or_default(),
+            program_bytes: program_bytes().unwrap_or_default(),
             memory_bytes_max: self.about.memory_bytes_max.unwrap_or_default(),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jaiminho_observe::{About, Console};
@@ -14,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::{block_on, local};
 use crate::cli::{Console as Arguments, Global};
 use crate::exit::Failure;
+use crate::http;
 use crate::observed::{PipelineTaps, Reached, Seen, nothing_answers};
 use crate::output::{line, note};
 use crate::signals::Signals;
@@ -92,19 +92,15 @@ impl Place {
         }
         let outputs = reached.plan.stages.iter().flat_map(|stage| stage.outputs.clone()).collect();
         let about = About { pipeline: reached.plan.pipeline.clone(), version, jaeger, outputs };
-        let Seen { views, record } = Seen::by(watcher, view, tasks, stop.clone());
-        let history = Box::new(move || record.history());
+        let Seen { views, record, reached } = Seen::by(watcher, view, reached, tasks, stop.clone());
+        let history = Box::new(move || record.json());
         // A tap holds nothing: nobody waits for the end of its links.
-        let taps = Box::new(PipelineTaps { reached: Arc::new(reached), tasks: TaskTracker::new() });
+        let taps = Box::new(PipelineTaps { reached, tasks: TaskTracker::new() });
         let is_local = self.address.ip().is_loopback();
         let router = jaiminho_observe::router(Console { about, views, history, taps, is_local });
         tasks.spawn(async move {
             tokio::select! {
-                ended = axum::serve(self.listener, router) => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "console");
-                    }
-                }
+                () = http::serve(self.listener, router, http::Limits::default()) => {}
                 () = stop.cancelled() => {}
             }
         });

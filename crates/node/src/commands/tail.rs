@@ -10,7 +10,7 @@ use super::{Found, file_or_running};
 use crate::cli::{From, Global, Tail as Arguments};
 use crate::config::component::{KafkaConfig, Sink};
 use crate::exit::Failure;
-use crate::output::{line, printable};
+use crate::output::{line, printable, printable_json};
 use crate::running::Running;
 
 /// Records of each partition that are shown at first.
@@ -38,7 +38,7 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure>
     while left > 0 {
         match tail.next(WAIT).map_err(unavailable)? {
             Some(record) => {
-                line(if global.json { as_json(&record).to_string() } else { text(&record) })?;
+                line(if global.json { printable_json(&as_json(&record).to_string()) } else { text(&record) })?;
                 left -= 1;
             }
             None if arguments.no_follow && tail.is_at_end() => break,
@@ -123,12 +123,12 @@ fn as_json(record: &TailRecord) -> serde_json::Value {
 
 fn text(record: &TailRecord) -> String {
     let key = record.key.as_deref().map_or("none".into(), |key| printable(&String::from_utf8_lossy(key)));
-    let mut text = format!("{} [{}] @{}  key {key}\n", record.topic, record.partition, record.offset);
+    let mut text = format!("{} [{}] @{}  key {key}\n", printable(&record.topic), record.partition, record.offset);
     for (name, value) in &record.headers {
         text.push_str(&format!("  {}: {}\n", printable(name), printable(value)));
     }
     match (&record.event, &record.value) {
-        (Some(event), _) => text.push_str(&format!("{:#}\n", event.to_json())),
+        (Some(event), _) => text.push_str(&format!("{}\n", printable_json(&format!("{:#}", event.to_json())))),
         (None, Some(value)) => text.push_str(&format!("{}\n", printable(&String::from_utf8_lossy(value)))),
         (None, None) => text.push_str("(empty)\n"),
     }

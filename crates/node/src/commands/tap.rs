@@ -13,7 +13,7 @@ use crate::{
     cli::{Global, Tap},
     exit::Failure,
     observed::Reached,
-    output::{counted, line, note, printable},
+    output::{counted, line, note, printable, printable_json},
     signals::Signals,
 };
 
@@ -38,7 +38,11 @@ pub(crate) fn run(global: &Global, tap: &Tap) -> Result<(), Failure> {
             };
             match tapped {
                 Tapped::Event(producer, event) => {
-                    line(if global.json { as_json(&event).to_string() } else { text(&producer, &event) })?;
+                    line(if global.json {
+                        printable_json(&as_json(&event).to_string())
+                    } else {
+                        text(&producer, &event)
+                    })?;
                     left -= 1;
                 }
                 Tapped::Note(text) => note(printable(&text)),
@@ -57,7 +61,8 @@ pub(crate) fn refused(output: &str, error: &TapError) -> Failure {
     Failure::unavailable(match error {
         TapError::NoAddress => format!("no address of stage `{stage}` is known: its `at` leads nowhere from here"),
         TapError::NoLink(_) => {
-            format!("nothing of `{output}` can be tapped: {error}; is `jaiminho stage {stage}` running there?")
+            let why = printable(&error.to_string());
+            format!("nothing of `{output}` can be tapped: {why}; is `jaiminho stage {stage}` running there?")
         }
     })
 }
@@ -72,7 +77,8 @@ pub(crate) fn as_json(event: &Event) -> Value {
 
 fn text(producer: &str, event: &Event) -> String {
     let again = if event.attempt > 1 { format!("  attempt {}", event.attempt) } else { String::new() };
-    format!("{}{again}\n{:#}\n", printable(producer), as_json(event))
+    let json = printable_json(&format!("{:#}", as_json(event)));
+    format!("{}{again}\n{json}\n", printable(producer))
 }
 
 fn said(summary: &TapSummary) -> String {
@@ -90,4 +96,22 @@ fn said(summary: &TapSummary) -> String {
         None => "how many passed by unseen is not known".into(),
     });
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use jaiminho_event::CloudEvent;
+
+    use super::*;
+
+    #[test]
+    fn an_event_does_not_steer_the_terminal_and_its_json_stays_json() {
+        let id = "e\u{9b}2J\u{1b}[31m\u{202e}";
+        let event = CloudEvent::new(id, "/s", "t").encode();
+        let event = Event::new(event);
+        let text = text("i\u{1b}-0", &event);
+        assert!(!text.chars().any(|next| next != '\n' && (next.is_control() || next == '\u{202e}')), "{text:?}");
+        let (_, json) = text.split_once('\n').unwrap();
+        assert_eq!(serde_json::from_str::<Value>(json).unwrap()["id"], id);
+    }
 }

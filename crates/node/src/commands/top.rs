@@ -11,7 +11,7 @@ use super::block_on;
 use crate::cli::{Global, Top};
 use crate::exit::Failure;
 use crate::observed::{Reached, Seen, nothing_answers};
-use crate::output::line;
+use crate::output::{line, printable_json};
 use crate::signals::Signals;
 
 pub(crate) fn run(global: &Global, top: &Top) -> Result<(), Failure> {
@@ -29,7 +29,7 @@ fn once(global: &Global, mut reached: Reached) -> Result<(), Failure> {
             return Err(failure);
         }
         if global.json {
-            return line(serde_json::to_string(&view).map_err(Failure::software)?);
+            return line(printable_json(&serde_json::to_string(&view).map_err(Failure::software)?));
         }
         line(text::once(&view))
     })
@@ -43,7 +43,7 @@ fn live(mut reached: Reached) -> Result<(), Failure> {
             return Err(failure);
         }
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let seen = Seen::by(watcher, view, &tasks, stop.clone());
+        let seen = Seen::by(watcher, view, reached, &tasks, stop.clone());
         let app = App::new(Theme::new(std::env::var("NO_COLOR").ok().as_deref()));
         let stopped = stop.clone();
         // It waits for keys, which blocks its thread.

@@ -7,7 +7,7 @@ use crate::{
     cli::{Global, Topology, TopologyFormat},
     exit::Failure,
     observed::{Reached, nothing_answers},
-    output::{line, note},
+    output::{line, note, printable_json},
 };
 
 pub(crate) fn run(global: &Global, topology: &Topology) -> Result<(), Failure> {
@@ -20,7 +20,7 @@ pub(crate) fn run(global: &Global, topology: &Topology) -> Result<(), Failure> {
             view = Watcher::planned(&plan);
         }
         if global.json {
-            return line(serde_json::to_string(&view).map_err(Failure::software)?);
+            return line(printable_json(&serde_json::to_string(&view).map_err(Failure::software)?));
         }
         line(match topology.format {
             TopologyFormat::Text => text::topology(&view),

@@ -87,7 +87,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
         tracing::warn!(%error, "other commands won't find this process");
     }
     if let Some(page) = page {
-        let (reached, version) = (Reached::of_running(running.clone()), global.program.version());
+        let (reached, version) = (Reached::of_this(running.clone()), global.program.version());
         page.serve(reached, version, up.jaeger.clone(), &tasks, stop.clone()).await;
     }
     readiness.set(true);
@@ -126,19 +126,28 @@ async fn observed(
 ) -> Result<Port, Failure> {
     let names: Vec<&str> = started.iter().map(|stage| stage.name.as_str()).collect();
     let stages = started.iter().map(|stage| (stage.name.clone(), stage.handle.clone())).collect();
-    Port::open(stages, about(config, &global.program, &names), tasks, stop).await
+    let mut about = about(config, &global.program, &names);
+    if wants_embedded(config) {
+        // What its broker keeps has no place in the sum.
+        about.memory_bytes_max = None;
+    }
+    Port::open(stages, about, tasks, stop).await
 }
 
 /// The embedded broker, where a source or a sink wants it.
 fn embedded(config: &Config) -> Result<Option<EmbeddedBroker>, Failure> {
+    if !wants_embedded(config) {
+        return Ok(None);
+    }
+    EmbeddedBroker::start(&[]).map(Some).map_err(|error| Failure::unavailable(format!("embedded broker: {error}")))
+}
+
+fn wants_embedded(config: &Config) -> bool {
     let wants = |stage: &Stage| {
         let source = matches!(&stage.source, Some(Source::Kafka(source)) if source.kafka.is_embedded());
         source || matches!(&stage.sink, Some(Sink::Kafka(kafka)) if kafka.is_embedded())
     };
-    if !config.pipeline.stages.values().any(wants) {
-        return Ok(None);
-    }
-    EmbeddedBroker::start(&[]).map(Some).map_err(|error| Failure::unavailable(format!("embedded broker: {error}")))
+    config.pipeline.stages.values().any(wants)
 }
 
 /// Starts all stages, consumers first: none is there without those that take its events.

@@ -5,7 +5,7 @@ mod port;
 mod seen;
 mod taps;
 
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc};
 
 use jaiminho_convert::{Program, TransformConfig};
 use jaiminho_core::Event;
@@ -22,6 +22,7 @@ use crate::{
     commands::{Found, file_or_running, instance},
     config::{Config, nearest},
     exit::Failure,
+    output::printable,
     running::Running,
 };
 
@@ -37,6 +38,16 @@ pub(crate) struct Reached {
     places: Vec<Place>,
     /// The `jaiminho up` of this pipeline that runs here.
     up: Option<Running>,
+    found: FoundBy,
+}
+
+/// How it was found, and so may be found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FoundBy {
+    /// Its file says where its stages are, or it is in this very process.
+    Place,
+    /// A `jaiminho up` on this machine is it, here; none: it does not run.
+    Up(Option<SocketAddr>),
 }
 
 struct Place {
@@ -55,7 +66,11 @@ impl Reached {
                 // Of this very file: nobody else is meant.
                 match up {
                     Some(running) if running.is_of(&global.file) => Ok(Self::of_running(running)),
-                    up => Ok(Self { plan: plan(&config), places: places(&config), up }),
+                    up => {
+                        let places = places(&config);
+                        let found = if places.is_empty() { FoundBy::Up(None) } else { FoundBy::Place };
+                        Ok(Self { plan: plan(&config), places, up, found })
+                    }
                 }
             }
         }
@@ -67,7 +82,19 @@ impl Reached {
         let stages = plan.stages.iter().map(|stage| stage.name.clone()).collect();
         let at = running.inspect.map(|at| At::List(vec![Address(at.to_string())]));
         let places = at.map(|at| Place { stages, at, tls: None }).into_iter().collect();
-        Self { plan, places, up: None }
+        Self { plan, places, up: None, found: FoundBy::Up(running.inspect) }
+    }
+
+    /// The same, of this process.
+    pub(crate) fn of_this(running: Running) -> Self {
+        Self { found: FoundBy::Place, ..Self::of_running(running) }
+    }
+
+    /// Of a `jaiminho up` that is not there any more: the one that runs now.
+    fn elsewhere(&self) -> Option<Self> {
+        let FoundBy::Up(at) = self.found else { return None };
+        let running = Running::find(&self.plan.pipeline)?;
+        (running.inspect.is_some() && running.inspect != at).then(|| Self::of_running(running))
     }
 
     fn targets(&self) -> Vec<Target> {
@@ -86,7 +113,7 @@ impl Reached {
             watcher.discover().await;
             let view = watcher.look().await;
             match self.up.take() {
-                Some(running) if view.stages.iter().all(|stage| stage.instances.is_empty()) => {
+                Some(running) if is_empty(&view) => {
                     *self = Self::of_running(running);
                 }
                 Some(_) | None => return (watcher, view),
@@ -103,9 +130,18 @@ impl Reached {
 
     /// Two looks or more, so that there are rates: over so many seconds.
     pub(crate) async fn view(&mut self, seconds: u32) -> View {
+        self.view_while(seconds..=seconds, |_| false).await
+    }
+
+    /// Looks over so many seconds: after the least as long as the view asks for more, up to the most.
+    pub(crate) async fn view_while(
+        &mut self,
+        seconds: RangeInclusive<u32>,
+        mut asks_for_more: impl FnMut(&View) -> bool,
+    ) -> View {
         let (mut watcher, mut view) = self.watcher().await;
-        for _ in 0..seconds {
-            if view.stages.iter().all(|stage| stage.instances.is_empty()) {
+        for second in 0..*seconds.end() {
+            if is_empty(&view) || second >= *seconds.start() && !asks_for_more(&view) {
                 break;
             }
             watcher.wait_until(Instant::now() + jaiminho_observe::INTERVAL).await;
@@ -143,6 +179,11 @@ impl Reached {
             filter: condition(filter)?,
         })
     }
+}
+
+/// Nothing of the pipeline is seen.
+fn is_empty(view: &View) -> bool {
+    view.stages.iter().all(|stage| stage.instances.is_empty())
 }
 
 /// A condition in VRL, as a `filter` step has it; an empty one lets all pass.
@@ -188,8 +229,8 @@ pub(crate) fn nothing_answers(view: &View) -> Option<Failure> {
     }
     let asked = view.stages.iter().flat_map(|stage| {
         stage.addresses.iter().map(move |at| {
-            let why = at.problem.as_deref().unwrap_or("not asked");
-            format!("\n  {} at {}: {why}; is `jaiminho stage {}` running there?", stage.name, at.address, stage.name)
+            let (address, why) = (printable(&at.address), printable(at.problem.as_deref().unwrap_or("not asked")));
+            format!("\n  {} at {address}: {why}; is `jaiminho stage {}` running there?", stage.name, stage.name)
         })
     });
     let asked: String = asked.collect();

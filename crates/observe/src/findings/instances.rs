@@ -12,17 +12,33 @@ const SKEW_MS: u64 = 500;
 
 pub(super) fn of_instance(stage: &StageView, instance: &InstanceView) -> Vec<Finding> {
     let of_it = |found: Finding| Finding { instance: Some(instance.name.clone()), ..found };
-    [memory(stage, instance), draining(stage, instance)].into_iter().flatten().map(of_it).collect()
+    draining(stage, instance).map(of_it).into_iter().collect()
 }
 
-fn memory(stage: &StageView, instance: &InstanceView) -> Option<Finding> {
+/// Once for each process, however many stages run in it.
+pub(super) fn memory(view: &View) -> Vec<Finding> {
+    let mut processes: BTreeMap<&str, Vec<(&StageView, &InstanceView)>> = BTreeMap::new();
+    for (stage, instance) in all(view) {
+        processes.entry(&instance.address).or_default().push((stage, instance));
+    }
+    processes.values().filter_map(|of| memory_of(of)).collect()
+}
+
+fn memory_of(instances: &[(&StageView, &InstanceView)]) -> Option<Finding> {
+    let (stage, instance) = instances.first()?;
     let max = instance.memory_bytes_max.filter(|max| *max > 0)?;
-    let share = instance.resident_bytes as f64 / max as f64;
-    let (name, resident) = (&instance.name, mib(instance.resident_bytes));
+    let taken = instance.resident_bytes.saturating_sub(instance.program_bytes);
+    let share = taken as f64 / max as f64;
+    let who = match instances.len() {
+        1 => format!("`{}` of `{}`", instance.name, stage.name),
+        count => format!("The process of {count} stages at {}", instance.address),
+    };
     (share > MEMORY).then(|| {
-        let text = format!("`{name}` of `{}` takes {resident}, {} of its bound of {}.", stage.name, percent(share), mib(max));
-        let advice = "The bound is the sum of limits that `jaiminho validate` prints: give the process that much memory, or lower the limits.";
-        finding(Severity::Problem, FindingKind::Memory, &stage.name, text, advice)
+        let (taken, share, max) = (mib(taken), percent(share), mib(max));
+        let text = format!("{who} takes {taken} beside the program itself, {share} of its bound of {max}.");
+        let advice = "The bound is the sum of limits that `jaiminho validate` prints: give the process that much memory and some for the program, or lower the limits.";
+        let found = finding(Severity::Problem, FindingKind::Memory, &stage.name, text, advice);
+        Finding { instance: Some(instance.name.clone()), ..found }
     })
 }
 
@@ -35,15 +51,18 @@ fn draining(stage: &StageView, instance: &InstanceView) -> Option<Finding> {
     })
 }
 
-/// The clock that is furthest from the middle one of all.
+/// The clock that is furthest from the middle one of all: what a slow answer makes of it is none.
 pub(super) fn clock_skew(view: &View) -> Option<Finding> {
-    let mut clocks: Vec<_> = all(view).map(|(stage, instance)| (instance.clock_ahead_ms, stage, instance)).collect();
-    clocks.sort_by_key(|(ahead, ..)| *ahead);
-    let middle = clocks.get(clocks.len() / 2)?.0;
-    let (ahead, stage, instance) = clocks.into_iter().max_by_key(|(ahead, ..)| ahead.abs_diff(middle))?;
-    let apart = ahead.abs_diff(middle);
-    (apart > SKEW_MS).then(|| {
-        let direction = if ahead > middle { "ahead of" } else { "behind" };
+    let mut clocks: Vec<_> = all(view).collect();
+    clocks.sort_by_key(|(_, instance)| instance.clock_ahead_ms);
+    let middle = clocks.get(clocks.len() / 2)?.1;
+    let apart = |of: &InstanceView| of.clock_ahead_ms.abs_diff(middle.clock_ahead_ms);
+    let at_least =
+        |of: &InstanceView| apart(of).saturating_sub(of.clock_within_ms.saturating_add(middle.clock_within_ms));
+    let (stage, instance) = clocks.into_iter().max_by_key(|(_, instance)| at_least(instance))?;
+    let (apart, at_least) = (apart(instance), at_least(instance));
+    (at_least > SKEW_MS).then(|| {
+        let direction = if instance.clock_ahead_ms > middle.clock_ahead_ms { "ahead of" } else { "behind" };
         let (name, stage) = (&instance.name, &stage.name);
         let text = format!("The clock of `{name}` of `{stage}` is {} {direction} the others'.", span(apart));
         let advice = "Set it, as by NTP: times from the edge to the sink, deadlines and traces are wrong by as much.";

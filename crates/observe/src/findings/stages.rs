@@ -4,6 +4,7 @@ use super::{finding, percent, span};
 use crate::{
     plan::{Kind, Role},
     text::counted,
+    units::sum,
     view::{Finding, FindingKind, InstanceView, LogView, Severity, StageView, SubscriptionView, View},
 };
 
@@ -15,7 +16,7 @@ const KEY_SHARE_HELD: f64 = 0.4;
 /// Rejections so long ago are no problem any more.
 const REJECTS_RECENT_MS: u64 = 60_000;
 /// A stage that settles nothing, though it could.
-const STUCK_MS: u64 = 30_000;
+const STUCK_MS: u64 = 1_000 * super::STUCK_SECONDS as u64;
 /// A link is without credit, and its consumer without events, for more than these shares.
 const WINDOW_NO_CREDIT: f64 = 0.2;
 const WINDOW_STARVED: f64 = 0.5;
@@ -29,7 +30,7 @@ pub(super) fn of_stage(view: &View, stage: &StageView) -> Vec<Finding> {
     let lost = if absent.is_none() { unreachable(stage) } else { Vec::new() };
     let logs = stage.figures.logs.iter().filter_map(|log| log_full(view, stage, log));
     let keys = stage.figures.logs.iter().filter_map(|log| large_key(stage, log));
-    [trouble(view, stage), absent, stuck(stage), rejects(view, stage), uneven(stage)]
+    [trouble(stage), absent, stuck(stage), rejects(stage), uneven(stage), links_left_out(stage)]
         .into_iter()
         .flatten()
         .chain(lost)
@@ -38,13 +39,13 @@ pub(super) fn of_stage(view: &View, stage: &StageView) -> Vec<Finding> {
         .collect()
 }
 
-fn trouble(view: &View, stage: &StageView) -> Option<Finding> {
+fn trouble(stage: &StageView) -> Option<Finding> {
     let trouble = stage.figures.trouble.as_ref()?;
     let (all, name) = (stage.instances.len(), &stage.name);
     let with = stage.instances.iter().filter(|instance| instance.figures.trouble.is_some()).count();
     let on = if all > 1 { format!(" ({with} of {all} instances)") } else { String::new() };
     let (what, component) = (if stage.role == Role::Source { "source" } else { "sink" }, &stage.component);
-    let time = span(view.unix_ms.saturating_sub(trouble.since_unix_ms));
+    let time = span(trouble.for_ms);
     let text = format!("The {component} {what} of `{name}`{on} has not worked for {time}: {}.", trouble.text);
     let advice = match stage.role {
         Role::Source => {
@@ -61,13 +62,13 @@ fn trouble(view: &View, stage: &StageView) -> Option<Finding> {
 fn no_instance(view: &View, stage: &StageView) -> Option<Finding> {
     let name = &stage.name;
     let is_there = !stage.instances.is_empty() || stage.addresses.iter().any(|address| address.is_there);
-    let is_linked = view.to(name).any(|of| of.links.iter().any(|link| !link.is_cancelled));
+    let is_linked = view.to(name).any(|of| of.open_links().next().is_some() || !view.has_all_links(of));
     let above = view.to(name).any(|of| view.stage(&of.from).is_some_and(|from| !from.instances.is_empty()));
     let can_be_known = above || !stage.addresses.is_empty() || stage.role == Role::Source && stage.has_place;
     if is_there || is_linked || !can_be_known {
         return None;
     }
-    let waiting: u64 = view.to(name).map(|of| of.waiting).sum();
+    let waiting = sum(view.to(name).map(|of| of.waiting));
     let wait = if waiting > 0 { format!("; {} wait for it", counted(waiting, "event")) } else { String::new() };
     let asked: Vec<_> = stage
         .addresses
@@ -109,33 +110,43 @@ fn unreachable(stage: &StageView) -> Vec<Finding> {
     found
 }
 
-/// It holds events that it could work on, and does not settle any.
+/// It has settled nothing since the first look, which is not long enough ago.
+pub(crate) fn is_undecided(view: &View) -> bool {
+    let is_quiet = |instance: &InstanceView| (1..STUCK_MS).contains(&instance.quiet_ms);
+    view.stages.iter().any(|stage| stage.instances.iter().any(|of| holds_old(stage, of) && is_quiet(of)))
+}
+
+/// Events that it could work on.
+fn holds_old(stage: &StageView, instance: &InstanceView) -> bool {
+    let figures = &instance.figures;
+    let is_old = figures.oldest_ms.is_some_and(|oldest| oldest >= STUCK_MS);
+    let is_idle = figures.in_work == 0 || figures.load.blocked >= 0.5 || figures.trouble.is_some();
+    stage.role != Role::Source && is_old && !is_idle
+}
+
+/// It holds such events, and does not settle any.
 fn stuck(stage: &StageView) -> Option<Finding> {
-    let is_stuck = |instance: &&InstanceView| {
-        let figures = &instance.figures;
-        let settles = figures.rates.accepted != Some(0.0) || figures.rates.rejected != Some(0.0);
-        let is_old = figures.oldest_ms.is_some_and(|oldest| oldest >= STUCK_MS);
-        let is_idle = figures.in_work == 0 || figures.load.blocked >= 0.5 || figures.trouble.is_some();
-        stage.role != Role::Source && is_old && !settles && !is_idle
-    };
+    let is_stuck = |of: &&InstanceView| holds_old(stage, of) && of.quiet_ms >= STUCK_MS;
     let instance = stage.instances.iter().find(is_stuck)?;
     let (name, figures) = (&stage.name, &instance.figures);
-    let oldest = span(figures.oldest_ms.unwrap_or_default());
+    let (oldest, quiet) = (span(figures.oldest_ms.unwrap_or_default()), span(instance.quiet_ms));
     let held = counted(figures.in_work, "event");
-    let text =
-        format!("`{}` of `{name}` has {held} in work, the oldest for {oldest}, and settles none.", instance.name);
+    let text = format!(
+        "`{}` of `{name}` has {held} in work, the oldest for {oldest}, and has settled none for {quiet}.",
+        instance.name
+    );
     let advice =
         "See its log: a transform that fails or hangs is tried again, a sink waits for its service without limit.";
     let found = finding(Severity::Problem, FindingKind::Stuck, name, text, advice);
     Some(Finding { instance: Some(instance.name.clone()), ..found })
 }
 
-fn rejects(view: &View, stage: &StageView) -> Option<Finding> {
+fn rejects(stage: &StageView) -> Option<Finding> {
     let (name, here) = (&stage.name, &stage.figures.totals.rejected_here);
     let last = stage.rejections.first()?;
     let reasons: Vec<_> =
         here.iter().filter(|(_, count)| **count > 0).map(|(reason, count)| format!("{reason}: {count}")).collect();
-    let ago = view.unix_ms.saturating_sub(last.unix_ms);
+    let ago = last.ago_ms;
     let severity = if ago < REJECTS_RECENT_MS { Severity::Problem } else { Severity::Notice };
     let text = format!(
         "`{name}` has rejected {} since its start ({}), the last {} ago: {}: {}.",
@@ -207,6 +218,15 @@ fn uneven(stage: &StageView) -> Option<Finding> {
 fn skewed(stage: &StageView, text: String) -> Finding {
     let advice = "Events of one key go to one instance, one after the other. A `key` with more values, or `dispatch: demand` where order does not matter, spreads them.";
     finding(Severity::Problem, FindingKind::SkewedKeys, &stage.name, text, advice)
+}
+
+fn links_left_out(stage: &StageView) -> Option<Finding> {
+    let (name, count) = (&stage.name, stage.links_left_out);
+    (count > 0).then(|| {
+        let text = format!("The instances of `{name}` leave {} out of what they tell: there are too many.", counted(count, "link"));
+        let advice = "Links and credit are shown without them: of those to consumers the ones with the least credit left are there. The metrics have all.";
+        finding(Severity::Notice, FindingKind::TooMany, name, text, advice)
+    })
 }
 
 /// Links lack credit while those who give it lack events: all of the window is on its way.

@@ -49,7 +49,7 @@ fn of_a_healthy_pipeline_nothing_is_found() {
 #[test]
 fn a_broker_that_does_not_answer_is_told_with_its_text_and_since_when() {
     let mut view = healthy();
-    let trouble = TroubleView { text: "no broker answers".into(), since_unix_ms: view.unix_ms - 150_000 };
+    let trouble = TroubleView { text: "no broker answers".into(), since_unix_ms: 1, for_ms: 150_000 };
     let publish = stage(&mut view, "publish");
     publish.figures.trouble = Some(trouble.clone());
     publish.instances[0].figures.trouble = Some(trouble);
@@ -104,16 +104,30 @@ fn an_address_that_does_not_answer_is_a_problem_and_a_stage_that_tells_nothing_i
 #[test]
 fn what_holds_events_and_settles_none_is_stuck() {
     let mut view = healthy();
-    let figures = &mut stage(&mut view, "convert").instances[1].figures;
-    (figures.in_work, figures.oldest_ms) = (3, Some(45_000));
-    (figures.rates.accepted, figures.rates.rejected) = (Some(0.0), Some(0.0));
+    let instance = &mut stage(&mut view, "convert").instances[1];
+    (instance.figures.in_work, instance.figures.oldest_ms, instance.quiet_ms) = (3, Some(45_000), 31_000);
     let found = only(&view);
-    let text = "`c-1` of `convert` has 3 events in work, the oldest for 45 s, and settles none.";
+    let text = "`c-1` of `convert` has 3 events in work, the oldest for 45 s, and has settled none for 31 s.";
     check(&found, Severity::Problem, FindingKind::Stuck, text, "See its log");
     assert_eq!(found.instance.as_deref(), Some("c-1"));
     let figures = &mut stage(&mut view, "convert").instances[1].figures;
     figures.load.blocked = 1.0;
     assert_eq!(findings(&view, 0), [], "it waits for the stage after it");
+}
+
+#[test]
+fn whether_what_is_slow_is_stuck_is_not_said_before_it_was_looked_at_for_long_enough() {
+    let mut view = healthy();
+    let instance = &mut stage(&mut view, "convert").instances[1];
+    (instance.figures.in_work, instance.figures.oldest_ms) = (3, Some(45_000));
+    (instance.figures.rates.accepted, instance.figures.rates.rejected) = (Some(0.0), Some(0.0));
+    for (quiet_ms, undecided) in [(0, false), (3_000, true), (29_999, true), (30_000, false)] {
+        stage(&mut view, "convert").instances[1].quiet_ms = quiet_ms;
+        assert_eq!((view.is_undecided(), findings(&view, 0).len()), (undecided, usize::from(quiet_ms >= 30_000)));
+    }
+    stage(&mut view, "convert").instances[1].quiet_ms = 3_000;
+    stage(&mut view, "convert").instances[1].figures.oldest_ms = Some(20_000);
+    assert!(!view.is_undecided(), "nothing is old there");
 }
 
 #[test]
@@ -135,29 +149,43 @@ fn memory_near_its_bound_is_told() {
     let mut view = healthy();
     let instance = &mut stage(&mut view, "publish").instances[0];
     (instance.resident_bytes, instance.memory_bytes_max) = (460 << 20, Some(500 << 20));
-    let text = "`p-0` of `publish` takes 460 MiB, 92 % of its bound of 500 MiB.";
+    let text = "`p-0` of `publish` takes 460 MiB beside the program itself, 92 % of its bound of 500 MiB.";
     check(&only(&view), Severity::Problem, FindingKind::Memory, text, "jaiminho validate");
+    stage(&mut view, "publish").instances[0].program_bytes = 26 << 20;
+    assert_eq!(findings(&view, 0), [], "the program is no term of the bound");
+    stage(&mut view, "publish").instances[0].program_bytes = 0;
     stage(&mut view, "publish").instances[0].memory_bytes_max = None;
     assert_eq!(findings(&view, 0), []);
 }
 
 #[test]
+fn the_memory_of_a_process_is_told_once_for_all_its_stages() {
+    let mut view = healthy();
+    for instance in view.stages.iter_mut().flat_map(|stage| &mut stage.instances) {
+        instance.address = "127.0.0.1:1".into();
+        (instance.resident_bytes, instance.memory_bytes_max) = (460 << 20, Some(500 << 20));
+    }
+    let text = "The process of 4 stages at 127.0.0.1:1 takes 460 MiB";
+    check(&only(&view), Severity::Problem, FindingKind::Memory, text, "jaiminho validate");
+}
+
+#[test]
 fn rejections_are_told_by_reason_with_the_last_text_and_are_a_problem_as_long_as_they_are_new() {
     let mut view = healthy();
-    let unix_ms = view.unix_ms;
     let convert = stage(&mut view, "convert");
     convert.figures.totals.rejected_here.insert("invalid".into(), 10);
     convert.figures.totals.rejected_here.insert("malformed".into(), 2);
     convert.rejections = vec![RejectionView {
         instance: "c-0".into(),
-        unix_ms: unix_ms - 5_000,
+        unix_ms: 1,
+        ago_ms: 5_000,
         reason: "invalid".into(),
         text: "no unit".into(),
         event: None,
     }];
     let text = "`convert` has rejected 12 events since its start (invalid: 10, malformed: 2), the last 5 s ago: invalid: no unit.";
     check(&only(&view), Severity::Problem, FindingKind::Rejects, text, "convert.dead_letter");
-    stage(&mut view, "convert").rejections[0].unix_ms -= 60_000;
+    stage(&mut view, "convert").rejections[0].ago_ms += 60_000;
     assert_eq!(only(&view).severity, Severity::Notice);
 }
 
@@ -219,6 +247,8 @@ fn a_clock_that_differs_from_the_others_is_told() {
     stage(&mut view, "publish").instances[0].clock_ahead_ms = -3_200;
     let text = "The clock of `p-0` of `publish` is 3 s behind the others'.";
     check(&only(&view), Severity::Problem, FindingKind::ClockSkew, text, "NTP");
+    stage(&mut view, "publish").instances[0].clock_within_ms = 2_800;
+    assert_eq!(findings(&view, 0), [], "its answer was so long on its way");
     for stage in &mut view.stages {
         stage.instances.iter_mut().for_each(|instance| instance.clock_ahead_ms = 9_000);
     }
@@ -233,6 +263,19 @@ fn who_leaves_and_who_has_another_version_is_worth_knowing() {
     let instance = &mut stage(&mut view, "convert").instances[0];
     (instance.is_draining, instance.version, instance.commit) = (false, "2.0.0".into(), "abc".into());
     check(&only(&view), Severity::Notice, FindingKind::Versions, "2.0.0 (abc): 1", "upgrade");
+}
+
+#[test]
+fn links_that_are_left_out_are_told_and_what_follows_from_none_is_not() {
+    let mut view = healthy();
+    stage(&mut view, "ingest").links_left_out = 3;
+    let convert = stage(&mut view, "convert");
+    convert.instances.clear();
+    view.subscriptions.iter_mut().find(|of| of.to == "convert").unwrap().links.clear();
+    let text = "The instances of `ingest` leave 3 links out of what they tell";
+    check(&only(&view), Severity::Notice, FindingKind::TooMany, text, "without them");
+    let drawn = crate::text::topology(&view);
+    assert!(drawn.contains("http source, 1 instance, 3 links not shown"), "{drawn}");
 }
 
 #[test]

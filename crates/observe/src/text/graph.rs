@@ -1,6 +1,6 @@
 //! `jaiminho topology`: the pipeline as a graph, with what flows in it where that is seen.
 
-use super::{printable, role};
+use super::{counted, printable, role};
 use crate::{
     plan::Kind,
     units::{count, percent},
@@ -11,7 +11,7 @@ use crate::{
 pub fn topology(view: &View) -> String {
     let mut text = String::new();
     for stage in &view.stages {
-        text.push_str(&format!("{}  {}", stage.name, what(stage)));
+        text.push_str(&format!("{}  {}", printable(&stage.name), what(stage)));
         if let Some(flow) = flow(stage) {
             text.push_str(&format!("  {flow}"));
         }
@@ -28,7 +28,7 @@ pub fn topology(view: &View) -> String {
                 .flatten()
                 .filter(|label| !label.is_empty())
                 .collect();
-            let label = if labels.is_empty() { String::new() } else { format!(" {} ", labels.join(", ")) };
+            let label = if labels.is_empty() { String::new() } else { format!(" {} ", printable(&labels.join(", "))) };
             text.push_str(&format!("  {corner}─{label}─▶ {}\n", printable(&of.to)));
         }
     }
@@ -82,7 +82,11 @@ fn what(stage: &StageView) -> String {
         1 => ", 1 instance".into(),
         count => format!(", {count} instances"),
     };
-    format!("{} {}{seen}", printable(&stage.component), role(stage.role))
+    let unseen = match stage.links_left_out {
+        0 => String::new(),
+        count => format!(", {} not shown", counted(count, "link")),
+    };
+    format!("{} {}{seen}{unseen}", printable(&stage.component), role(stage.role))
 }
 
 fn flow(stage: &StageView) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use super::{kind, load, printable, table::table, thousands};
 use crate::{
-    units::{clock, count, duration, percent},
+    units::{clock, count, duration, percent, sum},
     view::{Severity, StageView, SubscriptionView, View},
 };
 
@@ -41,7 +41,7 @@ fn stage_row(view: &View, stage: &StageView) -> Vec<String> {
     let is_limit = view.limit.as_ref().is_some_and(|limit| limit.stage == stage.name);
     let mut row = vec![
         if is_limit { "▶" } else { "" }.to_owned(),
-        stage.name.clone(),
+        printable(&stage.name),
         printable(&stage.component),
         instances(stage),
     ];
@@ -82,13 +82,13 @@ fn subscriptions(view: &View) -> String {
 fn subscription_row(of: &SubscriptionView) -> Vec<String> {
     let (unused, window) = of.credit();
     vec![
-        of.output.clone(),
+        printable(&of.output),
         printable(&of.to),
         kind(of.kind).to_owned(),
         of.open_links().count().to_string(),
         count(of.events),
         thousands(of.waiting),
-        thousands(of.links.iter().map(|link| link.unsettled).sum()),
+        thousands(sum(of.links.iter().map(|link| link.unsettled))),
         format!("{}/{}", thousands(unused), thousands(window)),
         of.no_credit.map_or_else(|| "–".into(), percent),
         thousands(of.redeliveries),

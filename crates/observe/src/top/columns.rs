@@ -268,8 +268,8 @@ pub(super) fn bar(share: f64, width: u16, theme: Theme, tone: Tone) -> Line<'sta
 pub(super) fn credit(view: &View, stage: &str, instance: Option<&str>) -> Option<f64> {
     let edges = view.subscriptions.iter().filter(|edge| edge.to == stage);
     let links = edges.flat_map(|edge| &edge.links).filter(|link| instance.is_none_or(|name| link.consumer == name));
-    let (unused, window) = links.fold((0, 0), |(unused, window), link| {
-        (unused + link.credit_unused.min(link.window_events), window + link.window_events)
+    let (unused, window) = links.fold((0.0, 0.0), |(unused, window), link| {
+        (unused + link.credit_unused.min(link.window_events) as f64, window + link.window_events as f64)
     });
-    (window > 0).then(|| unused as f64 / window as f64)
+    (window > 0.0).then(|| unused / window)
 }

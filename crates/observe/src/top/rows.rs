@@ -72,7 +72,7 @@ fn parts<'a>(view: &'a View, stage: &'a StageView, rows: &mut Vec<Row<'a>>) {
     let is_stage = |name: &str| view.stages.iter().any(|stage| stage.name == name);
     let shown = |edge: &&SubscriptionView| edge.to == stage.name || (edge.from == stage.name && !is_stage(&edge.to));
     for edge in view.subscriptions.iter().filter(shown) {
-        if edge.links.is_empty() {
+        if edge.links.is_empty() && view.has_all_links(edge) {
             rows.push(Row::Unlinked(stage, edge));
         }
         rows.extend(edge.links.iter().map(|link| Row::Link(stage, edge, link)));

@@ -13,7 +13,7 @@ use crate::pipelines::{ThreeStages, three_stages};
 const STAGES: [(&str, usize); 4] = [("ingest", 1), ("convert", 1), ("publish", 1), ("dead", 1)];
 
 /// The parts of an event's way forward: one ends where the next one begins.
-const PARTS: [&str; 6] = ["wait log", "wait credit", "wire", "queue", "convert", "wait room"];
+const PARTS: [&str; 7] = ["wait log", "wait credit", "wire", "queue", "convert", "wait room", "wait send"];
 
 fn skip() -> bool {
     skip_kafka() || skip_jaeger()

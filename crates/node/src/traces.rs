@@ -83,7 +83,8 @@ fn sampler<F: Fn(&str) -> Option<String>>(ratio: f64, environment: &Environment<
         let argument = environment.read(&["OTEL_TRACES_SAMPLER_ARG"], "a ratio from 0 to 1", |text| {
             text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio))
         });
-        argument.unwrap_or(ratio)
+        // OpenTelemetry's default: whoever names the sampler means all.
+        argument.unwrap_or(1.0)
     });
     Sampler { ratio, follows_parent }
 }
@@ -184,7 +185,8 @@ mod tests {
             ("parentbased_always_off", "", of(0.0, true)),
             ("traceidratio", "0.25", of(0.25, false)),
             ("parentbased_traceidratio", "0.25", of(0.25, true)),
-            ("parentbased_traceidratio", "7", of(0.5, true)),
+            ("parentbased_traceidratio", "", of(1.0, true)),
+            ("parentbased_traceidratio", "7", of(1.0, true)),
             ("jaeger_remote", "0.1", of(0.5, true)),
         ] {
             let variables = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)];

@@ -71,13 +71,12 @@ fn stage_view(planned: &PlannedStage, found: Addresses, instances: &[&Seen]) -> 
 }
 
 fn instance_view(seen: &Seen) -> InstanceView {
-    let millis = seen.now.up.as_millis();
     InstanceView {
         name: seen.now.instance.name.clone(),
         address: seen.address.clone(),
         version: seen.process.version.clone(),
         commit: seen.process.commit.clone(),
-        up_ms: u64::try_from(millis).unwrap_or(u64::MAX),
+        up_ms: millis(seen.now.up),
         clock_ahead_ms: seen.clock.ahead_ms,
         clock_within_ms: seen.clock.within_ms,
         resident_bytes: seen.process.resident_bytes,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use jaiminho_telemetry::{Kind, Metric, names};
 
-/// What Prometheus adds to each series, and a histogram to its buckets.
-const ADDED: [&str; 3] = ["instance", "job", "le"];
+/// What each series has, what Prometheus adds to it, and a histogram to its buckets.
+const ADDED: [&str; 4] = ["pipeline", "instance", "job", "le"];
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);

@@ -538,15 +538,15 @@ pub(crate) fn recorder() -> &'static Metrics {
 fn each_sink_of_a_process_has_metrics_of_its_own() {
     let metrics = recorder();
     let config = SinkConfig::new("127.0.0.1:1", "readings");
-    let _sinks = ["publish", "dead"].map(|stage| KafkaSink::new(&config, stage, Settler::default()).unwrap());
+    let _sinks = ["of-one", "of-two"].map(|stage| KafkaSink::new(&config, stage, Settler::default()).unwrap());
     let text = metrics.render();
     for sample in
-        ["recoveries_total{pipeline=\"p\",stage=\"publish\"} 0", "recoveries_total{pipeline=\"p\",stage=\"dead\"} 0"]
+        ["recoveries_total{pipeline=\"p\",stage=\"of-one\"} 0", "recoveries_total{pipeline=\"p\",stage=\"of-two\"} 0"]
     {
         assert!(text.contains(&format!("jaiminho_kafka_{sample}")), "{sample} in:\n{text}");
     }
     assert!(
-        text.contains("jaiminho_kafka_settled_total{pipeline=\"p\",stage=\"dead\",outcome=\"rejected\"} 0"),
+        text.contains("jaiminho_kafka_settled_total{pipeline=\"p\",stage=\"of-two\",outcome=\"rejected\"} 0"),
         "{text}"
     );
 }

@@ -77,7 +77,10 @@ fn queries() -> Vec<(String, String)> {
     for panel in dashboard["panels"].as_array().into_iter().flatten() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let query = target["expr"].as_str().expect("a query").replace("$__rate_interval", "10s");
-            let query = query.replace("\"$instance\"", "\".+\"").replace("\"$stage\"", "\".+\"");
+            let query = query
+                .replace("\"$pipeline\"", "\".+\"")
+                .replace("\"$instance\"", "\".+\"")
+                .replace("\"$stage\"", "\".+\"");
             queries.push((panel["title"].as_str().expect("a title").to_owned(), query));
         }
     }

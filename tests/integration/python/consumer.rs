@@ -55,11 +55,11 @@ stages:
 
     async fn linked(&self, member: &str, times: usize) {
         let ingest = &self.cluster.instance("ingest", 0).child;
-        let text = format!("\"member\":\"{member}\"");
+        let peer = format!("\"peer\":\"{member}\"");
         eventually(&format!("{times} links of {member}"), PATIENCE, || async {
             let log = ingest.log();
-            let links =
-                log.lines().filter(|line| line.contains("\"message\":\"linked\"") && line.contains(&text)).count();
+            let is_up = |line: &&str| line.contains("\"message\":\"link to a consumer is up\"") && line.contains(&peer);
+            let links = log.lines().filter(is_up).count();
             if links >= times { Ok(()) } else { Err(format!("{links}\n{}", ingest.log_tail())) }
         })
         .await;
@@ -288,7 +288,7 @@ async fn an_idle_link_stays_and_a_silent_one_ends_on_either_side() {
     tokio::time::sleep(SILENCE).await;
     edge.works().await;
     assert_eq!(
-        (count(&ingest.log(), "\"linked\""), count(&consumer.log(), "ended")),
+        (count(&ingest.log(), "link to a consumer is up"), count(&consumer.log(), "ended")),
         (1, 0),
         "{}",
         consumer.log_tail()

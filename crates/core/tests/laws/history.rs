@@ -221,10 +221,9 @@ impl History {
             }
             Signal::End(error) => {
                 let kind = self.model.groups[self.model.peers[peer].group].kind;
-                let expected = match error {
-                    LinkError::Limit(_) => kind == GroupKind::Tap,
-                    _ => matches!(error, LinkError::Fenced(_) | LinkError::Replaced | LinkError::Lagged(_)),
-                };
+                let is_for_a_consumer = kind == GroupKind::Tap && matches!(error, LinkError::Limit(_));
+                let expected = is_for_a_consumer
+                    || matches!(error, LinkError::Fenced(_) | LinkError::Replaced | LinkError::Lagged(_));
                 assert!(expected, "{kind:?}: {error}");
                 self.model.lose(peer);
             }

@@ -39,6 +39,9 @@ impl Written {
 
 /// What is logged at this level, as JSON.
 fn logged(logs: &Logs, level: &str, what: impl FnOnce()) -> Vec<Value> {
+    /// While one subscriber comes or goes, `tracing` may leave out what another one wants.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let written = Written::default();
     let writer = written.clone();
     let lines = logs.lines(true, false, move || writer.clone(), filter(level).unwrap());

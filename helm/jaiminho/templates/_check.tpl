@@ -1,0 +1,100 @@
+{{/* What would fail in the cluster, refused before: each message says what is wrong, where, and what would be right. */}}
+
+{{/* Refuses values of stages that there are not, and `tls` without certificates. */}}
+{{- define "jaiminho.known" -}}
+{{- $names := keys .pipeline.stages | sortAlpha -}}
+{{- range $name, $_ := .root.Values.stages -}}
+  {{- if not (has $name $names) -}}
+    {{- fail (printf "stages.%s: the pipeline has no such stage; it has: %s" $name (join ", " $names)) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and .root.Values.tls.enabled (not .root.Values.tls.secretName) -}}
+  {{- fail "tls.enabled needs tls.secretName: a Secret with ca.crt, tls.crt and tls.key" -}}
+{{- end -}}
+{{- end }}
+
+{{/* Refuses two workloads or Services of one name. */}}
+{{- define "jaiminho.checkNames" -}}
+{{- $names := list -}}
+{{- range .stages -}}
+  {{- $names = concat $names (list .object .service | uniq) -}}
+  {{- if .edges }}{{ $names = append $names (printf "%s-edge" .object) }}{{ end -}}
+{{- end -}}
+{{- range list "console" "scaler" }}{{ $names = append $names (printf "%s-%s" (include "jaiminho.fullname" $.root) .) }}{{ end -}}
+{{- $seen := list -}}
+{{- range $names -}}
+  {{- if has . $seen -}}
+    {{- fail (printf "pipeline.stages: two things would be named `%s` in Kubernetes, where `_` is `-`, an HTTP source has an `edge`, and there are a `console` and a `scaler`: rename a stage" .) -}}
+  {{- end -}}
+  {{- $seen = append $seen . -}}
+{{- end -}}
+{{- end }}
+
+{{/* Refuses a stage that could not run. Takes what `jaiminho.stage` has, and what it has made. */}}
+{{- define "jaiminho.check" -}}
+{{- $taken := list (int .made.port) 9464 -}}
+{{- range .made.edges -}}
+  {{- if has (int .port) $taken -}}
+    {{- fail (printf "pipeline.stages.%s.source.%s listens on port %v, which is taken: %v is for other stages, 9464 for probes and metrics" $.name .name .port $.made.port) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (not .made.edges) (or (dig "ingress" "enabled" false .own) (dig "httpRoute" "enabled" false .own)) -}}
+  {{- fail (printf "%s: ingress and httpRoute are for a stage with an HTTP or WebSocket source, which `%s` has not" .where .name) -}}
+{{- end -}}
+{{- if and .values.autoscaling.enabled (lt (int .values.autoscaling.minReplicas) 1) (not .root.Values.keda.enabled) -}}
+  {{- fail (printf "%s.autoscaling.minReplicas is 0, and nothing would start the first pod: that takes keda.enabled" .where) -}}
+{{- end -}}
+{{- if and (eq .values.enabled false) (not .stage.at) -}}
+  {{- fail (printf "%s.enabled is false, so the chart can't know where the stage is: give it an `at` in the pipeline" .where) -}}
+{{- end -}}
+{{- if ne .values.enabled false -}}
+  {{- include "jaiminho.checkBroker" . -}}
+  {{- include "jaiminho.checkVariables" . -}}
+  {{- include "jaiminho.checkFiles" . -}}
+{{- end -}}
+{{- end }}
+
+{{/* The embedded broker is that of one process. */}}
+{{- define "jaiminho.checkBroker" -}}
+{{- range $role := list "source" "sink" -}}
+  {{- $servers := dig $role "kafka" "bootstrap_servers" "" $.stage | toString -}}
+  {{- $variable := regexReplaceAll "^\\$\\{([A-Za-z0-9_]+):-embedded\\}$" $servers "${1}" -}}
+  {{- $where := printf "pipeline.stages.%s.%s.kafka.bootstrap_servers" $.name $role -}}
+  {{- if eq $servers "embedded" -}}
+    {{- fail (printf "%s is `embedded`, the broker inside of `jaiminho up`, which no other pod can reach: name real brokers, as kafka:9092" $where) -}}
+  {{- else if and (ne $variable $servers) (not (get $.values.env $variable)) (not $.values.envFrom) -}}
+    {{- fail (printf "%s is `%s`, and nothing sets %s: without it that is the broker inside of `jaiminho up`, which no other pod can reach. Set defaults.env.%s, as kafka:9092" $where $servers $variable $variable) -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Each pod reads the whole file, so each needs all variables without a default. */}}
+{{- define "jaiminho.checkVariables" -}}
+{{- if not .values.envFrom -}}
+  {{- range regexFindAll "\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}" (toJson .pipeline | replace "$$" "") -1 | uniq -}}
+    {{- $variable := trimAll "${}" . -}}
+    {{- if not (hasKey $.values.env $variable) -}}
+      {{- fail (printf "%s: nothing sets %s, which the pipeline names, and each stage reads all of it: set defaults.env.%s" $.where . $variable) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Files beside the pipeline are in `files`; others are where something is mounted. */}}
+{{- define "jaiminho.checkFiles" -}}
+{{- $mounts := list -}}
+{{- range .values.secrets }}{{ $mounts = append $mounts . }}{{ end -}}
+{{- range .values.extraVolumeMounts }}{{ $mounts = append $mounts .mountPath }}{{ end -}}
+{{- if .values.persistence.enabled }}{{ $mounts = append $mounts .values.persistence.mountPath }}{{ end -}}
+{{- if .root.Values.tls.enabled }}{{ $mounts = append $mounts "/run/secrets/tls" }}{{ end -}}
+{{- range include "jaiminho.paths" .stage | splitList "\n" | compact -}}
+  {{- $path := trim . -}}
+  {{- $found := or (hasKey $.root.Values.files (trimPrefix "./" $path)) (contains "${" $path) (has $path (list "/dev/stdout" "/dev/stderr" "/dev/null")) -}}
+  {{- range $mounts }}{{ $found = or $found (eq . $path) (hasPrefix (printf "%s/" (trimSuffix "/" .)) $path) }}{{ end -}}
+  {{- if and (not $found) (isAbs $path) -}}
+    {{- fail (printf "pipeline.stages.%s names the file %s, and nothing is mounted there: a Secret by %s.secrets, other volumes by extraVolumes and extraVolumeMounts, a disk by persistence" $.name $path $.where) -}}
+  {{- else if not $found -}}
+    {{- fail (printf "pipeline.stages.%s names the file `%s`, and `files` has no such file: add it, or give it with --set-file" $.name $path) -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,140 @@
+{{/*
+The pod of a stage, the console, the scaler or the test, from values as `defaults` has them. Takes root, model, values, selector
+(of its labels), args, ports (by name); and perhaps name (of the container), grace, probes.
+*/}}
+{{- define "jaiminho.pod" -}}
+{{- $values := .values -}}
+{{- $root := .root -}}
+metadata:
+  annotations:
+    checksum/pipeline: {{ .model.checksum }}
+    kubectl.kubernetes.io/default-container: jaiminho
+    {{- with $values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  labels:
+    {{- .selector | nindent 4 }}
+    {{- with merge (dict) $values.podLabels $root.Values.commonLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "jaiminho.serviceAccount" $root }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  {{- with .grace }}
+  terminationGracePeriodSeconds: {{ . }}
+  {{- end }}
+  {{- range $key := list "priorityClassName" "runtimeClassName" "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" "initContainers" }}
+  {{- with get $values $key }}
+  {{- dict $key . | toYaml | nindent 2 }}
+  {{- end }}
+  {{- end }}
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    {{- merge (dict) . (dict "labelSelector" (dict "matchLabels" (fromYaml $.selector))) | list | toYaml | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  securityContext:
+    {{- toYaml $values.podSecurityContext | nindent 4 }}
+  containers:
+    - name: jaiminho
+      image: {{ include "jaiminho.image" (merge (dict) ($values.image | default dict) $root.Values.image (dict "version" $root.Chart.AppVersion)) }}
+      imagePullPolicy: {{ ($values.image | default dict).pullPolicy | default $root.Values.image.pullPolicy }}
+      args:
+        {{- toYaml (concat .args $values.extraArgs) | nindent 8 }}
+      env:
+        - name: POD_NAME
+          valueFrom: { fieldRef: { fieldPath: metadata.name } }
+        - name: JAIMINHO_FILE
+          value: /etc/jaiminho/pipeline.yaml
+        {{- range $name, $value := $values.env }}
+        - name: {{ $name | quote }}
+          {{- if kindIs "map" $value }}
+          valueFrom:
+            {{- toYaml $value | nindent 12 }}
+          {{- else }}
+          value: {{ ternary (printf "%.0f" $value) (toString $value) (and (kindIs "float64" $value) (eq $value (floor $value))) | quote }}
+          {{- end }}
+        {{- end }}
+      {{- with $values.envFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .ports }}
+      ports:
+        {{- range $name, $port := . }}
+        - { name: {{ $name }}, containerPort: {{ $port }} }
+        {{- end }}
+      {{- end }}
+      {{- if .probes }}
+      {{- range $probe, $path := dict "startupProbe" "/readyz" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
+      {{ $probe }}:
+        httpGet: { path: {{ $path }}, port: admin }
+        {{- toYaml (get $values $probe) | nindent 8 }}
+      {{- end }}
+      {{- if $values.preStopSeconds }}
+      lifecycle:
+        preStop: { sleep: { seconds: {{ $values.preStopSeconds }} } }
+      {{- end }}
+      {{- else if .ports }}
+      readinessProbe:
+        tcpSocket: { port: {{ keys .ports | first }} }
+      {{- end }}
+      resources:
+        {{- toYaml $values.resources | nindent 8 }}
+      securityContext:
+        {{- toYaml $values.securityContext | nindent 8 }}
+      volumeMounts:
+        - { name: pipeline, mountPath: /etc/jaiminho, readOnly: true }
+        {{- range $secret, $folder := include "jaiminho.secrets" . | fromJson }}
+        - { name: {{ printf "secret-%s" $secret | replace "." "-" }}, mountPath: {{ $folder }}, readOnly: true }
+        {{- end }}
+        {{- if .volume }}
+        - { name: data, mountPath: {{ $values.persistence.mountPath }} }
+        {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    {{- with $values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes:
+    - name: pipeline
+      configMap:
+        name: {{ include "jaiminho.fullname" $root }}-pipeline
+        items:
+          {{- toYaml .model.files | nindent 10 }}
+    {{- range $secret, $_ := include "jaiminho.secrets" . | fromJson }}
+    - name: {{ printf "secret-%s" $secret | replace "." "-" }}
+      secret: { secretName: {{ $secret | quote }}, defaultMode: 0440 }
+    {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{/* Secrets that are mounted, and where. */}}
+{{- define "jaiminho.secrets" -}}
+{{- $tls := ternary (dict .root.Values.tls.secretName "/run/secrets/tls") dict .root.Values.tls.enabled -}}
+{{- merge (dict) .values.secrets $tls | toJson -}}
+{{- end }}
+
+{{- define "jaiminho.image" -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest | quote -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (.tag | default .version) | quote -}}
+{{- end -}}
+{{- end }}
+
+{{/* The values of a pod that is no stage's. Takes root and what is said over `defaults`. */}}
+{{- define "jaiminho.podValues" -}}
+{{- $values := deepCopy .root.Values.defaults -}}
+{{- include "jaiminho.overlay" (dict "base" $values "over" .over) -}}
+{{- toJson $values -}}
+{{- end }}

@@ -1,0 +1,124 @@
+"""Checks of the chart helm/jaiminho; `run` starts it. HELM is the program; see `run` for UPDATE and JAIMINHO_BIN."""
+
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+import yaml
+
+import table
+from meaning import check_meaning
+from render import CHART, FLAGS, HERE, NAMESPACE, ROOT, VALUES, Render, check, fails, failures, helm, of, render
+
+UPDATE = os.environ.get("UPDATE") == "1"
+ANEW = "UPDATE=1 tests/chart/run writes it anew"
+
+
+def lint(values):
+    done = helm("lint", "--strict", CHART, *FLAGS, *of(values))
+    check(done.returncode == 0, f"{values.stem}: helm lint --strict\n{done.stdout}{done.stderr}")
+
+
+def brief(text):
+    """A render in one order, without what stands elsewhere in the repository: files, dashboard, rules, and their checksum."""
+    text = re.sub(r"(checksum/pipeline: )\w+", r"\1…", text)
+    text = re.sub(r"^(  groups:)(\n +.*)+", r"\1 …", text, flags=re.MULTILINE)
+    text = re.sub(r"^(  [\w.]+\.(?:vrl|json): )\|-?\n(?:(?: {4}.*)?\n)+", "\\1…\n", text, flags=re.MULTILINE)
+    # Versions of Helm differ in the order of what is of one kind, and in empty lines.
+    objects = filter(None, map(str.strip, re.split(r"^---$", text, flags=re.MULTILINE)))
+    return "\n---\n".join(sorted(objects)) + "\n"
+
+
+def golden(name, text):
+    kept, text = HERE / "golden" / f"{name}.yaml", brief(text)
+    if UPDATE:
+        kept.write_text(text)
+    same = kept.exists() and kept.read_text() == text
+    check(same, f"{name}: the render is not golden/{name}.yaml. {ANEW}, and git diff shows what changed")
+
+
+def refused():
+    """Each of wrong.yaml is refused, in words that say why."""
+    for case in yaml.safe_load((HERE / "wrong.yaml").read_text()):
+        release, right = case.get("release", "eugenio"), HERE / "values/keda.yaml"
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as wrong:
+            yaml.safe_dump(case["values"], wrong)
+            wrong.flush()
+            done = helm("template", release, CHART, *FLAGS, "--values", right, "--values", wrong.name)
+        said = " ".join(done.stderr.split())
+        check(done.returncode != 0, f"wrong: {case['says']}: not refused")
+        check(case["says"] in said, f"wrong: it should say `{case['says']}`, and says: {said}")
+
+
+def checksum_rolls():
+    """A changed mapping or pipeline rolls pods; another number of them does not."""
+
+    def sum_with(*more):
+        made = Render("checksum", render(HERE / "values/keda.yaml", *more).stdout)
+        return made.of("Deployment")[0]["spec"]["template"]["metadata"]["annotations"]["checksum/pipeline"]
+
+    before = sum_with()
+    check(sum_with("--set", "pipeline.stages.convert.replicas=7") == before, "another number of replicas rolls pods")
+    check(sum_with("--set", "pipeline.stages.convert.concurrency=7") != before, "a changed pipeline does not roll pods")
+    check(sum_with("--set", "files.a=b") != before, "a changed file does not roll pods")
+
+
+def readme_works():
+    """The values that the README shows are taken."""
+    shown = re.search(r"```yaml\n(.*?)```", table.README.read_text(), flags=re.DOTALL)[1]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as values:
+        values.write(shown)
+        values.flush()
+        done = render(pathlib.Path(values.name))
+    check(done.returncode == 0, f"the example in helm/jaiminho/README.md: {done.stderr}")
+
+
+def versions():
+    """The image that is run by default is that of this program."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    program = re.search(r'\[workspace.package\]\nversion = "(.+)"', (ROOT / "Cargo.toml").read_text())[1]
+    check(chart == program, f"appVersion is {chart}, and the program's version {program}")
+
+
+def packaged():
+    """What links lead to is in the package, and it renders what the folder does."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = helm("package", CHART, "--destination", folder)
+        check(done.returncode == 0, f"helm package: {done.stderr}")
+        package = next(pathlib.Path(folder).glob("*.tgz"))
+        values = HERE / "values/everything.yaml"
+        made = helm("template", "eugenio", package, *FLAGS, "--values", values)
+        check(made.stdout == render(values).stdout and made.stdout, "the package does not render what the folder does")
+
+
+def write_renders(folder):
+    for values in VALUES:
+        pathlib.Path(folder, values.name).write_text(render(values).stdout)
+    print(NAMESPACE)
+    return 0
+
+
+def main():
+    for values in VALUES:
+        lint(values)
+        done = render(values)
+        if done.returncode != 0:
+            fails(f"{values.stem}: {done.stderr}")
+            continue
+        golden(values.stem, done.stdout)
+        check_meaning(Render(values.stem, done.stdout))
+    refused()
+    checksum_rolls()
+    readme_works()
+    versions()
+    packaged()
+    if UPDATE:
+        table.write()
+    check(table.is_fresh(), f"the table of values in helm/jaiminho/README.md is stale. {ANEW}")
+    print(f"{len(failures)} failed" if failures else "the chart is as it should be")
+    return 1 if failures else 0
+
+
+sys.exit(write_renders(sys.argv[2]) if sys.argv[1:2] == ["--renders"] else main())

@@ -26,7 +26,8 @@ class Producer(rpc.StageServicer):
         return Entry(number, event.SerializeToString(), xxhash.xxh3_64_intdigest(key))
 
     def settled(self, entry, rejection):
-        print(f"rejected {entry.offset} {rejection.text}" if rejection else f"accepted {entry.offset}", flush=True)
+        outcome = f"rejected {entry.offset} {rejection.text}" if rejection else f"accepted {entry.offset}"
+        print(outcome + "\n", end="", flush=True)  # In one write: a kill leaves no half of a line.
 
     async def Subscribe(self, _, context):
         link, tasks = None, []

@@ -17,7 +17,7 @@ const FAINT: f64 = 0.2;
 
 /// None: nothing is seen, or nothing explains why the source is held up.
 pub(crate) fn limit(view: &View) -> Option<Limit> {
-    if view.stages.iter().all(|stage| stage.instances.is_empty()) {
+    if view.is_unseen() {
         return None;
     }
     absent(view).or_else(|| busy(view)).or_else(|| source(view))

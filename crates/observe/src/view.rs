@@ -40,6 +40,11 @@ impl View {
         crate::findings::is_undecided(self)
     }
 
+    /// No instance of any stage is seen.
+    pub fn is_unseen(&self) -> bool {
+        self.stages.iter().all(|stage| stage.instances.is_empty())
+    }
+
     /// The log of an output, where its stage is seen.
     pub fn log(&self, output: &str) -> Option<&LogView> {
         let stage = self.stage(stage_of(output))?;

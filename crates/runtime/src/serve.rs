@@ -79,14 +79,14 @@ impl Task {
     /// A consumer is gone.
     fn forget(&mut self, peer: PeerId) {
         self.sends.lost(peer, "the consumer is gone");
+        self.meter_outputs();
         self.close_link(peer);
         self.peers.remove(peer);
         self.consumer_left(peer, Left::Down(LinkError::Unavailable("the consumer is gone".into())));
     }
 
-    /// Takes back what is unsettled on a link. What it has counted since the last tick is told first.
+    /// Takes back what is unsettled on a link. What it has counted since the last tick is to be told before.
     fn close_link(&mut self, peer: PeerId) {
-        self.meter_outputs();
         if let Some(log) = self.logs.get_mut(peer.output) {
             log.output.close(self.clock.now, peer.link);
         }
@@ -173,6 +173,7 @@ impl Task {
     pub(crate) fn end_link(&mut self, peer: PeerId, error: LinkError, left: Left) {
         self.consumer_left(peer, left);
         self.sends.lost(peer, &error.to_string());
+        self.meter_outputs();
         self.close_link(peer);
         self.peers.signal(peer, Err(error));
         self.ready.insert(peer);
@@ -213,6 +214,9 @@ impl Task {
             if is_at_end {
                 at_end.push(peer);
             }
+        }
+        if !at_end.is_empty() {
+            self.meter_outputs();
         }
         for peer in at_end {
             self.sends.lost(peer, "the link has ended");

@@ -12,7 +12,7 @@ use jaiminho_telemetry::Metrics;
 use smallvec::smallvec;
 use support::{
     Collect, Local, accepted, event, flood, log, offer, pipeline, published, rated,
-    scripted::{deliveries, soon, wanted},
+    scripted::{deliveries, linked, soon, wanted},
     stage,
 };
 
@@ -84,8 +84,7 @@ async fn what_a_link_or_a_stage_has_counted_since_the_last_tick_is_told_at_its_e
     let local = Local::default();
     let source = spawn(stage("in", vec![log("in", &["out"])], &[], &local, Role::Source(Box::new(Outside))));
     local.put("in", &source);
-    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
-    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut half = linked(&source, wanted("out", "out-1")).await;
     told().await;
     let pending = source.source().offer(offer((0..3).map(|number| event(number, None)).collect())).await.unwrap();
     assert_eq!(deliveries(&mut half).await.len(), 3);
@@ -126,8 +125,7 @@ async fn deliveries_are_what_is_settled_and_what_came_back() {
             value(&metrics, &format!("jaiminho_{name}_total{{stage=\"in\",output=\"in\",group=\"out\"}}")).unwrap()
         })
     };
-    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
-    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut half = linked(&source, wanted("out", "out-1")).await;
     let pending = source.source().offer(offer((0..5).map(|number| event(number, Some(1))).collect())).await.unwrap();
     assert_eq!(deliveries(&mut half).await.len(), 5);
     let (first, last) = (1, 2);
@@ -136,8 +134,7 @@ async fn deliveries_are_what_is_settled_and_what_came_back() {
     told().await;
     assert_eq!(counts(), [5.0, 0.0, 0.0]);
 
-    let mut other = source.subscribe(wanted("out", "out-2")).await.unwrap();
-    other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut other = linked(&source, wanted("out", "out-2")).await;
     drop(half);
     assert_eq!(deliveries(&mut other).await.len(), 3);
     told().await;
@@ -157,8 +154,7 @@ async fn what_a_revoked_member_gives_back_is_counted_as_released() {
     let metrics = Metrics::default();
     let _recorder = metrics::set_default_local_recorder(&metrics);
     let source = spawn(stage("in", vec![log("in", &["out"])], &[], &Local::default(), Role::Source(Box::new(Outside))));
-    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
-    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut half = linked(&source, wanted("out", "out-1")).await;
     // Of ten partitions some move.
     let events = (0..10).map(|number| event(number, Some(u64::from(number)))).collect();
     let _pending = source.source().offer(offer(events)).await.unwrap();

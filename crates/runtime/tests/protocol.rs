@@ -19,7 +19,7 @@ use jaiminho_runtime::{
 use smallvec::smallvec;
 use support::{
     Collect, Local, accepted, event, log, offer,
-    scripted::{Scripted, deliveries, delivery, scripted, soon, wanted},
+    scripted::{Scripted, deliveries, delivery, linked, scripted, soon, wanted},
     stage,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -48,8 +48,7 @@ impl Producer {
         let outputs = vec![log("in", &["mid", "archive"])];
         let stage = spawn(stage("in", outputs, &[], &Local::default(), Role::Source(Box::new(Outside))));
         let group = Subscribe { group: "archive".into(), ..wanted("mid", "honest") };
-        let honest = stage.subscribe(group).await.unwrap();
-        honest.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+        let honest = linked(&stage, group).await;
         Self { stage, honest, settled: 0, offered: 0 }
     }
 
@@ -102,8 +101,7 @@ async fn a_consumer_that_breaks_the_protocol_loses_its_link_and_no_other_does() 
         soon(half.to_producer.closed()).await;
         producer.goes_on().await;
     }
-    let mut half = producer.stage.subscribe(wanted("mid", "last")).await.unwrap();
-    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut half = linked(&producer.stage, wanted("mid", "last")).await;
     assert_eq!(deliveries(&mut half).await.first().unwrap().event.attempt, 8, "released by each breach");
 }
 
@@ -154,15 +152,13 @@ async fn an_absurd_window_is_cut_to_the_log_and_what_holds_is_said_and_kept_to()
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_its_consumer_does_not_finish_ends_when_its_time_is_up() {
     let mut producer = Producer::new().await;
-    let mut half = producer.stage.subscribe(wanted("mid", "mid-0")).await.unwrap();
-    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut half = linked(&producer.stage, wanted("mid", "mid-0")).await;
     let _pending = producer.offer(3).await;
     assert_eq!(deliveries(&mut half).await.len(), 3);
     let begun = tokio::time::Instant::now();
     half.to_producer.send(ToProducer::Cancel { drain: true, time_left_ms: 3_000 }).await.unwrap();
     half.to_producer.send(disposition(1, 1, Settled::Outcome(Outcome::Accepted))).await.unwrap();
-    let mut other = producer.stage.subscribe(wanted("mid", "mid-1")).await.unwrap();
-    other.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut other = linked(&producer.stage, wanted("mid", "mid-1")).await;
     assert_eq!(end_of(&mut half).await, None, "as after any drain, the stream just ends");
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(3_000) && took < Duration::from_millis(3_500), "{took:?}");
@@ -379,8 +375,7 @@ async fn results_with_one_rejected(role: fn(Gate) -> Role, is_dead: bool) -> Vec
     let (config, mut links) = scripted(config, &["a"], WINDOW);
     let stage = spawn(config);
     let out = Subscribe { output: "mid".into(), group: "out".into(), ..wanted("mid", "out-0") };
-    let mut out = stage.subscribe(out).await.unwrap();
-    out.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut out = linked(&stage, out).await;
     let mut link = links.recv().await.unwrap();
     link.credit().await;
     let keyed = |number: u64, key: u64| {

@@ -10,17 +10,17 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{Credit, Event, Outcome, Reason, Rejection, ToProducer, Trace};
+use jaiminho_core::{Event, Outcome, Reason, Rejection, Trace};
 use jaiminho_runtime::{
     Answer, Batching, Call as Called, DeadLetterSpec, Emitted, Failure, Handler, Kind, NewEvent, Offer, OutputSpec,
-    Outside, Receipt, Role, SPANS_OPEN_MAX, Serve as _, Settler, Sink, StageConfig, StageHandle, StageLimits,
-    Transform, Turn, Verdict, spawn,
+    Outside, Receipt, Role, SPANS_OPEN_MAX, Settler, Sink, StageConfig, StageHandle, StageLimits, Transform, Turn,
+    Verdict, spawn,
 };
 use jaiminho_telemetry::traces::{NOTICED_PER_SECOND, Recorded, SpanKind, TraceContext, Tracer};
 use smallvec::smallvec;
 use support::{
     Call, Collect, Local, accepted, event, log, offer, published,
-    scripted::{deliveries, soon, wanted},
+    scripted::{deliveries, linked, soon, wanted},
     spans::{Spans, attribute, attributes, context, lasts, sampled, traced},
     stage,
 };
@@ -203,8 +203,7 @@ async fn each_group_of_a_fan_out_has_a_delivery_below_the_one_event() {
 async fn what_a_lost_link_had_comes_again_as_another_attempt() {
     let mut stages = Traced::new();
     let source = stages.source(&["out"]);
-    let mut half = source.subscribe(wanted("out", "out-1")).await.unwrap();
-    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    let mut half = linked(&source, wanted("out", "out-1")).await;
     let (one, client) = sampled(1, None);
     let pending = source.source().offer(offer(vec![one])).await.unwrap();
     let got = deliveries(&mut half).await.remove(0).event;

@@ -4,19 +4,22 @@ use std::fs;
 use std::time::Duration;
 
 /// Memory that this process has in use.
-pub fn resident_bytes() -> Option<u64> {
-    memory(1)
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// All of it.
+    pub resident_bytes: u64,
+    /// Of it, pages of files: the program itself, and its libraries.
+    pub program_bytes: u64,
 }
 
-/// Of it, pages of files: the program itself, and its libraries.
-pub fn program_bytes() -> Option<u64> {
-    memory(2)
-}
-
-fn memory(field: usize) -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(field)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+impl Memory {
+    /// As the system counts it now.
+    pub fn of_this_process() -> Option<Self> {
+        let statm = fs::read_to_string("/proc/self/statm").ok()?;
+        let mut pages = statm.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+        let mut bytes = || Some(pages.next()?.ok()? * rustix::param::page_size() as u64);
+        Some(Self { resident_bytes: bytes()?, program_bytes: bytes()? })
+    }
 }
 
 /// Processor time that it has used.
@@ -37,8 +40,9 @@ mod tests {
     fn memory_and_processor_time_are_told() {
         let started = cpu().unwrap();
         let held = vec![1_u8; 64 << 20];
-        assert!(resident_bytes().unwrap() > 64 << 20 && held.iter().all(|byte| *byte == 1));
-        assert!((1..64 << 20).contains(&program_bytes().unwrap()), "{:?}", program_bytes());
+        let memory = Memory::of_this_process().unwrap();
+        assert!(memory.resident_bytes > 64 << 20 && held.iter().all(|byte| *byte == 1));
+        assert!((1..64 << 20).contains(&memory.program_bytes), "{memory:?}");
         while cpu().unwrap() < started + Duration::from_millis(20) {}
     }
 }

@@ -14,7 +14,7 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Re
 use crate::metric::{Kind, Metric, SECONDS};
 use crate::names::{self, process};
 use crate::nanos;
-use crate::process::{cpu, resident_bytes};
+use crate::process::{Memory, cpu};
 
 /// Series of metrics that a process has at most; further ones are not recorded, and counted.
 pub const SERIES_MAX: usize = 20_000;
@@ -198,8 +198,8 @@ impl Metrics {
     }
 
     fn itself(&self) {
-        if let Some(bytes) = resident_bytes() {
-            self.set(process::RESIDENT, bytes);
+        if let Some(memory) = Memory::of_this_process() {
+            self.set(process::RESIDENT, memory.resident_bytes);
         }
         if let Some(cpu) = cpu() {
             self.count(process::CPU, crate::micros(cpu));

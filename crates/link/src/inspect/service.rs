@@ -17,7 +17,7 @@ use jaiminho_proto::v1::{
     inspect_server::{Inspect, InspectServer},
 };
 use jaiminho_runtime::{Inspection, StageHandle};
-use jaiminho_telemetry::{program_bytes, resident_bytes};
+use jaiminho_telemetry::Memory;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -102,12 +102,13 @@ impl Board {
 
     fn process(&self) -> v1::Process {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Memory { resident_bytes, program_bytes } = Memory::of_this_process().unwrap_or_default();
         v1::Process {
             version: self.about.version.clone(),
             commit: self.about.commit.clone(),
             unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            resident_bytes: resident_bytes().unwrap_or_default(),
-            program_bytes: program_bytes().unwrap_or_default(),
+            resident_bytes,
+            program_bytes,
             memory_bytes_max: self.about.memory_bytes_max.unwrap_or_default(),
         }
     }

@@ -113,7 +113,7 @@ impl Reached {
             watcher.discover().await;
             let view = watcher.look().await;
             match self.up.take() {
-                Some(running) if is_empty(&view) => {
+                Some(running) if view.is_unseen() => {
                     *self = Self::of_running(running);
                 }
                 Some(_) | None => return (watcher, view),
@@ -141,7 +141,7 @@ impl Reached {
     ) -> View {
         let (mut watcher, mut view) = self.watcher().await;
         for second in 0..*seconds.end() {
-            if is_empty(&view) || second >= *seconds.start() && !asks_for_more(&view) {
+            if view.is_unseen() || second >= *seconds.start() && !asks_for_more(&view) {
                 break;
             }
             watcher.wait_until(Instant::now() + jaiminho_observe::INTERVAL).await;
@@ -179,11 +179,6 @@ impl Reached {
             filter: condition(filter)?,
         })
     }
-}
-
-/// Nothing of the pipeline is seen.
-fn is_empty(view: &View) -> bool {
-    view.stages.iter().all(|stage| stage.instances.is_empty())
 }
 
 /// A condition in VRL, as a `filter` step has it; an empty one lets all pass.
@@ -224,7 +219,7 @@ fn places(config: &Config) -> Vec<Place> {
 
 /// None of the addresses answers: which ones were asked, and what to do.
 pub(crate) fn nothing_answers(view: &View) -> Option<Failure> {
-    if view.stages.iter().any(|stage| !stage.instances.is_empty() || stage.addresses.iter().any(|at| at.is_there)) {
+    if !view.is_unseen() || view.stages.iter().any(|stage| stage.addresses.iter().any(|at| at.is_there)) {
         return None;
     }
     let asked = view.stages.iter().flat_map(|stage| {

@@ -6,7 +6,7 @@ use jaiminho_observe::{INTERVAL, Record, View, Watcher};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Reached, is_empty};
+use super::Reached;
 
 /// What is seen of a pipeline: the latest look, and those of the last 15 minutes.
 pub(crate) struct Seen {
@@ -43,7 +43,7 @@ async fn look_on(mut watcher: Watcher, views: watch::Sender<Arc<View>>, reached:
     while !views.is_closed() {
         watcher.wait_until(Instant::now() + INTERVAL).await;
         let view = watcher.look().await;
-        let elsewhere = if is_empty(&view) { reached.borrow().elsewhere() } else { None };
+        let elsewhere = if view.is_unseen() { reached.borrow().elsewhere() } else { None };
         if let Some(elsewhere) = elsewhere {
             watcher.turn_to(elsewhere.plan.clone(), elsewhere.targets());
             reached.send_replace(Arc::new(elsewhere));

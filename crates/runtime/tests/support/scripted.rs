@@ -7,7 +7,9 @@ use jaiminho_core::{
     Credit, Delivery, Event, GroupKind, Instance, LinkError, Origin, Subscribe, Subscribed, ToConsumer, ToProducer,
     Window,
 };
-use jaiminho_runtime::{Address, Asking, Cancel, Connect, LinkHalf, StageConfig, UpstreamSpec};
+use jaiminho_runtime::{
+    Address, Asking, Cancel, Connect, LinkHalf, Serve as _, StageConfig, StageHandle, UpstreamSpec,
+};
 use tokio::sync::mpsc;
 
 use super::Always;
@@ -33,6 +35,13 @@ pub(crate) fn wanted(group: &str, name: &str) -> Subscribe {
         selector: None,
         partition: None,
     }
+}
+
+/// A link to `in` that has given all of its window as credit.
+pub(crate) async fn linked(stage: &StageHandle, subscribe: Subscribe) -> LinkHalf {
+    let half = stage.subscribe(subscribe).await.unwrap();
+    half.to_producer.send(ToProducer::Credit(Credit { events: 10, bytes: 1_000 })).await.unwrap();
+    half
 }
 
 pub(crate) async fn deliveries(half: &mut LinkHalf) -> Vec<Delivery> {

@@ -141,4 +141,4 @@ impl Logs {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -37,11 +37,16 @@ impl Written {
     }
 }
 
+/// For as long as a subscriber is in use. What is asked for is known once for the process, and asked of the thread's own subscriber: while
+/// it is found out anew ([`Logs::join`]) on a thread without one, no other thread has a word.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What is logged at this level, as JSON.
 fn logged(logs: &Logs, level: &str, what: impl FnOnce()) -> Vec<Value> {
-    /// While one subscriber comes or goes, `tracing` may leave out what another one wants.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let written = Written::default();
     let writer = written.clone();
     let lines = logs.lines(true, false, move || writer.clone(), filter(level).unwrap());
@@ -52,6 +57,7 @@ fn logged(logs: &Logs, level: &str, what: impl FnOnce()) -> Vec<Value> {
 
 fn joined(logs: &Logs, stage: &str) -> Recorded {
     let (tracer, recorded) = Tracer::new(16);
+    let _alone = alone();
     logs.join(HashMap::from([(stage.to_owned(), tracer)]));
     recorded
 }

@@ -78,12 +78,14 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::logging::tests::alone;
 
     #[test]
     fn what_is_inside_is_below_the_context() {
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
         let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let context = TraceContext::root();
+        let _alone = alone();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let span = entered(&context, "mid", Calls::Convert);
             let inside = span.in_scope(|| tracing::info_span!("their own"));
@@ -93,6 +95,7 @@ mod tests {
 
     #[test]
     fn without_a_layer_it_is_a_span_like_any_other() {
+        let _alone = alone();
         tracing::subscriber::with_default(tracing_subscriber::registry(), || {
             assert!(!entered(&TraceContext::root(), "mid", Calls::Handle).is_disabled());
         });

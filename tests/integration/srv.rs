@@ -54,7 +54,7 @@ async fn instances_are_found_by_srv_records_and_followed_as_these_change() {
         (&[(places[0].stage_port, "one.test")][..], 1.0),
         (&[(places[0].stage_port, "one.test"), (places[1].stage_port, "two.test")], 2.0),
     ] {
-        dns.set(records);
+        dns.set("_jaiminho._tcp.in.test", records);
         let after = linked(links).await;
         assert!(after < FOLLOWED + Duration::from_secs(1), "{links} links after {after:?}");
     }

@@ -1,5 +1,6 @@
-//! A DNS server for one service, and processes that ask it.
+//! A DNS server for a few services, and processes that ask it.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,26 +12,33 @@ const SRV: u16 = 33;
 /// Where every target of the service is.
 const TARGET: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
+/// Instances of services: port and host, by the service's name.
+type Services = BTreeMap<String, Vec<(u16, String)>>;
+
 /// Answers on port 53 of an address of loopback; needs root. It ends with the test's process.
 #[derive(Debug)]
 pub struct Dns {
-    records: Arc<Mutex<Vec<(u16, String)>>>,
+    services: Arc<Mutex<Services>>,
     address: Ipv4Addr,
 }
 
 impl Dns {
-    /// Answers SRV questions, whatever their name, with [`Self::set`], and A questions with 127.0.0.1.
+    /// Answers SRV questions with [`Self::set`], and A questions with 127.0.0.1.
     pub fn start() -> Self {
         let [.., high, low] = std::process::id().to_be_bytes();
-        let address = Ipv4Addr::new(127, 77, high, low.max(1));
-        let socket = UdpSocket::bind((address, 53)).expect("port 53 of an address of loopback");
-        let dns = Self { records: Arc::default(), address };
-        let records = Arc::clone(&dns.records);
+        // Tests of one process have an address each.
+        let free = (77..=99).find_map(|third| {
+            let address = Ipv4Addr::new(127, third, high, low.max(1));
+            UdpSocket::bind((address, 53)).ok().map(|socket| (address, socket))
+        });
+        let (address, socket) = free.expect("port 53 of an address of loopback");
+        let dns = Self { services: Arc::default(), address };
+        let services = Arc::clone(&dns.services);
         std::thread::spawn(move || {
             let mut query = [0; 1_500];
             while let Ok((length, peer)) = socket.recv_from(&mut query) {
-                let records = records.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if let Some(answer) = answer(&query[..length], &records) {
+                let services = services.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(answer) = answer(&query[..length], &services) {
                     // A process that has left asks again no more.
                     let _left = socket.send_to(&answer, peer);
                 }
@@ -39,10 +47,10 @@ impl Dns {
         dns
     }
 
-    /// The service's instances from now on: port and host.
-    pub fn set(&self, records: &[(u16, &str)]) {
+    /// A service's instances from now on: port and host.
+    pub fn set(&self, service: &str, records: &[(u16, &str)]) {
         let records = records.iter().map(|(port, host)| (*port, (*host).to_owned())).collect();
-        *self.records.lock().unwrap_or_else(PoisonError::into_inner) = records;
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).insert(service.to_owned(), records);
     }
 
     /// A `resolv.conf` that names it.
@@ -52,12 +60,15 @@ impl Dns {
 }
 
 /// One question, and no records for what is neither SRV nor A.
-fn answer(query: &[u8], records: &[(u16, String)]) -> Option<Vec<u8>> {
+fn answer(query: &[u8], services: &Services) -> Option<Vec<u8>> {
     let name_end = 12 + query.get(12..)?.iter().position(|byte| *byte == 0)? + 1;
     let kind = u16::from_be_bytes([*query.get(name_end)?, *query.get(name_end + 1)?]);
     let data: Vec<Vec<u8>> = match kind {
         A => vec![TARGET.octets().to_vec()],
-        SRV => records.iter().map(|(port, host)| srv(*port, host)).collect(),
+        SRV => {
+            let records = services.get(&name(query.get(12..name_end)?)?).into_iter().flatten();
+            records.map(|(port, host)| srv(*port, host)).collect()
+        }
         _ => Vec::new(),
     };
     let mut answer = query[..2].to_vec();
@@ -71,6 +82,22 @@ fn answer(query: &[u8], records: &[(u16, String)]) -> Option<Vec<u8>> {
         answer.extend(data);
     }
     Some(answer)
+}
+
+/// Labels as a name with dots.
+fn name(labels: &[u8]) -> Option<String> {
+    let (mut name, mut rest) = (String::new(), labels);
+    while let [length, tail @ ..] = rest
+        && *length > 0
+    {
+        let (label, after) = tail.split_at_checked(usize::from(*length))?;
+        if !name.is_empty() {
+            name.push('.');
+        }
+        name.push_str(std::str::from_utf8(label).ok()?);
+        rest = after;
+    }
+    Some(name.to_lowercase())
 }
 
 /// Priority and weight 0.

@@ -161,10 +161,21 @@ impl Jaiminho {
         of_metric.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// A task as a cluster's scheduler starts it: with these arguments and variables, and nothing of ours.
+    pub fn task(directory: &Path, name: &str, arguments: &[&str], variables: &[(&str, &str)], place: &Place) -> Self {
+        let mut program = command(directory, arguments);
+        program.envs(variables.iter().copied());
+        Self::spawn(directory, name, program, place)
+    }
+
     fn start(directory: &Path, name: &str, arguments: &[&str], file: &Path, place: &Place) -> Self {
         let admin = format!("{}:{}", place.host, place.admin_port);
         let mut program = command(directory, arguments);
         program.arg("-f").arg(file).args(["--admin", &admin]);
+        Self::spawn(directory, name, program, place)
+    }
+
+    fn spawn(directory: &Path, name: &str, mut program: Command, place: &Place) -> Self {
         if let Some(holder) = place.namespace {
             program = wrapped(&["nsenter", "--net", "--target", &holder.to_string(), "--"], &program);
         }

@@ -140,6 +140,11 @@ impl HttpSource {
         let in_flight = TaskTracker::new();
         let limits = Arc::new(self.config.limits.clone());
         let http = self.config.http.clone().unwrap_or_default();
+        let permits = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(usize::MAX)));
+        let (connections, sockets) = (permits(limits.connections), permits(limits.sockets));
+        // Of `connections`, each listener has one for who comes next.
+        handle.usages().limit("connections", limits.connections.into(), &connections);
+        handle.usages().limit("sockets", limits.sockets.into(), &sockets);
         let (file, tokens) = self.tokens.unzip();
         let allowed = self.config.headers.iter();
         let edge = Arc::new(Edge {
@@ -154,7 +159,7 @@ impl HttpSource {
             tokens,
             phase: phases,
             in_flight: in_flight.clone(),
-            sockets: Arc::new(Semaphore::new(usize::try_from(limits.sockets).unwrap_or(usize::MAX))),
+            sockets,
             config: self.config,
         });
         let rules = Rules {
@@ -163,8 +168,7 @@ impl HttpSource {
             age_max: http.connection_age_max.0,
             grace: http.deadline.0 + http.body_timeout.0 + LINGER,
         };
-        let connections = Arc::new(Semaphore::new(usize::try_from(limits.connections).unwrap_or(usize::MAX)));
-        let requests = Arc::new(Semaphore::new(usize::try_from(limits.requests).unwrap_or(usize::MAX)));
+        let requests = permits(limits.requests);
         let accepting = self.bound.into_iter().map(|bound| {
             let door = Door {
                 router: router(&edge, bound.endpoints),

@@ -10,9 +10,13 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use jaiminho_core::{OutputConfig, RequiredGroup};
 use jaiminho_link::{About, AskError, Asker, Server, ServerConfig};
-use jaiminho_runtime::{Address, StageHandle};
+use jaiminho_runtime::{Address, StageHandle, Usage};
 use support::{SOON, ingest, serve, soon};
-use tokio::{net::TcpListener, net::TcpStream, time::Instant};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// A source whose one group has no member.
@@ -24,6 +28,7 @@ fn alone() -> StageHandle {
 #[tokio::test]
 async fn an_asker_is_told_what_the_stage_tells_and_of_its_process() {
     let stage = alone();
+    stage.source().usages().limit("connections", 4, &Arc::new(Semaphore::new(3)));
     let mut asker = Asker::new(serve(&stage, true).await, None);
     let told = asker.ask(SOON).await.unwrap();
     let seen = stage.inspect().await.unwrap();
@@ -31,8 +36,10 @@ async fn an_asker_is_told_what_the_stage_tells_and_of_its_process() {
     assert_eq!(told.process.memory_bytes_max, Some(1 << 30));
     assert!(told.process.resident_bytes > told.process.program_bytes, "{:?}", told.process);
     assert!(told.process.program_bytes > 1 << 20, "{:?}", told.process);
+    assert_eq!(told.process.cpus, Some(2.0));
     assert_eq!(told.stages.len(), 1);
     let first = &told.stages[0];
+    assert_eq!(first.usages, [Usage { name: "connections".into(), used: 1, max: 4 }]);
     assert_eq!((&first.pipeline, &first.stage, &first.instance), (&seen.pipeline, &seen.stage, &seen.instance));
     assert_eq!((&first.outputs, first.role), (&seen.outputs, seen.role));
 }

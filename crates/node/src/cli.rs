@@ -15,7 +15,7 @@ pub(crate) use self::bench::{
 };
 use crate::Program;
 use crate::commands::console::jaeger;
-use crate::config::Overrides;
+use crate::config::{Overrides, with_environment};
 
 /// What is logged when nothing is said.
 pub(crate) const LOG_LEVEL_DEFAULT: &str = "info";
@@ -107,7 +107,9 @@ pub(crate) enum Command {
     /// Runs one stage as a gRPC service: what a container does.
     #[command(after_help = "Example, one pipeline as three processes:\n  jaiminho stage ingest\n  \
         jaiminho stage convert --listen 0.0.0.0:7401 --admin 0.0.0.0:9465\n  \
-        jaiminho stage publish --listen 0.0.0.0:7402 --admin 0.0.0.0:9466")]
+        jaiminho stage publish --listen 0.0.0.0:7402 --admin 0.0.0.0:9466\n\n\
+        In names and addresses `${VAR}` is an environment variable, as in the pipeline file:\n  \
+        jaiminho stage ingest --listen '0.0.0.0:${PORT_STAGE}' --advertise '${HOST}:${PORT_STAGE}'")]
     Stage(StageArgs),
     /// Checks the pipeline file, and prints how much memory each stage can take.
     #[command(after_help = "Example:\n  jaiminho validate --profile prod\n  jaiminho validate --json\n\n\
@@ -160,6 +162,26 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  jaiminho doctor\n  jaiminho doctor --json\n\n\
         Ends with 0 when nothing is wrong, with 1 when something is.")]
     Doctor,
+    /// Prints what another system needs to run the pipeline.
+    #[command(after_help = "Example:\n  jaiminho render marathon --fetch http://files/pipeline.yaml > group.json")]
+    Render(Render),
+    /// Tells KEDA how many instances each stage needs, so that Kubernetes starts and stops them.
+    #[command(after_help = "Example:\n  jaiminho scaler -f pipeline.yaml\n\n\
+        and in the ScaledObject of stage `convert`, so that it has as many instances as its load needs:\n  \
+        triggers:\n  - type: external\n    metadata: { scalerAddress: \"scaler:7500\", stage: convert }\n  \
+        fallback: { failureThreshold: 3, replicas: 1, behavior: currentReplicas }\n\n\
+        It looks at all instances once a second. A stage gets more when it is the limit: it has all the work that it can do, and\n\
+        what is below it takes what it makes. It gets fewer when fewer have been enough for a while. Where an instance does\n\
+        not answer, KEDA is told nothing, and keeps what there is. `jaiminho autoscale --explain` says what it would tell, and why.\n\
+        Further metadata: target (0.6), drain (30s), growth (2), startup (30s), downAfter (60s), eventsPerInstance; see docs/scaling.md.\n\
+        The port serves gRPC's health service, too: for probes.")]
+    Scaler(Scaler),
+    /// Says how many instances each stage has and needs, and why.
+    #[command(after_help = "Examples:\n  jaiminho autoscale --explain\n  \
+        jaiminho autoscale --explain --option target=0.7\n  jaiminho autoscale --explain --json | jq '.stages[] | {stage, current, needed}'\n\n\
+        It changes nothing: `jaiminho scaler` tells KEDA, which does. It looks for five seconds; what a scaler that has looked for longer\n\
+        knows besides, such as what an instance has been able to do under load, it does not know.")]
+    Autoscale(Autoscale),
     /// Prints the JSON Schema of the pipeline file, for editors.
     #[command(
         after_help = "Example, for editors with the YAML language server:\n  jaiminho schema > pipeline.schema.json\n  \
@@ -209,17 +231,83 @@ pub(crate) struct StageArgs {
     #[arg(value_name = "NAME")]
     pub(crate) stage: String,
     /// This instance's name: stable over restarts, and different from the other instances'. Default: --advertise.
-    #[arg(long, env = "JAIMINHO_NAME", value_name = "NAME")]
+    #[arg(long, env = "JAIMINHO_NAME", value_name = "NAME", value_parser = with_environment)]
     pub(crate) name: Option<String>,
     /// Address of the gRPC service.
-    #[arg(long, env = "JAIMINHO_LISTEN", default_value = "0.0.0.0:7400", value_name = "HOST:PORT")]
+    #[arg(
+        long, env = "JAIMINHO_LISTEN", default_value = "0.0.0.0:7400", value_name = "HOST:PORT",
+        value_parser = with_environment
+    )]
     pub(crate) listen: String,
     /// How others reach this instance. Default: the machine's name and the port of --listen.
-    #[arg(long, env = "JAIMINHO_ADVERTISE", value_name = "HOST:PORT")]
+    #[arg(long, env = "JAIMINHO_ADVERTISE", value_name = "HOST:PORT", value_parser = with_environment)]
     pub(crate) advertise: Option<String>,
     /// Address of probes and metrics: /livez, /readyz, /metrics.
-    #[arg(long, env = "JAIMINHO_ADMIN", default_value = "0.0.0.0:9464", value_name = "HOST:PORT")]
+    #[arg(
+        long, env = "JAIMINHO_ADMIN", default_value = "0.0.0.0:9464", value_name = "HOST:PORT",
+        value_parser = with_environment
+    )]
     pub(crate) admin: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Render {
+    #[command(subcommand)]
+    pub(crate) target: RenderTarget,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RenderTarget {
+    /// A Marathon group: an app for each stage, found by Mesos-DNS.
+    #[command(
+        after_help = "Example:\n  jaiminho render marathon --image registry/jaiminho:1 --fetch http://files/pipeline.yaml \\\n    \
+            --env KAFKA=kafka:9092 --secret KAFKA_PASSWORD=kafka/password > group.json\n  \
+            curl -X PUT -H 'content-type: application/json' -d @group.json http://marathon:8080/v2/groups\n\n\
+            Each app has as many instances as the file's `replicas`, the memory that `jaiminho validate` sums up and 64 MiB for the\n\
+            program, and gets SIGTERM long enough before SIGKILL to drain. Files that the pipeline names are fetched too, or are in the image.\n\
+            Clients find the edge at the SRV records of _edge._STAGE-GROUP._tcp.marathon.mesos."
+    )]
+    Marathon(Marathon),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Marathon {
+    /// The image. Default: jaiminho, as the version of this program.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// The group's path. Default: the pipeline's name.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) group: Option<String>,
+    /// What Mesos fetches into each task's sandbox: the pipeline file, and those that it names. Can be repeated.
+    #[arg(long, value_name = "URI")]
+    pub(crate) fetch: Vec<String>,
+    /// Where a task finds the pipeline file. Default: in its sandbox, under its name here.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) task_file: Option<String>,
+    /// A variable of each task, such as the pipeline file names as `${VAR}`. Can be repeated.
+    #[arg(long, value_name = "VAR=VALUE", value_parser = assignment)]
+    pub(crate) env: Vec<(String, String)>,
+    /// A variable whose value is a secret of the cluster's. Can be repeated.
+    #[arg(long, value_name = "VAR=SOURCE", value_parser = assignment)]
+    pub(crate) secret: Vec<(String, String)>,
+    /// A container network in which each task has an address of its own. Default: the agents' own, with ports that Marathon chooses.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<String>,
+    /// Cores of each task.
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = positive)]
+    pub(crate) cpus: f64,
+    /// Cores of the largest agent: a task starts a thread less, and memory goes with threads.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) agent_cores: u64,
+    /// Disk of each task in MiB, for its log.
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub(crate) disk: u64,
+    /// Marathon's name in Mesos.
+    #[arg(long, value_name = "NAME", default_value = "marathon")]
+    pub(crate) framework: String,
+    /// The domain of Mesos-DNS.
+    #[arg(long, value_name = "NAME", default_value = "mesos")]
+    pub(crate) domain: String,
 }
 
 #[derive(Args, Debug)]
@@ -347,6 +435,23 @@ pub(crate) struct Tap {
     pub(crate) count: Option<u64>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct Scaler {
+    /// Address that KEDA calls, and that probes ask.
+    #[arg(long, env = "JAIMINHO_LISTEN", default_value = "0.0.0.0:7500", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Autoscale {
+    /// Prints a line for each stage: how many instances it has, how many it needs, and why.
+    #[arg(long, required = true)]
+    pub(crate) explain: bool,
+    /// An option of the rule, as the metadata of a ScaledObject's trigger have it; holds for all stages. Can be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) option: Vec<String>,
+}
+
 /// Where a tail begins.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum From {
@@ -377,6 +482,16 @@ fn positive(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number >= RATE_MIN && number.is_finite() => Ok(number),
         Ok(_) | Err(_) => Err(format!("must be a number of at least {RATE_MIN}")),
+    }
+}
+
+/// A variable and what it is.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("must be VAR=VALUE")?;
+    let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    match is_name && name.chars().all(|next| next.is_ascii_alphanumeric() || next == '_') {
+        true => Ok((name.to_owned(), value.to_owned())),
+        false => Err(format!("`{name}` is no variable's name: letters, digits and `_`, no digit first")),
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "an example has it too")]
 
+use std::collections::BTreeMap;
+
 use jaiminho_observe::{
     AddressView, Figures, Finding, FindingKind, History, InstanceView, Kind, LatencyView, Limit, LimitKind, LinkView,
     LoadView, LogView, Rates, RejectionView, Role, Severity, StageHistory, StageView, SubscriptionHistory,
@@ -203,6 +205,7 @@ fn instance(name: &str, address: &str, figures: Figures) -> InstanceView {
         resident_bytes: 61 << 20,
         program_bytes: 26 << 20,
         memory_bytes_max: Some(412 << 20),
+        usages: BTreeMap::from([("cpu".to_owned(), 0.31)]),
         is_draining: false,
         quiet_ms: 0,
         links_left_out: 0,

@@ -56,6 +56,8 @@ impl Clock {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks {
     up: Duration,
+    /// Processor time of its process.
+    cpu: Duration,
     pub(crate) counts: Counts,
     pub(crate) settle: LatencySeen,
     pub(crate) end_to_end: LatencySeen,
@@ -88,10 +90,15 @@ impl Between<'_> {
         let seconds = self.now.up.saturating_sub(self.before.up).as_secs_f64();
         count(self.now).saturating_sub(count(self.before)) as f64 / seconds
     }
+
+    /// So many processors its process had in use.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.rate(|marks| u64::try_from(marks.cpu.as_micros()).unwrap_or(u64::MAX)) / 1e6
+    }
 }
 
 impl Marks {
-    fn of(seen: &Inspection) -> Self {
+    fn of(seen: &Inspection, cpu: Duration) -> Self {
         let (mut groups, mut links) = (BTreeMap::new(), BTreeMap::new());
         for output in &seen.outputs {
             for group in &output.groups {
@@ -114,7 +121,8 @@ impl Marks {
                 }));
             }
         }
-        Self { up: seen.up, counts: seen.counts, settle: seen.settle, end_to_end: seen.end_to_end, groups, links }
+        let Inspection { up, counts, settle, end_to_end, .. } = *seen;
+        Self { up, cpu, counts, settle, end_to_end, groups, links }
     }
 
     /// Sent to all groups.
@@ -142,7 +150,7 @@ impl Marks {
 
 impl Seen {
     pub(crate) fn new(address: String, process: ProcessSeen, clock: Clock, now: Inspection) -> Self {
-        let (marks, settled_before) = (Marks::of(&now), now.up);
+        let (marks, settled_before) = (Marks::of(&now, process.cpu), now.up);
         Self { address, process, clock, now, at: Instant::now(), marks, before: VecDeque::new(), settled_before }
     }
 

@@ -27,6 +27,7 @@ pub(crate) fn inspection(stage: &str, name: &str) -> Inspection {
         end_to_end: LatencySeen::default(),
         rejections: vec![],
         trouble: None,
+        usages: vec![],
         links_left_out: 0,
     }
 }

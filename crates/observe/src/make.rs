@@ -82,11 +82,20 @@ fn instance_view(seen: &Seen) -> InstanceView {
         resident_bytes: seen.process.resident_bytes,
         program_bytes: seen.process.program_bytes,
         memory_bytes_max: seen.process.memory_bytes_max,
+        usages: usages(seen),
         is_draining: seen.now.is_draining,
         quiet_ms: millis(seen.quiet()),
         links_left_out: seen.now.links_left_out.into(),
         figures: figures(&[seen]),
     }
+}
+
+fn usages(seen: &Seen) -> BTreeMap<String, f64> {
+    let share = |used: f64, max: f64| (used / max).clamp(0.0, 1.0);
+    let limits = seen.now.usages.iter().filter(|usage| usage.max > 0);
+    let limits = limits.map(|usage| (usage.name.clone(), share(usage.used as f64, usage.max as f64)));
+    let cpu = seen.process.cpus.zip(seen.lately());
+    limits.chain(cpu.map(|(cpus, lately)| ("cpu".to_owned(), share(lately.cpu(), cpus)))).collect()
 }
 
 fn rejected(seen: &Seen, rejection: &RejectionSeen) -> RejectionView {

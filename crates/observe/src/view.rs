@@ -120,6 +120,8 @@ pub struct InstanceView {
     pub program_bytes: u64,
     /// What `jaiminho validate` says that its process may take beside the program itself; null: the process does not know.
     pub memory_bytes_max: Option<u64>,
+    /// Of what it can have at a time, what share it has, 0 to 1: `cpu`, over the last ten seconds; of a source, each of its limits.
+    pub usages: BTreeMap<String, f64>,
     /// It takes nothing new.
     pub is_draining: bool,
     /// For how long it has settled nothing, as far as it was looked at.

@@ -17,7 +17,16 @@ pub mod v1 {
     tonic::include_proto!("jaiminho.v1");
 }
 
-/// All definitions of both, for gRPC reflection.
+/// What tonic-prost makes of KEDA's `externalscaler.proto`.
+#[allow(missing_docs, clippy::all, clippy::too_many_lines)]
+pub mod externalscaler {
+    tonic::include_proto!("externalscaler");
+
+    /// Its definitions, for gRPC reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/externalscaler.bin"));
+}
+
+/// All definitions of the stages' protocol, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/jaiminho.bin"));
 
 pub use codec::{ExactCodec, ExactEncoder};

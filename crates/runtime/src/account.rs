@@ -173,6 +173,7 @@ impl Task {
             end_to_end: self.account.end_to_end.seen(),
             rejections: self.account.rejections.iter().cloned().collect(),
             trouble: self.troubles.current(),
+            usages: self.usages.current(),
             links_left_out: 0,
         }
     }

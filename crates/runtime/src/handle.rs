@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::UpstreamSpec,
     handler::Info,
-    inspection::{Inspection, Troubles},
+    inspection::{Inspection, Troubles, Usages},
     link::{LinkHalf, Serve},
     source::{Offer, SourceHandle},
     stage::{Answer, Refusal},
@@ -104,6 +104,7 @@ pub struct StageHandle {
     pub(crate) draining: CancellationToken,
     pub(crate) end: watch::Receiver<Option<StageEnd>>,
     pub(crate) troubles: Troubles,
+    pub(crate) usages: Usages,
 }
 
 impl StageHandle {
@@ -201,8 +202,8 @@ impl StageHandle {
 
     /// The door for a source that is driven from outside (tests, a program's own code).
     pub fn source(&self) -> SourceHandle {
-        let Self { offers, room, draining, troubles, .. } = self.clone();
-        SourceHandle { offers, room, draining, troubles }
+        let Self { offers, room, draining, troubles, usages, .. } = self.clone();
+        SourceHandle { offers, room, draining, troubles, usages }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jaiminho_core::{Credit, Fill, GroupKind, Instance, KeyShare, LinkSeen, Payload, Reason, Window};
+use tokio::sync::Semaphore;
 
 use crate::latency::LatencySeen;
 
@@ -46,6 +47,8 @@ pub struct Inspection {
     pub rejections: Vec<RejectionSeen>,
     /// What keeps its sink or source from working.
     pub trouble: Option<Trouble>,
+    /// Of a source: its limits, and how much of them is in use.
+    pub usages: Vec<Usage>,
     /// Links, of outputs and inputs, that are not in here: none, but in what was sent in an answer of a bounded size.
     pub links_left_out: u32,
 }
@@ -212,5 +215,45 @@ impl Troubles {
     /// What keeps it from working just now.
     pub fn current(&self) -> Option<Trouble> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A limit of what a source may have at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// As its setting: `connections`.
+    pub name: String,
+    /// Of `max`.
+    pub used: u64,
+    /// The limit.
+    pub max: u64,
+}
+
+/// Where a source says what bounds it. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Usages(Arc<Mutex<Vec<Limited>>>);
+
+#[derive(Debug)]
+struct Limited {
+    name: &'static str,
+    max: u64,
+    free: Arc<Semaphore>,
+}
+
+impl Usages {
+    /// `free` has a permit for each of `max` that is not in use.
+    pub fn limit(&self, name: &'static str, max: u64, free: &Arc<Semaphore>) {
+        let limited = Limited { name, max, free: Arc::clone(free) };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(limited);
+    }
+
+    pub(crate) fn current(&self) -> Vec<Usage> {
+        let limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let usage = |Limited { name, max, free }: &Limited| Usage {
+            name: (*name).to_owned(),
+            used: max.saturating_sub(free.available_permits() as u64),
+            max: *max,
+        };
+        limits.iter().map(usage).collect()
     }
 }

@@ -46,7 +46,7 @@ pub use handle::{NotTaken, StageEnd, StageHandle, StageStatus};
 pub use handler::{Call, Emission, Handler, Info, Kind, Left, Peer, Turn};
 pub use inspection::{
     ConsumerSeen, Counts, GroupSeen, InputSeen, Inspection, Load, OutputSeen, REJECTED_BYTES_MAX, REJECTIONS_MAX,
-    RejectionSeen, RoleSeen, Trouble, Troubles,
+    RejectionSeen, RoleSeen, Trouble, Troubles, Usage, Usages,
 };
 pub use lanes::results_max;
 pub use latency::{LATENCY_BOUNDS_MS, LatencySeen};

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     handle::{OfferSlot, Reply},
-    inspection::Troubles,
+    inspection::{Troubles, Usages},
     stage::{Acknowledge, Answer, NewEvent, Refusal, Source, SourceError},
 };
 
@@ -44,6 +44,7 @@ pub struct SourceHandle {
     pub(crate) room: tokio::sync::watch::Receiver<bool>,
     pub(crate) draining: CancellationToken,
     pub(crate) troubles: Troubles,
+    pub(crate) usages: Usages,
 }
 
 /// Events that were taken, until their answer.
@@ -91,6 +92,11 @@ impl SourceHandle {
     /// Where the source says what keeps it from bringing events.
     pub fn troubles(&self) -> &Troubles {
         &self.troubles
+    }
+
+    /// Where the source says what bounds it.
+    pub fn usages(&self) -> &Usages {
+        &self.usages
     }
 
     /// Resolves when the log has room again (a new offer may still be refused).
@@ -153,7 +159,7 @@ impl SourceHandle {
         let (room, room_seen) = tokio::sync::watch::channel(true);
         let draining = CancellationToken::new();
         let desk = TestDesk { offers: received, room, draining: draining.clone() };
-        (Self { offers, room: room_seen, draining, troubles: Troubles::default() }, desk)
+        (Self { offers, room: room_seen, draining, troubles: Troubles::default(), usages: Usages::default() }, desk)
     }
 }
 

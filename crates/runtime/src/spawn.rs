@@ -21,7 +21,7 @@ use crate::{
     dedupe::Copies,
     desk::Desk,
     handle::StageHandle,
-    inspection::Troubles,
+    inspection::{Troubles, Usages},
     lanes::Lanes,
     outlet::Outlet,
     peers::Peers,
@@ -64,7 +64,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         Role::Sink(_, settler) => settler.troubles().clone(),
         Role::Source(_) | Role::Transform(_) | Role::Handler(..) => Troubles::default(),
     };
-    let account = Account::new(&stage);
+    let (account, usages) = (Account::new(&stage), Usages::default());
     let handle = StageHandle {
         commands: commands.clone(),
         offers: offers.clone(),
@@ -73,6 +73,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         draining: draining.clone(),
         end: end_seen,
         troubles: troubles.clone(),
+        usages: usages.clone(),
     };
     // What a source, a sink or a handler says has its stage's name.
     let of = tracing::error_span!("stage", stage);
@@ -127,6 +128,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         tasks,
         account,
         troubles,
+        usages,
         warned: None,
         absent: Absent::default(),
         changes: Changes::default(),

@@ -26,7 +26,7 @@ use crate::{
     dedupe::Copies,
     desk::Desk,
     handle::{Command, OfferSlot, StageEnd},
-    inspection::Troubles,
+    inspection::{Troubles, Usages},
     lanes::{Done, Lanes, Work},
     outlet::{Held, Outlet},
     peers::{PeerId, Peers, Said, TICK_MS},
@@ -124,6 +124,7 @@ pub(crate) struct Task {
     pub(crate) tasks: TaskTracker,
     pub(crate) account: Account,
     pub(crate) troubles: Troubles,
+    pub(crate) usages: Usages,
     /// When the log last told of an event that nobody keeps.
     pub(crate) warned: Option<Time>,
     pub(crate) absent: Absent,

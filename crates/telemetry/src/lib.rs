@@ -19,7 +19,7 @@ pub use logging::{Format, LIFE, LoggingError, Logs, init_logging, logs};
 pub use metric::{Kind, LATENCY_BOUNDS_MS, Metric, Unit};
 pub use otlp::{Collector, CollectorError, check_endpoint};
 pub use otlp_metrics::OtlpMetrics;
-pub use process::Memory;
+pub use process::{Memory, cpu_time, cpus};
 pub use registry::{Metrics, SERIES_MAX};
 pub use statsd::{StatsdConfig, statsd};
 pub use table::table;

@@ -14,7 +14,7 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Re
 use crate::metric::{Kind, Metric, SECONDS};
 use crate::names::{self, process};
 use crate::nanos;
-use crate::process::{Memory, cpu};
+use crate::process::{Memory, cpu_time};
 
 /// Series of metrics that a process has at most; further ones are not recorded, and counted.
 pub const SERIES_MAX: usize = 20_000;
@@ -201,7 +201,7 @@ impl Metrics {
         if let Some(memory) = Memory::of_this_process() {
             self.set(process::RESIDENT, memory.resident_bytes);
         }
-        if let Some(cpu) = cpu() {
+        if let Some(cpu) = cpu_time() {
             self.count(process::CPU, crate::micros(cpu));
         }
         self.count(process::SERIES_REFUSED, self.0.refused.load(Ordering::Relaxed));

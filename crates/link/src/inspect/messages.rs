@@ -6,7 +6,7 @@ use jaiminho_core::{Credit, Fill, GroupKind, Instance, KeyShare, LinkId, LinkSee
 use jaiminho_proto::{INSPECTION_BYTES_MAX, v1};
 use jaiminho_runtime::{
     ConsumerSeen, Counts, GroupSeen, InputSeen, Inspection, LATENCY_BOUNDS_MS, LatencySeen, Load, OutputSeen,
-    RejectionSeen, RoleSeen, Trouble,
+    RejectionSeen, RoleSeen, Trouble, Usage,
 };
 use prost::Message;
 
@@ -16,6 +16,8 @@ use super::{ProcessSeen, Told};
 const LINKS_MAX: usize = 1_024;
 /// Groups of one output that are told of.
 const GROUPS_MAX: usize = 64;
+/// Limits of one source that are told of.
+const USAGES_MAX: usize = 8;
 /// Stages of one process that are told of.
 pub(crate) const STAGES_MAX: usize = 256;
 
@@ -77,9 +79,14 @@ fn encode_stage(seen: &Inspection, links_max: usize) -> v1::StageSeen {
             .as_ref()
             .map(|trouble| v1::Trouble { text: trouble.text.clone(), since_unix_ms: trouble.since_unix_ms }),
         links_left_out: 0,
+        usages: seen.usages.iter().take(USAGES_MAX).map(encode_usage).collect(),
     };
     thin_out(&mut stage, links_max);
     stage
+}
+
+fn encode_usage(Usage { name, used, max }: &Usage) -> v1::Usage {
+    v1::Usage { name: name.clone(), used: *used, max: *max }
 }
 
 fn encode_load(load: &Load) -> v1::Load {
@@ -212,6 +219,8 @@ pub(crate) fn decode(response: v1::InspectResponse) -> Told {
         resident_bytes: process.resident_bytes,
         program_bytes: process.program_bytes,
         memory_bytes_max: Some(process.memory_bytes_max).filter(|bytes| *bytes > 0),
+        cpu: duration(process.cpu_ms),
+        cpus: Some(process.cpus).filter(|cpus| cpus.is_finite() && *cpus > 0.0),
     };
     Told { process, stages: response.stages.into_iter().take(STAGES_MAX).map(|s| decode_stage(s, unix_ms)).collect() }
 }
@@ -242,7 +251,12 @@ fn decode_stage(seen: v1::StageSeen, unix_ms: u64) -> Inspection {
         rejections: seen.rejections.into_iter().map(decode_rejection).collect(),
         trouble: seen.trouble.map(|trouble| Trouble { text: trouble.text, since_unix_ms: trouble.since_unix_ms }),
         links_left_out: seen.links_left_out,
+        usages: seen.usages.into_iter().take(USAGES_MAX).map(decode_usage).collect(),
     }
+}
+
+fn decode_usage(v1::Usage { name, used, max }: v1::Usage) -> Usage {
+    Usage { name, used, max }
 }
 
 fn decode_load(load: v1::Load) -> Load {
@@ -370,7 +384,7 @@ fn decode_credit(credit: Option<v1::Credit>) -> Credit {
     Credit { events, bytes }
 }
 
-fn ms(duration: Duration) -> u64 {
+pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -461,6 +475,7 @@ mod tests {
             end_to_end: settle,
             rejections: reasons.map(rejected).to_vec(),
             trouble: Some(Trouble { text: "broker down".into(), since_unix_ms: 3 }),
+            usages: vec![Usage { name: "connections".into(), used: 3, max: 1_024 }],
             links_left_out: 0,
         }
     }

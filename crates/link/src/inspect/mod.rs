@@ -4,6 +4,8 @@ mod asker;
 mod messages;
 mod service;
 
+use std::time::Duration;
+
 use jaiminho_runtime::Inspection;
 
 pub use asker::{AskError, Asker};
@@ -20,7 +22,7 @@ pub struct Told {
 }
 
 /// The process that stages run in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProcessSeen {
     /// Of the program.
     pub version: String,
@@ -34,4 +36,8 @@ pub struct ProcessSeen {
     pub program_bytes: u64,
     /// What it may take beside the program itself, as `jaiminho validate` says; none: not known.
     pub memory_bytes_max: Option<u64>,
+    /// Processor time that it has used since its start.
+    pub cpu: Duration,
+    /// So many processors it can put to use; none: not known.
+    pub cpus: Option<f64>,
 }

@@ -17,7 +17,7 @@ use jaiminho_proto::v1::{
     inspect_server::{Inspect, InspectServer},
 };
 use jaiminho_runtime::{Inspection, StageHandle};
-use jaiminho_telemetry::Memory;
+use jaiminho_telemetry::{Memory, cpu_time};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -45,7 +45,7 @@ const ASKER_DEADLINE: Duration = Duration::from_secs(10);
 const QUESTION_BYTES_MAX: usize = 1024;
 
 /// What a process says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct About {
     /// Of the program.
     pub version: String,
@@ -53,6 +53,8 @@ pub struct About {
     pub commit: String,
     /// What it may take in all beside the program itself, as `jaiminho validate` says; none: not known.
     pub memory_bytes_max: Option<u64>,
+    /// So many processors it can put to use; none: not known.
+    pub cpus: Option<f64>,
 }
 
 /// One look at all stages, which all who ask meanwhile wait for together.
@@ -110,6 +112,8 @@ impl Board {
             resident_bytes,
             program_bytes,
             memory_bytes_max: self.about.memory_bytes_max.unwrap_or_default(),
+            cpu_ms: cpu_time().map_or(0, messages::ms),
+            cpus: self.about.cpus.unwrap_or_default(),
         }
     }
 }

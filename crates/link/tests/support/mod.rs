@@ -221,7 +221,8 @@ pub(crate) async fn serve(stage: &StageHandle, tells: bool) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = Address(listener.local_addr().unwrap().to_string());
     let server = Server::new(Arc::new(stage.clone()), ServerConfig::default()).await.unwrap();
-    let about = About { version: "1.2.3".into(), commit: "abc".into(), memory_bytes_max: Some(1 << 30) };
+    let about =
+        About { version: "1.2.3".into(), commit: "abc".into(), memory_bytes_max: Some(1 << 30), cpus: Some(2.0) };
     let server = if tells { server.with_inspection(vec![stage.clone()], about) } else { server };
     tokio::spawn(async move { server.run(listener, CancellationToken::new()).await.unwrap() });
     address

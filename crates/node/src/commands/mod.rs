@@ -1,11 +1,14 @@
 //! One module for each command.
 
+pub(crate) mod autoscale;
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod render;
+pub(crate) mod scaler;
 pub(crate) mod schema;
 pub(crate) mod send;
 pub(crate) mod stage;

@@ -26,7 +26,7 @@ use crate::traces::Tracers;
 use crate::wire::{Links, Wiring};
 
 /// Time for connections to close once the stage has ended.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(global: &Global, arguments: &StageArgs) -> Result<(), Failure> {
     let document = Document::open(&global.file, &global.overrides())?;

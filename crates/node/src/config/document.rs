@@ -51,6 +51,22 @@ impl Document {
         Ok(Self { file, yaml, base_dir, tree, base, profiles, overrides, problems })
     }
 
+    /// The pipeline's name, if it has one.
+    pub(crate) fn pipeline(&self) -> Option<&str> {
+        match self.tree.child("pipeline").map(|entry| &entry.node.value) {
+            Some(Value::Text { text, .. }) => Some(text),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The names of its stages, as they stand there.
+    pub(crate) fn stages(&self) -> Vec<&str> {
+        match self.tree.child("stages").map(|entry| &entry.node.value) {
+            Some(Value::Map(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
     /// What is wrong with asking for the stage `name`, if the file has others.
     pub(crate) fn unknown_stage(&self, name: &str) -> Option<Problem> {
         overlay::unknown_stage(&self.tree, name, Place::start(&self.file))
@@ -62,7 +78,7 @@ impl Document {
     }
 
     /// The same with the variables that `lookup` gives.
-    pub(super) fn check_with(
+    pub(crate) fn check_with(
         self,
         setting: Setting,
         files: Files<'_>,

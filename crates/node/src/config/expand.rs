@@ -23,6 +23,11 @@ pub(crate) fn expand(node: &mut Node, lookup: &dyn Fn(&str) -> Option<String>, p
     }
 }
 
+/// A text of the command line with this process's variables in it.
+pub(crate) fn with_environment(text: &str) -> Result<String, String> {
+    expand_text(text, &|name| std::env::var(name).ok()).map(|(text, _)| text)
+}
+
 /// The text, and whether a variable stood in it.
 fn expand_text(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<(String, bool), String> {
     let mut out = String::with_capacity(text.len());

@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(crate) use document::Document;
+pub(crate) use expand::with_environment;
 pub(crate) use files::Files;
 use jaiminho_convert::Program;
 use model::{Pipeline, Stage};

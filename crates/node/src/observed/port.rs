@@ -7,6 +7,7 @@ use jaiminho_core::{GroupKind, LinkError, Subscribe};
 use jaiminho_link::{About, Server, ServerConfig};
 use jaiminho_observe::stage_of;
 use jaiminho_runtime::{LinkHalf, Serve, StageHandle};
+use jaiminho_telemetry::cpus;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +30,7 @@ pub(crate) fn about(config: &Config, program: &Program, stages: &[&str]) -> Abou
         version: program.version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
         commit: env!("JAIMINHO_COMMIT").to_owned(),
         memory_bytes_max: Some(bytes.fold(0, u64::saturating_add)),
+        cpus: Some(cpus().min(threads as f64)),
     }
 }
 

@@ -1,0 +1,241 @@
+//! A pipeline as its scaler sees it: a flow of events through stages, each with a bounded log behind it, and pods that take time
+//! to start. Time goes in quarters of a second.
+
+use std::{collections::VecDeque, time::Duration};
+
+use jaiminho_scaling::{Decision, Options, Scaling, Sight};
+
+use crate::hpa::{Hpa, SYNC_S};
+
+const TICK_S: f64 = 0.25;
+/// Shares are over so many ticks: ten seconds.
+const SHARE_TICKS: usize = 40;
+
+/// A value that changes with time, in seconds.
+pub(crate) type Course = Box<dyn Fn(f64) -> f64>;
+
+/// A stage below the source.
+pub(crate) struct StageSpec {
+    pub(crate) name: &'static str,
+    /// Events a second that one instance can do.
+    pub(crate) able: Course,
+    /// Events a second that all together can do: what is behind it has a limit of its own.
+    pub(crate) able_together: Course,
+    /// Events that an instance does at a time.
+    pub(crate) width: u32,
+    /// Share of its window that these are.
+    pub(crate) width_of_window: f64,
+    pub(crate) instances: u32,
+    pub(crate) options: Options,
+}
+
+pub(crate) fn stage(name: &'static str, able: f64, width: u32, instances: u32) -> StageSpec {
+    StageSpec {
+        name,
+        able: Box::new(move |_| able),
+        able_together: Box::new(|_| f64::INFINITY),
+        width,
+        width_of_window: 0.5,
+        instances,
+        options: Options::default(),
+    }
+}
+
+/// A pipeline and what is asked of it.
+pub(crate) struct Story {
+    pub(crate) offered: Course,
+    /// Relative, of each second's offer.
+    pub(crate) noise: f64,
+    pub(crate) stages: Vec<StageSpec>,
+    /// Events that each log may hold.
+    pub(crate) log: f64,
+    pub(crate) startup_s: f64,
+    pub(crate) seconds: u32,
+    /// From when to when some instance does not answer.
+    pub(crate) unseen: std::ops::Range<f64>,
+}
+
+impl Story {
+    pub(crate) fn new(seconds: u32, offered: impl Fn(f64) -> f64 + 'static, stages: Vec<StageSpec>) -> Self {
+        Self {
+            offered: Box::new(offered),
+            noise: 0.05,
+            stages,
+            log: 10_000.0,
+            startup_s: 20.0,
+            seconds,
+            unseen: 0.0..0.0,
+        }
+    }
+}
+
+/// What is noted of a stage each second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Note {
+    pub(crate) wanted: u32,
+    pub(crate) running: u32,
+    pub(crate) rate: f64,
+}
+
+/// What came of a story.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    /// Each second.
+    pub(crate) offered: Vec<f64>,
+    pub(crate) refused: Vec<f64>,
+    /// By stage, each second.
+    pub(crate) stages: Vec<Vec<Note>>,
+    /// By stage: when, from how many, to how many.
+    pub(crate) changes: Vec<Vec<(f64, u32, u32)>>,
+}
+
+struct Stage {
+    spec: StageSpec,
+    hpa: Hpa,
+    scaling: Scaling,
+    decision: Option<Decision>,
+    /// When each pod takes events.
+    pods: Vec<f64>,
+    /// What waits for the stage after it.
+    log: f64,
+    /// Blocked and limit of each tick.
+    shares: VecDeque<(f64, f64)>,
+    passed: f64,
+    load: f64,
+}
+
+impl Stage {
+    fn new(spec: StageSpec) -> Self {
+        let (pods, scaling) = (vec![-1_000.0; spec.instances as usize], Scaling::new(spec.options));
+        let hpa = Hpa::new(1, 60);
+        Self { spec, hpa, scaling, decision: None, pods, log: 0.0, shares: VecDeque::new(), passed: 0.0, load: 0.0 }
+    }
+
+    fn running(&self, now: f64) -> u32 {
+        self.pods.iter().filter(|ready| **ready <= now).count() as u32
+    }
+
+    /// Takes what it can of what waits above; what is left there.
+    fn tick(&mut self, now: f64, above: f64, came: f64, room: f64) -> f64 {
+        let own = f64::from(self.running(now)) * (self.spec.able)(now) * TICK_S;
+        let able = own.min((self.spec.able_together)(now) * TICK_S);
+        let passed = above.min(able).min(room);
+        self.load = if able > 0.0 { passed / able } else { 1.0 };
+        let is_blocked = passed < above.min(able) - 1e-9 || self.log > self.passed + 1e-9;
+        let is_full = above - passed > came.max(1e-9) * 0.01 && passed >= able - 1e-9;
+        let limit = if is_full { 1.0 } else { all_busy(self.spec.width, self.load.min(0.999)) };
+        let share = if is_blocked { (1.0, 0.0) } else { (0.0, limit) };
+        self.shares.push_back(share);
+        if self.shares.len() > SHARE_TICKS {
+            self.shares.pop_front();
+        }
+        self.passed = passed;
+        self.log += passed;
+        above - passed
+    }
+
+    fn share(&self, of: impl Fn(&(f64, f64)) -> f64) -> f64 {
+        self.shares.iter().map(of).sum::<f64>() / self.shares.len().max(1) as f64
+    }
+
+    fn look(&mut self, now: f64, rate: f64, waiting: f64) {
+        let used = 0.25 + 0.75 * (self.load * self.spec.width_of_window).min(1.0);
+        let (blocked, limit) = (self.share(|of| of.0), self.share(|of| of.1));
+        let youngest = self.pods.iter().filter(|ready| **ready <= now).fold(f64::INFINITY, |age, at| age.min(now - at));
+        let sight = Sight {
+            instances: self.running(now),
+            youngest: Duration::from_secs_f64(youngest.min(1e6)),
+            rate: Some(rate),
+            blocked,
+            limit,
+            waiting: waiting as u64,
+            in_work: (rate * 0.02) as u64,
+            unused_credit: Some(if limit > 0.99 { 0.0 } else { 1.0 - used }),
+            ..Sight::default()
+        };
+        self.decision = Some(self.scaling.decide(Duration::from_secs_f64(now), &sight));
+    }
+
+    /// KEDA asks, Kubernetes follows.
+    fn sync(&mut self, now: f64, is_seen: bool, startup_s: f64) -> Option<(f64, u32, u32)> {
+        let total = self.decision.filter(|_| is_seen).map(|decision| f64::from(decision.needed));
+        let current = self.pods.len() as u32;
+        let wanted = self.hpa.sync(now, total, current);
+        // The youngest leave first.
+        self.pods.resize(wanted as usize, now + startup_s);
+        (wanted != current).then_some((now, current, wanted))
+    }
+}
+
+/// How much of the time all places are taken, of so many at such a load: Erlang's second formula.
+fn all_busy(width: u32, load: f64) -> f64 {
+    let offered = f64::from(width) * load;
+    let blocking =
+        (1..=width).fold(1.0, |blocking, places| offered * blocking / (f64::from(places) + offered * blocking));
+    blocking / (1.0 - load * (1.0 - blocking))
+}
+
+/// The same numbers each time, from -1 to 1.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as f64 / f64::from(1_u32 << 30) - 1.0
+    }
+}
+
+pub(crate) fn run(story: Story) -> Run {
+    let Story { offered, noise, stages, log, startup_s, seconds, unseen } = story;
+    let mut stages: Vec<Stage> = stages.into_iter().map(Stage::new).collect();
+    let mut run = Run { stages: vec![vec![]; stages.len()], changes: vec![vec![]; stages.len()], ..Run::default() };
+    let (mut source_log, mut random) = (0.0, Noise(1));
+    for second in 0..seconds {
+        let start = f64::from(second);
+        let rate = offered(start) * (1.0 + noise * random.next());
+        let (mut refused, mut passed) = (0.0, vec![0.0; stages.len()]);
+        for tick in 0..4 {
+            let now = start + f64::from(tick) * TICK_S;
+            for index in (0..stages.len()).rev() {
+                let room = if index + 1 == stages.len() { f64::INFINITY } else { (log - stages[index].log).max(0.0) };
+                let (above, came) = match index {
+                    0 => (source_log, rate * TICK_S),
+                    _ => (stages[index - 1].log, stages[index - 1].passed),
+                };
+                let left = stages[index].tick(now, above, came, room);
+                passed[index] += stages[index].passed;
+                if index == 0 { source_log = left } else { stages[index - 1].log = left }
+            }
+            let last = stages.len() - 1;
+            stages[last].log = 0.0;
+            let taken = (rate * TICK_S).min((log - source_log).max(0.0));
+            source_log += taken;
+            refused += rate * TICK_S - taken;
+        }
+        run.offered.push(rate);
+        run.refused.push(refused);
+        let is_seen = !unseen.contains(&start);
+        for index in 0..stages.len() {
+            let waiting = if index == 0 { source_log } else { stages[index - 1].log };
+            // What comes in the next tick waits for nothing.
+            let waiting = (waiting - passed[index] / 4.0 * 1.1).max(0.0);
+            let stage = &mut stages[index];
+            if is_seen {
+                stage.look(start + 1.0, passed[index], waiting);
+            }
+            let phase = 4.0 + index as f64;
+            if (start - phase).rem_euclid(SYNC_S) < 0.5 {
+                run.changes[index].extend(stage.sync(start, is_seen, startup_s));
+            }
+            let (wanted, running) = (stage.pods.len() as u32, stage.running(start));
+            run.stages[index].push(Note { wanted, running, rate: passed[index] });
+        }
+    }
+    run
+}
+
+#[test]
+fn a_wide_stage_is_seldom_full_until_it_always_is() {
+    assert!((all_busy(1, 0.6) - 0.6).abs() < 1e-9);
+    assert!(all_busy(8, 0.6) < 0.3 && all_busy(64, 0.8) < 0.07 && all_busy(64, 0.99) > 0.7);
+}

@@ -1,0 +1,216 @@
+//! What happens to a pipeline, and that its instances settle.
+
+use std::f64::consts::TAU;
+
+use crate::{
+    model::{Run, StageSpec, Story, run, stage},
+    plot::{Plot, draw},
+};
+
+/// From one event at a time to many: how busy a stage is tells of each something else.
+const WIDTHS: [u32; 3] = [1, 8, 64];
+
+fn step(at: f64, before: f64, after: f64) -> impl Fn(f64) -> f64 {
+    move |now| if now < at { before } else { after }
+}
+
+fn wave(middle: f64, swing: f64, period_s: f64) -> impl Fn(f64) -> f64 {
+    move |now| middle + swing * (now / period_s * TAU).sin()
+}
+
+/// From minute 20 to minute 50 each instance does a quarter.
+fn slow_each(width: u32) -> Story {
+    let mut publish = stage("publish", 1_000.0, width, 4);
+    publish.able = Box::new(|now| if (1_200.0..3_000.0).contains(&now) { 250.0 } else { 1_000.0 });
+    Story::new(9_000, |_| 2_000.0, vec![stage("convert", 2_000.0, width, 2), publish])
+}
+
+/// From minute 20 to minute 50 all instances together do no more than `able`.
+fn slow_together(width: u32, able: f64) -> Story {
+    let mut publish = stage("publish", 1_000.0, width, 4);
+    publish.able_together = Box::new(move |now| if (1_200.0..3_000.0).contains(&now) { able } else { f64::INFINITY });
+    Story::new(9_000, |_| 2_000.0, vec![stage("convert", 2_000.0, width, 2), publish])
+}
+
+fn chain(width: u32) -> Story {
+    let stages = [("parse", 3_000.0), ("convert", 1_000.0), ("publish", 1_500.0)];
+    let stages = stages.map(|(name, able)| stage(name, able, width, 1));
+    Story::new(5_400, step(600.0, 500.0, 2_000.0), stages.into())
+}
+
+fn one(width: u32, instances: u32) -> Vec<StageSpec> {
+    vec![stage("convert", 1_000.0, width, instances)]
+}
+
+/// The changes of one stage's wanted number within this time, as `from > to`.
+fn changes(run: &Run, stage: usize, seconds: std::ops::Range<f64>) -> Vec<(u32, u32)> {
+    let within = run.changes[stage].iter().filter(|(at, _, _)| seconds.contains(at));
+    within.map(|(_, from, to)| (*from, *to)).collect()
+}
+
+/// How often a number that grew shrank next, or the other way.
+fn turns(changes: &[(u32, u32)]) -> usize {
+    changes.windows(2).filter(|pair| (pair[0].0 < pair[0].1) != (pair[1].0 < pair[1].1)).count()
+}
+
+/// Of each instance's ability, at the end.
+fn use_at_end(run: &Run, stage: usize, able: f64) -> f64 {
+    let notes = &run.stages[stage][run.stages[stage].len() - 60..];
+    notes.iter().map(|note| note.rate / (f64::from(note.running) * able)).sum::<f64>() / 60.0
+}
+
+#[test]
+fn after_a_step_up_it_settles_within_three_decisions_and_stays_so() {
+    for (width, factor, startup_s) in WIDTHS.into_iter().flat_map(|width| {
+        [(width, 2.0, 20.0), (width, 4.0, 20.0), (width, 8.0, 20.0), (width, 4.0, 5.0), (width, 8.0, 120.0)]
+    }) {
+        let story = Story::new(30_000, step(600.0, 500.0, 500.0 * factor), one(width, 1));
+        let run = run(Story { startup_s, ..story });
+        let told = changes(&run, 0, 0.0..30_000.0);
+        let what = format!("width {width}, ×{factor}, start-up {startup_s} s: {told:?}");
+        assert!(told.len() <= 3 && turns(&told) == 0, "{what}");
+        let last = run.changes[0].last().expect("a change").0;
+        assert!(last < 720.0 + 3.0 * startup_s, "{what}: the last one after {last} s");
+        let used = use_at_end(&run, 0, 1_000.0);
+        assert!((0.45..0.9).contains(&used), "{what}: {used}");
+        assert!(run.refused.iter().skip(1_200).all(|refused| *refused == 0.0), "{what}");
+    }
+}
+
+#[test]
+fn after_a_step_down_it_goes_down_once_and_no_further_than_it_can() {
+    for width in WIDTHS {
+        let run = run(Story::new(14_400, step(3_600.0, 6_000.0, 1_500.0), one(width, 10)));
+        let told = changes(&run, 0, 3_600.0..14_400.0);
+        assert!(told.len() <= 3 && turns(&told) == 0, "width {width}: {told:?}");
+        assert_eq!(changes(&run, 0, 3_600.0..3_900.0), [], "width {width}: not before five minutes");
+        let used = use_at_end(&run, 0, 1_000.0);
+        assert!((0.3..0.8).contains(&used), "width {width}: {used}");
+    }
+}
+
+#[test]
+fn of_far_too_many_it_takes_one_after_another_and_stops_before_it_is_too_few() {
+    for width in WIDTHS {
+        let run = run(Story::new(20_000, |_| 1_000.0, one(width, 10)));
+        let told = changes(&run, 0, 0.0..20_000.0);
+        assert_eq!(turns(&told), 0, "width {width}: {told:?}");
+        assert!((2..=3).contains(&told.last().expect("a change").1), "width {width}: {told:?}");
+    }
+}
+
+#[test]
+fn under_a_steady_and_noisy_load_it_never_goes_to_and_fro() {
+    for (width, load) in WIDTHS.into_iter().flat_map(|width| [0.35, 0.5, 0.55, 0.58].map(|load| (width, load))) {
+        for instances in [1, 2, 3, 8, 30] {
+            let rate = 1_000.0 * f64::from(instances) * load;
+            let mut story = Story::new(40_000, move |_| rate, one(width, instances));
+            story.noise = 0.2;
+            let run = run(story);
+            let told = changes(&run, 0, 0.0..40_000.0);
+            assert!(turns(&told) == 0 && told.len() <= 6, "width {width}, {instances} at {load}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn it_follows_a_ramp_and_a_slow_wave_without_going_to_and_fro() {
+    for width in WIDTHS {
+        let ramp = |now: f64| 500.0 + 3.0 * (now - 600.0).clamp(0.0, 3_600.0);
+        let told = changes(&run(Story::new(9_000, ramp, one(width, 1))), 0, 0.0..9_000.0);
+        assert!(
+            turns(&told) == 0 && told.last().is_some_and(|(_, to)| (12..=21).contains(to)),
+            "width {width}: {told:?}"
+        );
+        // Up and down once in each of four half hours.
+        let run = run(Story::new(7_200, wave(4_000.0, 3_500.0, 1_800.0), one(width, 4)));
+        let told = changes(&run, 0, 0.0..7_200.0);
+        assert!(turns(&told) <= 8, "width {width}: {told:?}");
+        assert!(run.refused.iter().sum::<f64>() < 0.005 * run.offered.iter().sum::<f64>(), "width {width}");
+    }
+}
+
+#[test]
+fn a_fast_wave_is_met_by_what_its_crest_needs() {
+    for width in WIDTHS {
+        let run = run(Story::new(14_400, wave(4_000.0, 3_500.0, 120.0), one(width, 4)));
+        let told = changes(&run, 0, 0.0..14_400.0);
+        assert!(turns(&told) == 0 && told.len() <= 5, "width {width}: {told:?}");
+        assert!(run.refused.iter().skip(600).all(|refused| *refused == 0.0), "width {width}");
+    }
+}
+
+#[test]
+fn instances_that_a_broker_makes_slow_get_company_while_it_is_slow() {
+    for width in WIDTHS {
+        let run = run(slow_each(width));
+        let told = changes(&run, 1, 1_200.0..9_000.0);
+        assert!(turns(&told) == 1, "width {width}: {told:?}");
+        assert!(told.iter().any(|(_, to)| (10..=16).contains(to)), "width {width}: {told:?}");
+        assert!(told.last().is_some_and(|(_, to)| (3..=7).contains(to)), "width {width}: {told:?}");
+        assert_eq!(changes(&run, 0, 600.0..9_000.0), [], "width {width}: what is above it has no part in it");
+    }
+}
+
+#[test]
+fn a_broker_with_a_limit_of_its_own_is_not_met_with_ever_more_instances() {
+    for (width, able) in WIDTHS.into_iter().flat_map(|width| [0.0, 1_200.0].map(|able| (width, able))) {
+        let run = run(slow_together(width, able));
+        let told = changes(&run, 1, 1_200.0..3_000.0);
+        assert!(told.iter().all(|(_, to)| *to <= 10), "width {width}: {told:?}");
+        let above = changes(&run, 0, 1_200.0..3_000.0);
+        assert_eq!(above, [], "width {width}: what is above it is blocked, and more of it would wait, too");
+        let after = changes(&run, 1, 3_000.0..9_000.0);
+        assert!(turns(&after) <= 1 && after.iter().all(|(_, to)| *to <= 16), "width {width}: {after:?}");
+    }
+}
+
+#[test]
+fn stages_in_a_row_settle_one_after_another() {
+    for width in WIDTHS {
+        let run = run(chain(width));
+        for stage in 0..3 {
+            let told = changes(&run, stage, 0.0..5_400.0);
+            let ups = told.iter().filter(|(from, to)| from < to).count();
+            assert!(ups <= 3 && turns(&told) <= 1, "width {width}, stage {stage}: {told:?}");
+            assert!(
+                run.changes[stage].iter().all(|(at, _, _)| *at < 1_500.0),
+                "width {width}, stage {stage}: {told:?}"
+            );
+        }
+        assert!(run.refused.iter().skip(1_200).all(|refused| *refused == 0.0), "width {width}");
+    }
+}
+
+#[test]
+fn while_an_instance_does_not_answer_nothing_changes() {
+    let story = Story::new(3_600, step(600.0, 500.0, 2_000.0), one(8, 1));
+    let run = run(Story { unseen: 590.0..1_800.0, ..story });
+    assert_eq!(changes(&run, 0, 0.0..1_800.0), []);
+    let told = changes(&run, 0, 1_800.0..3_600.0);
+    assert!(told.len() <= 3 && turns(&told) == 0 && !told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn the_plots_in_the_docs_are_of_these_stories() {
+    let ramp = |now: f64| 500.0 + 3.0 * ((now - 600.0).clamp(0.0, 1_800.0) - (now - 3_600.0).clamp(0.0, 1_800.0));
+    for (name, title, story) in [
+        ("step", "Four times the load from minute 10 on", Story::new(3_600, step(600.0, 500.0, 2_000.0), one(8, 1))),
+        ("ramp", "A ramp, up and down", Story::new(7_200, ramp, one(8, 1))),
+        ("wave", "A wave of half an hour", Story::new(7_200, wave(4_000.0, 3_500.0, 1_800.0), one(8, 4))),
+        ("fast-wave", "A wave of two minutes", Story::new(3_600, wave(4_000.0, 3_500.0, 120.0), one(8, 4))),
+        ("chain", "Three stages, four times the load from minute 10 on", chain(8)),
+        ("slow-instances", "Each instance of publish does a quarter from minute 20 to 50", slow_each(8)),
+        ("slow-broker", "The broker takes 1200 events/s from minute 20 to 50", slow_together(8, 1_200.0)),
+    ] {
+        let names: Vec<&str> = story.stages.iter().map(|stage| stage.name).collect();
+        let run = run(story);
+        let text = draw(&Plot { title, names: &names, run: &run });
+        let path = format!("{}/../../docs/scaling/{name}.svg", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let drawn = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(drawn.contains(title), "{path}: UPDATE_DOCS=1 draws it");
+    }
+}

@@ -1,0 +1,191 @@
+use std::time::Duration;
+
+use jaiminho_scaling::{Decision, Options, Scaling, Sight, Why};
+
+/// Two old instances, half as busy as is aimed at.
+pub(crate) fn calm() -> Sight {
+    Sight {
+        instances: 2,
+        youngest: Duration::from_secs(3_600),
+        rate: Some(1_000.0),
+        limit: 0.3,
+        in_work: 40,
+        unused_credit: Some(0.3),
+        ..Sight::default()
+    }
+}
+
+pub(crate) fn busy() -> Sight {
+    Sight { limit: 0.95, waiting: 900, unused_credit: Some(0.0), ..calm() }
+}
+
+/// The last of so many looks, a second apart, from this second on.
+pub(crate) fn look(scaling: &mut Scaling, seconds: std::ops::Range<u64>, sight: &Sight) -> Decision {
+    seconds.map(|second| scaling.decide(Duration::from_secs(second), sight)).last().expect("a look")
+}
+
+fn first(sight: &Sight) -> Decision {
+    Scaling::new(Options::default()).decide(Duration::ZERO, sight)
+}
+
+#[test]
+fn a_busy_stage_gets_as_many_as_bring_it_to_the_target_and_drain_what_waits() {
+    let decision = first(&Sight { waiting: 0, ..busy() });
+    assert_eq!((decision.current, decision.needed), (2, 4), "2 × 0.95 / 0.6");
+    assert_eq!(decision.why.to_string(), "it is 95 % busy (target 60 %); at the target an instance does 316 events/s");
+    let few = Sight { instances: 20, limit: 0.63, waiting: 0, ..busy() };
+    assert_eq!(first(&few).needed, 21);
+    // 47.6 events/s an instance at the target: 15 000 events within 30 s are 500 a second.
+    assert_eq!(first(&Sight { waiting: 15_000, ..few }).needed, 32);
+}
+
+#[test]
+fn what_waits_and_grows_asks_for_more_and_what_shrinks_for_less() {
+    let needed = |slope: i64| {
+        let mut scaling = Scaling::new(Options { growth: 10.0, ..Options::default() });
+        let at = |second: i64| Sight { instances: 10, waiting: (20_000 + slope * second) as u64, ..busy() };
+        let whys = (0..20).map(|second| scaling.decide(Duration::from_secs(second as u64), &at(second)).why);
+        let Some(Why::Busy { wanted, .. }) = whys.last() else { panic!("not busy") };
+        wanted
+    };
+    assert!(needed(500) > needed(0) && needed(0) > needed(-500), "{} {} {}", needed(500), needed(0), needed(-500));
+}
+
+#[test]
+fn no_decision_multiplies_by_more_than_the_growth() {
+    assert_eq!(first(&Sight { waiting: 10_000_000, ..busy() }).needed, 4);
+    let options = Options { growth: 3.0, ..Options::default() };
+    let needed = Scaling::new(options).decide(Duration::ZERO, &Sight { waiting: 10_000_000, ..busy() }).needed;
+    assert_eq!(needed, 6);
+}
+
+#[test]
+fn it_keeps_what_it_has_while_more_would_not_help_or_nothing_is_known() {
+    let young = Duration::from_secs(12);
+    for (sight, why, text) in [
+        (Sight { blocked: 0.8, limit: 0.2, ..busy() }, Why::Blocked { share: 0.8 }, "holds it up for 80 % of the time"),
+        (Sight { blocked: 1.0, limit: 0.0, ..busy() }, Why::Blocked { share: 1.0 }, "holds it up for 100 %"),
+        (Sight { youngest: young, ..busy() }, Why::Starting { seconds: 12 }, "started 12 s ago"),
+        (Sight { rate: None, ..busy() }, Why::New, "not known yet"),
+        (Sight { rate: Some(0.0), ..busy() }, Why::Stuck, "nothing goes through"),
+        (Sight { is_source: true, ..busy() }, Why::Untold, "does not tell how full it is"),
+    ] {
+        let decision = first(&sight);
+        assert_eq!((decision.needed, decision.why), (2, why));
+        assert!(decision.why.to_string().contains(text), "{}", decision.why);
+        // For an hour, too; nor are there fewer.
+        assert_eq!(look(&mut Scaling::new(Options::default()), 0..3_600, &sight).needed, 2);
+    }
+}
+
+#[test]
+fn a_starved_stage_is_not_scaled_up_whatever_waits() {
+    let sight = Sight { limit: 0.0, waiting: 100_000, unused_credit: Some(1.0), ..calm() };
+    assert_eq!(look(&mut Scaling::new(Options::default()), 0..600, &sight).needed, 2);
+}
+
+#[test]
+fn what_was_asked_for_holds_while_it_starts() {
+    let mut scaling = Scaling::new(Options::default());
+    assert_eq!(look(&mut scaling, 0..5, &busy()).needed, 4);
+    let third = Sight { instances: 3, youngest: Duration::from_secs(1), ..busy() };
+    assert_eq!(look(&mut scaling, 5..30, &third).needed, 4);
+}
+
+#[test]
+fn fewer_must_have_been_enough_for_a_while_and_the_most_of_them_counts() {
+    let mut scaling = Scaling::new(Options::default());
+    let four = Sight { instances: 4, limit: 0.55, ..calm() };
+    look(&mut scaling, 0..100, &four);
+    // 250 events/s an instance are known to be easy.
+    let low = |rate: f64| Sight { rate: Some(rate), limit: 0.05, unused_credit: Some(0.6), ..four };
+    let decision = look(&mut scaling, 100..150, &low(500.0));
+    assert_eq!(decision.needed, 4, "{decision:?}");
+    assert!(matches!(decision.why, Why::Low { wanted: 3, .. }), "{decision:?}");
+    let decision = look(&mut scaling, 150..215, &low(150.0));
+    assert_eq!(decision.needed, 3, "{decision:?}");
+    let decision = look(&mut scaling, 215..300, &low(150.0));
+    assert_eq!(decision.needed, 1, "{decision:?}");
+    assert_eq!(decision.why.to_string(), "it is 5 % busy, with 38 events/s an instance: fewer would do");
+}
+
+#[test]
+fn one_busy_look_begins_the_wait_anew() {
+    let mut scaling = Scaling::new(Options::default());
+    let low = Sight { instances: 4, limit: 0.0, rate: Some(0.0), in_work: 0, ..calm() };
+    assert_eq!(look(&mut scaling, 0..50, &low).needed, 4);
+    assert!(look(&mut scaling, 50..51, &Sight { instances: 4, ..busy() }).needed > 4);
+    assert!(look(&mut scaling, 51..100, &low).needed > 4);
+}
+
+#[test]
+fn what_is_not_seen_for_a_while_does_not_count_as_low() {
+    let mut scaling = Scaling::new(Options::default());
+    let low = Sight { instances: 4, limit: 0.0, rate: Some(0.0), in_work: 0, ..calm() };
+    assert_eq!(look(&mut scaling, 0..30, &low).needed, 4);
+    assert_eq!(look(&mut scaling, 300..330, &low).needed, 4);
+    assert_eq!(look(&mut scaling, 330..362, &low).needed, 1);
+}
+
+#[test]
+fn a_stage_that_was_full_is_not_made_so_small_that_it_would_be_so_again() {
+    let mut scaling = Scaling::new(Options::default());
+    // 500 events/s an instance at most; so wide that with 330 it is never full.
+    assert_eq!(look(&mut scaling, 0..100, &Sight { instances: 2, ..busy() }).needed, 4);
+    let three = Sight { instances: 3, limit: 0.0, rate: Some(990.0), unused_credit: Some(0.6), ..calm() };
+    for hour in 1..24 {
+        assert_eq!(look(&mut scaling, hour * 3_600..hour * 3_600 + 600, &three).needed, 3, "hour {hour}");
+    }
+}
+
+#[test]
+fn more_that_bring_nothing_are_not_followed_by_more_until_one_is_tried() {
+    let mut scaling = Scaling::new(Options::default());
+    assert_eq!(look(&mut scaling, 0..60, &busy()).needed, 4);
+    let four = Sight { instances: 4, ..busy() };
+    let decision = look(&mut scaling, 60..600, &four);
+    assert_eq!((decision.needed, decision.why), (4, Why::Vain { before: 2, now: 4, tries: false }));
+    assert_eq!(decision.why.to_string(), "it is busy, but 4 instances do no more than 2 did: it keeps what it has");
+    assert_eq!(look(&mut scaling, 600..1_200, &four).needed, 5);
+    let five = Sight { instances: 5, ..busy() };
+    assert_eq!(look(&mut scaling, 1_200..1_250, &five).needed, 5);
+    // It does more now: that helps, and goes on.
+    let better = Sight { rate: Some(1_300.0), ..five };
+    assert!(look(&mut scaling, 1_250..1_300, &better).needed >= 8);
+}
+
+#[test]
+fn without_an_instance_one_is_needed_once_something_waits() {
+    let none = Sight { instances: 0, rate: None, ..Sight::default() };
+    assert_eq!((first(&none).needed, none.is_active()), (0, false));
+    let missed = Sight { waiting: 3, ..none };
+    assert_eq!((first(&missed).needed, missed.is_active()), (1, true));
+    assert_eq!(first(&missed).why.to_string(), "it has no instance, and 3 events wait for it");
+}
+
+#[test]
+fn a_source_is_scaled_by_how_full_it_is_and_is_always_active() {
+    let source = Sight { is_source: true, limit: 0.0, in_work: 0, rate: Some(0.0), ..calm() };
+    assert!(source.is_active());
+    let full = Sight { saturation: Some(0.9), rate: Some(2_000.0), ..source };
+    assert_eq!(first(&full).needed, 3);
+    assert_eq!(first(&Sight { blocked: 0.7, ..full }).needed, 2, "what is below it is why");
+    let options = Options { events_per_instance: Some(1_200.0), ..Options::default() };
+    let given = Sight { rate: Some(2_000.0), ..source };
+    assert_eq!(Scaling::new(options).decide(Duration::ZERO, &given).needed, 3);
+    let larger = Sight { saturation: Some(0.95), ..given };
+    assert_eq!(Scaling::new(options).decide(Duration::ZERO, &larger).needed, 4, "the larger one counts");
+}
+
+#[test]
+fn the_passing_slowness_of_a_broker_is_not_believed_for_ever() {
+    let mut scaling = Scaling::new(Options::default());
+    let fast = Sight { instances: 4, rate: Some(2_000.0), ..calm() };
+    look(&mut scaling, 0..300, &fast);
+    let slow = Sight { instances: 8, rate: Some(2_000.0), ..busy() };
+    look(&mut scaling, 300..600, &slow);
+    let over = Sight { instances: 14, limit: 0.0, waiting: 0, unused_credit: Some(0.6), rate: Some(2_000.0), ..calm() };
+    assert_eq!(look(&mut scaling, 600..1_100, &over).needed, 14);
+    let needed = (2..12).map(|hour: u64| look(&mut scaling, hour * 3_600..hour * 3_600 + 900, &over).needed).last();
+    assert!(needed < Some(8), "{needed:?}");
+}

@@ -1,0 +1,4 @@
+//! The rule's behaviour, look by look, and its laws for any looks.
+
+mod behaviour;
+mod laws;

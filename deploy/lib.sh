@@ -1,4 +1,4 @@
-# Sourced by deploy/up, tests/run and .ci/run: what the machine must have, and where built files go.
+# Sourced by deploy/up, deploy/release, tests/run and .ci/run: what the machine must have, and where built files go.
 # shellcheck shell=bash
 
 rust_min=1.95
@@ -68,6 +68,13 @@ prerequisites() {
   rust
 }
 
+# What packs a release.
+release_prerequisites() {
+  local packages
+  mapfile -t packages < <(missing jq=jq objcopy=binutils)
+  install "${packages[@]}"
+}
+
 # What the integration tests need besides: a Java runtime and Maven for Apache Kafka, setpriv to end with the test, ip for cut links.
 test_prerequisites() {
   local packages
@@ -84,17 +91,21 @@ browser_prerequisites() {
   (install "${packages[@]}")
 }
 
-# prometheus and promtool for the tests of alert rules and dashboard. Debian's package is unpacked, not installed: that would start a service.
-prometheus_prerequisites() {
-  local into=$cache_dir/prometheus
-  if command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1; then return; fi
-  if [ ! -x "$into/usr/bin/promtool" ]; then
+# unpacked PACKAGE COMMAND ...: a package of Debian's is unpacked, and its commands are on the PATH. Installed, it would start a service.
+unpacked() {
+  local package=$1 into=$cache_dir/$1 found=true name
+  for name in "${@:2}"; do command -v "$name" >/dev/null 2>&1 || found=false; done
+  if $found; then return; fi
+  if [ ! -x "$into/usr/bin/${!#}" ]; then
     { command -v apt-get && command -v dpkg-deb; } >/dev/null 2>&1 || return 1
-    say "unpacking prometheus"
-    (mkdir -p "$into" && cd "$into" && { apt-get -qq download prometheus || { apt-get -qq update && apt-get -qq download prometheus; }; } && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb) >&2 || return 1
+    say "unpacking $package"
+    (mkdir -p "$into" && cd "$into" && { apt-get -qq download "$package" || { apt-get -qq update && apt-get -qq download "$package"; }; } && dpkg-deb -x "$package"_*.deb . && rm "$package"_*.deb) >&2 || return 1
   fi
   export PATH="$PATH:$into/usr/bin"
 }
+
+# For the tests of alert rules and dashboard.
+prometheus_prerequisites() { unpacked prometheus prometheus promtool; }
 
 # What the stages in Python need besides: Debian has `python3` and `python3 -m venv` in packages of their own.
 python_prerequisites() {

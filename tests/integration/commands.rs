@@ -179,7 +179,15 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
             &["send", "nowhere.json", "--url", "http://localhost:1/"][..],
             "nowhere.json: No such file or directory (os error 2)",
         ),
-        (&["send", "one.json", "--url", "https://localhost:1/"], "--url https://localhost:1/: must begin with http://"),
+        (
+            &["send", "one.json", "--url", "ftp://localhost:1/"],
+            "--url ftp://localhost:1/: must begin with http:// or https://",
+        ),
+        (
+            &["send", "one.json", "--url", "https://localhost:1/"],
+            "https://localhost:1/: --ca FILE says who signs the server's certificate",
+        ),
+        (&["send", "one.json", "--url", "https://localhost:1/", "--ca", "empty"], "--ca empty: holds no certificate"),
         (
             &["send", "one.json", "--token-file", "none", "--url", "http://localhost:1/"],
             "none: No such file or directory (os error 2)",

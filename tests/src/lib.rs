@@ -4,6 +4,7 @@
 //! Everything that is started here ends with the test, however the test ends: each process is a child that the
 //! kernel kills with its parent. Nothing waits for luck: every wait is for a condition, with a deadline.
 
+mod authority;
 mod browser;
 mod child;
 mod client;
@@ -23,6 +24,7 @@ mod topic;
 mod wait;
 mod websocket;
 
+pub use authority::Authority;
 pub use browser::{Page, skip_browser};
 pub use child::Child;
 pub use client::{Answer, Client};

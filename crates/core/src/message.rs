@@ -232,6 +232,9 @@ pub enum LinkError {
     Fenced(String),
     #[error("replaced by a newer link of the same process")]
     Replaced,
+    /// Its certificate is not that of a member of the group.
+    #[error("not allowed: {0}")]
+    NotAllowed(String),
     #[error("limit reached: {0}")]
     Limit(String),
     #[error("attached group lagged more than max_lag {0} events behind")]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use http::header::HeaderName;
 use jaiminho_event::units::{ByteSize, HumanDuration};
 use jaiminho_runtime::Acknowledge;
+use jaiminho_tls::{ServerTls, connection_bytes_max};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +118,9 @@ impl Default for Config {
 pub struct HttpConfig {
     /// Address and port.
     pub listen: String,
+    /// Its certificate: then it is `https`, and with a shared port `wss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
     /// Path of `POST` requests.
     pub path: String,
     /// Longest wait for the outcome of a request's events (`acknowledge: published`).
@@ -133,6 +137,7 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: "0.0.0.0:8080".to_owned(),
+            tls: None,
             path: "/events".to_owned(),
             deadline: HumanDuration::from_secs(30),
             header_timeout: HumanDuration::from_secs(30),
@@ -150,6 +155,9 @@ pub struct WebSocketConfig {
     pub path: String,
     /// An address and port of its own; default: http's.
     pub listen: Option<String>,
+    /// The certificate of its own port: then it is `wss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
     /// Most events of one socket that have no outcome yet.
     pub in_flight_max: u32,
     /// Longest that a client without credit (plain, or `cloudevents.json`) is held back before it is closed with 1013.
@@ -165,6 +173,7 @@ impl Default for WebSocketConfig {
         Self {
             path: "/ws".to_owned(),
             listen: None,
+            tls: None,
             in_flight_max: 256,
             hold_max: HumanDuration::from_secs(30),
             ping_interval: HumanDuration::from_secs(20),
@@ -310,12 +319,18 @@ impl Config {
     pub fn memory(&self, threads: u64) -> Vec<(&'static str, u64, String)> {
         let LimitsConfig { reading_bytes, connections, header_bytes, requests, sockets, .. } = &self.limits;
         let (connections, requests, sockets) = (u64::from(*connections), u64::from(*requests), u64::from(*sockets));
-        let connection = CONNECTION_BYTES + header_bytes.0;
+        let tls = self.tls().map(|(_, tls)| connection_bytes_max(tls.ca.is_some())).max().unwrap_or_default();
+        let of_tls = if tls > 0 { format!(" + {tls} of TLS") } else { String::new() };
+        let connection = CONNECTION_BYTES + header_bytes.0 + tls;
         let head = self.limits.head_bytes();
         let uncounted = u64::from(STREAMS_MAX) * header_bytes.0 * UNCOUNTED_HEADER_FACTOR;
         let mut terms = vec![
             ("bodies and ids", reading_bytes.0, "limits.reading_bytes".to_owned()),
-            ("connections", connections * connection, format!("{connections} x ({CONNECTION_BYTES} + header_bytes)")),
+            (
+                "connections",
+                connections * connection,
+                format!("{connections} x ({CONNECTION_BYTES} + header_bytes{of_tls})"),
+            ),
             ("heads of requests", requests * head, format!("{requests} requests x {head}")),
             (
                 "heads being read",
@@ -328,6 +343,29 @@ impl Config {
             terms.push(("websockets", sockets * socket, format!("{sockets} x ({CONNECTION_BYTES} + message)")));
         }
         terms
+    }
+
+    /// The certificates of its ports, each with the endpoint that names it.
+    pub fn tls(&self) -> impl Iterator<Item = (&'static str, &ServerTls)> {
+        let http = self.http.as_ref().and_then(|http| Some(("http", http.tls.as_ref()?)));
+        let own = self.websocket.as_ref().and_then(|socket| Some(("websocket", socket.tls.as_ref()?)));
+        http.into_iter().chain(own)
+    }
+
+    /// Whether the endpoints speak TLS: HTTP's, and the WebSocket's.
+    pub fn are_secured(&self) -> [bool; 2] {
+        let http = self.http.as_ref().is_some_and(|http| http.tls.is_some());
+        let own = self.websocket.as_ref().is_some_and(|socket| match socket.listen {
+            Some(_) => socket.tls.is_some(),
+            None => http,
+        });
+        [http, own]
+    }
+
+    /// The same, to be changed.
+    pub fn tls_mut(&mut self) -> impl Iterator<Item = &mut ServerTls> {
+        let http = self.http.as_mut().and_then(|http| http.tls.as_mut());
+        http.into_iter().chain(self.websocket.as_mut().and_then(|socket| socket.tls.as_mut()))
     }
 
     /// Every setting that can't be, at once.
@@ -385,8 +423,13 @@ impl Config {
         }
         if let Some(socket) = &self.websocket {
             check_path("websocket.path", &socket.path, errors);
-            if let Some(listen) = &socket.listen {
-                check_listen("websocket.listen", listen, errors);
+            match &socket.listen {
+                Some(listen) => check_listen("websocket.listen", listen, errors),
+                None if socket.tls.is_some() => {
+                    let problem = "is for a port of its own (`listen`): without, `http.tls` is the WebSocket's, too";
+                    errors.push(ConfigError::new("websocket.tls", problem));
+                }
+                None => {}
             }
             check_duration("websocket.hold_max", socket.hold_max, errors);
             check_duration("websocket.ping_interval", socket.ping_interval, errors);

@@ -1,4 +1,4 @@
-//! Connections: accepted up to a limit, HTTP/1 or HTTP/2 without TLS, closed at their age and at the end.
+//! Connections: accepted up to a limit, HTTP/1 or HTTP/2, with or without TLS, closed at their age and at the end.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use jaiminho_telemetry::names::ingest as names;
+use jaiminho_tls::{Accepted, Acceptor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -118,6 +119,7 @@ fn too_many_headers() -> Problem {
 /// Accepts until it is dropped.
 pub(crate) async fn accept(
     listener: TcpListener,
+    tls: Option<Acceptor>,
     door: Door,
     rules: Rules,
     connections: Arc<Semaphore>,
@@ -127,7 +129,11 @@ pub(crate) async fn accept(
     loop {
         let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok((stream, peer)) => {
+                // Answers are small: waiting to fill a segment only delays them.
+                let _without = stream.set_nodelay(true);
+                Accepted::new(stream, Some(peer), tls.as_ref())
+            }
             Err(error) => {
                 // Of one connection, or of the process (no file descriptor left): neither ends the source.
                 tracing::warn!(%error, "accept failed");
@@ -145,9 +151,13 @@ pub(crate) async fn accept(
     }
 }
 
-async fn connection(stream: TcpStream, door: Door, rules: Rules, mut end: watch::Receiver<End>, tasks: Tasks) {
-    // Answers are small: waiting to fill a segment only delays them.
-    let _without = stream.set_nodelay(true);
+async fn connection(
+    stream: Accepted<TcpStream>,
+    door: Door,
+    rules: Rules,
+    mut end: watch::Receiver<End>,
+    tasks: Tasks,
+) {
     let begun = tokio::select! {
         begun = timeout(rules.header_timeout, Begun::read(stream)) => begun,
         _ = end.wait_for(|end| *end > End::NotYet) => return,
@@ -195,16 +205,15 @@ fn builder(rules: Rules, tasks: Tasks) -> Builder<Tasks> {
 }
 
 /// A stream whose first bytes were read: enough to tell HTTP/2 from HTTP/1, which hyper would wait for without limit.
-#[derive(Debug)]
 struct Begun {
     bytes: [u8; PREFACE.len()],
     filled: usize,
     taken: usize,
-    stream: TcpStream,
+    stream: Accepted<TcpStream>,
 }
 
 impl Begun {
-    async fn read(stream: TcpStream) -> io::Result<Self> {
+    async fn read(stream: Accepted<TcpStream>) -> io::Result<Self> {
         let mut begun = Self { bytes: [0; PREFACE.len()], filled: 0, taken: 0, stream };
         loop {
             let count = begun.stream.read(&mut begun.bytes[begun.filled..]).await?;

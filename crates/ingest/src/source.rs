@@ -12,6 +12,7 @@ use http::HeaderName;
 use jaiminho_event::Template;
 use jaiminho_runtime::{Source, SourceError, SourceHandle};
 use jaiminho_telemetry::traces::Tracer;
+use jaiminho_tls::{Acceptor, ServerTls, TlsError};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -28,6 +29,9 @@ use crate::tokens::{Tokens, TokensFile};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
+
+/// As ALPN names what both endpoints speak.
+const PROTOCOLS: &[&str] = &["h2", "http/1.1"];
 
 /// From the last answer to the hard end of its connection.
 const LINGER: Duration = Duration::from_secs(2);
@@ -46,6 +50,14 @@ pub enum BindError {
         /// The system's answer.
         error: io::Error,
     },
+    /// The certificate of a port can't be used.
+    #[error("{endpoint}: {error}")]
+    Tls {
+        /// `http` or `websocket`.
+        endpoint: &'static str,
+        /// What is wrong.
+        error: TlsError,
+    },
     /// The tokens can't be read.
     #[error("tokens_file {}: {problem}", path.display())]
     Tokens {
@@ -60,6 +72,7 @@ pub enum BindError {
 struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Acceptor>,
     endpoints: Endpoints,
 }
 
@@ -96,13 +109,18 @@ impl HttpSource {
                 Some(tokens.map_err(|problem| BindError::Tokens { path: path.clone(), problem })?)
             }
         };
-        let own = config.websocket.as_ref().and_then(|socket| socket.listen.clone());
+        let own = config.websocket.as_ref().and_then(|socket| Some((socket.listen.clone()?, socket)));
         let shared = config.websocket.is_some() && own.is_none();
-        let http = config.http.as_ref().map(|http| (http.listen.clone(), Endpoints { http: true, websocket: shared }));
-        let own = own.map(|address| (address, Endpoints { http: false, websocket: true }));
-        let bound = http.into_iter().chain(own).map(|(address, endpoints)| {
+        let http_tls = acceptor("http", config.http.as_ref().and_then(|http| http.tls.as_ref()))?;
+        let own_tls = acceptor("websocket", own.as_ref().and_then(|(_, socket)| socket.tls.as_ref()))?;
+        let http = config
+            .http
+            .as_ref()
+            .map(|http| (http.listen.clone(), http_tls, Endpoints { http: true, websocket: shared }));
+        let own = own.map(|(address, _)| (address, own_tls, Endpoints { http: false, websocket: true }));
+        let bound = http.into_iter().chain(own).map(|(address, tls, endpoints)| {
             let bound = listen(&address)
-                .and_then(|listener| Ok(Bound { address: listener.local_addr()?, listener, endpoints }));
+                .and_then(|listener| Ok(Bound { address: listener.local_addr()?, listener, tls, endpoints }));
             bound.map_err(|error| BindError::Listen { address, error })
         });
         let bound = bound.collect::<Result<Vec<_>, _>>()?;
@@ -175,7 +193,7 @@ impl HttpSource {
                 refusals: refusals(&edge),
                 requests: Arc::clone(&requests),
             };
-            accept(bound.listener, door, rules, Arc::clone(&connections), ends.clone(), tasks.clone())
+            accept(bound.listener, bound.tls, door, rules, Arc::clone(&connections), ends.clone(), tasks.clone())
         });
         let accepting = join_all(accepting);
         let following = async {
@@ -208,6 +226,11 @@ impl HttpSource {
             tasks.0.wait().await;
         }
     }
+}
+
+fn acceptor(endpoint: &'static str, tls: Option<&ServerTls>) -> Result<Option<Acceptor>, BindError> {
+    let acceptor = tls.map(|tls| Acceptor::new(tls.clone(), PROTOCOLS)).transpose();
+    acceptor.map_err(|error| BindError::Tls { endpoint, error })
 }
 
 impl Source for HttpSource {

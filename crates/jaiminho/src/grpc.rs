@@ -26,6 +26,7 @@ pub struct Grpc {
     listen: Option<String>,
     at: BTreeMap<String, At>,
     tls: Option<Tls>,
+    names: BTreeMap<String, String>,
 }
 
 /// Why a stage is not started.
@@ -81,6 +82,14 @@ impl Grpc {
         self
     }
 
+    /// The name in a stage's certificate. Of a producer it is checked instead of the host in its address; of a consumer, where the
+    /// links have a `ca`, only who has such a certificate may join its group.
+    #[must_use]
+    pub fn server_name(mut self, stage: impl Into<String>, name: impl Into<String>) -> Self {
+        self.names.insert(stage.into(), name.into());
+        self
+    }
+
     /// Starts an instance of a stage.
     ///
     /// # Errors
@@ -108,7 +117,7 @@ impl Grpc {
         let instance = Instance { name, incarnation: incarnation() };
         let handle = started(stage, instance, &reach);
         let Some((listener, address)) = listener else { return Ok(Running { handle, reach, serving: None }) };
-        let config = ServerConfig { tls: self.tls.clone(), ..ServerConfig::default() };
+        let config = ServerConfig { tls: self.tls.clone(), members: self.names.clone(), ..ServerConfig::default() };
         let about = About { version: env!("CARGO_PKG_VERSION").to_owned(), ..About::default() };
         let server = Server::new(Arc::new(handle.clone()), config).await?.with_inspection(vec![handle.clone()], about);
         server.health().set_ready(true).await;
@@ -124,12 +133,14 @@ impl Grpc {
     }
 
     fn reach(&self, tasks: &TaskTracker) -> Reach {
-        let config = ConnectorConfig { tls: self.tls.clone(), ..ConnectorConfig::default() };
-        let connect: Arc<dyn Connect> = Arc::new(Connector::new(config, tasks.clone()));
-        let at = self.at.clone();
+        let (of, tasks) = (self.clone(), tasks.clone());
         Arc::new(move |stage| {
-            let discover = at.get(stage).map_or_else(|| Box::new(Nowhere) as Box<dyn Discover>, At::discover);
-            (discover, connect.clone())
+            let at = of.at.get(stage);
+            let discover = at.map_or_else(|| Box::new(Nowhere) as Box<dyn Discover>, At::discover);
+            let name = of.names.get(stage).map(String::as_str).or_else(|| at?.host());
+            let tls = of.tls.as_ref().map(|tls| tls.to(name));
+            let config = ConnectorConfig { tls, ..ConnectorConfig::default() };
+            (discover, Arc::new(Connector::new(config, tasks.clone())) as Arc<dyn Connect>)
         })
     }
 }

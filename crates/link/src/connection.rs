@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use jaiminho_tls::Accepted;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
@@ -32,25 +33,29 @@ struct Quiet {
     look: Pin<Box<Sleep>>,
 }
 
-impl<I: Io> Connection<I> {
+impl<I: Io> Connection<Accepted<I>> {
     /// An accepted one, which holds its `place` as long as it is open, and ends when it has had no stream for `quiet_max`.
     pub(crate) fn accepted(
-        (stream, address): (I, Option<SocketAddr>),
+        stream: Accepted<I>,
+        address: Option<SocketAddr>,
         cut: CancellationToken,
         quiet_max: Duration,
         place: OwnedSemaphorePermit,
     ) -> Self {
         let quiet = Quiet { max: quiet_max, look: Box::pin(sleep(quiet_max)) };
-        Self { quiet: Some(quiet), _place: Some(place), ..Self::new(stream, address, cut) }
+        let peer = Peer { address, certificate: stream.certificate(), ..Peer::default() };
+        Self { quiet: Some(quiet), _place: Some(place), ..Self::new(stream, peer, cut) }
     }
+}
 
+impl<I: Io> Connection<I> {
     /// One of our own, which cancels `gone` when it is closed.
     pub(crate) fn dialled(stream: I, cut: CancellationToken, gone: CancellationToken) -> Self {
-        Self { _gone: Some(gone.drop_guard()), ..Self::new(stream, None, cut) }
+        Self { _gone: Some(gone.drop_guard()), ..Self::new(stream, Peer::default(), cut) }
     }
 
-    fn new(stream: I, address: Option<SocketAddr>, cut: CancellationToken) -> Self {
-        let peer = Peer { address, cut: cut.clone(), ..Peer::default() };
+    fn new(stream: I, peer: Peer, cut: CancellationToken) -> Self {
+        let peer = Peer { cut: cut.clone(), ..peer };
         Self { stream, peer, cut: Box::pin(cut.cancelled_owned()), quiet: None, _place: None, _gone: None }
     }
 

@@ -1,6 +1,7 @@
 //! The consumer's end of a link: its own connection, and the pump behind the runtime's channels.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -10,19 +11,19 @@ use jaiminho_proto::FRAME_BYTES_MAX;
 use jaiminho_proto::v1::ProducerMessage;
 use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_runtime::{Address, Connect, LinkHalf};
+use jaiminho_tls::{Fault, NO_TLS, ONLY_TLS, Tls};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Error as TransportError};
 
 use crate::connection::Connection;
 use crate::credit::{CreditCheck, Granted};
 use crate::incoming;
 use crate::outgoing::ToProducerStream;
 use crate::server::{HTTP_FRAME_BYTES, deadline_after};
-use crate::tls::Tls;
 use crate::transport::{Dial, Tcp};
 
 /// Messages that wait between a stage and the network. Frames in memory are bounded by the link's credit besides.
@@ -34,8 +35,9 @@ const HTTP_WINDOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long the last messages of a dropped link may take to leave, and its connection to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
-const NO_TLS: &str =
+const NO_TLS_TOLD: &str =
     "the producer does not speak TLS; its stage needs `tls` with `cert` and `key`, or this one no `tls`";
+const ONLY_TLS_TOLD: &str = "the producer speaks TLS; this stage needs `tls` with its `ca`";
 const WANTS_TLS: &str = "if the producer speaks TLS, this stage needs `tls` with its `ca`";
 const WANTS_CERTIFICATE: &str = "if the producer asks for a certificate, this stage's `tls` needs `cert` and `key`";
 /// How tonic and HTTP/2 say so.
@@ -51,6 +53,7 @@ pub struct ConnectorConfig {
     /// HTTP/2 ping, and how long its answer may take.
     pub keepalive_interval: Duration,
     pub keepalive_timeout: Duration,
+    /// Whom to trust, this side's own certificate, and the name in the producers'.
     pub tls: Option<Tls>,
 }
 
@@ -97,7 +100,8 @@ impl<D: Dial> Connector<D> {
 
     async fn open(&self, address: &Address, subscribe: Subscribe) -> Result<LinkHalf, LinkError> {
         let deadline = self.config.connect_deadline;
-        let (channel, life) = timeout(deadline, self.dial(address, &subscribe)).await.unwrap_or_else(|_| {
+        let fault = Fault::default();
+        let (channel, life) = timeout(deadline, self.dial(address, &subscribe, &fault)).await.unwrap_or_else(|_| {
             Err(LinkError::Unavailable(format!("{}: no connection within {} ms", address.0, deadline.as_millis())))
         })?;
         let frame_bytes_max = usize::try_from(subscribe.frame_bytes_max).unwrap_or(FRAME_BYTES_MAX);
@@ -111,7 +115,7 @@ impl<D: Dial> Connector<D> {
         let answered = timeout(deadline, answer(client.clone(), outgoing)).await.unwrap_or_else(|_| {
             Err(LinkError::Unavailable(format!("{}: no Subscribed within {} ms", address.0, deadline.as_millis())))
         });
-        let (subscribed, incoming) = answered.map_err(|error| self.no_answer(address, error))?;
+        let (subscribed, incoming) = answered.map_err(|error| self.no_answer(address, error, &fault))?;
 
         let (to_stage, from_producer) = mpsc::channel(FROM_PRODUCER_MAX);
         let credit = CreditCheck::of(granted);
@@ -120,28 +124,38 @@ impl<D: Dial> Connector<D> {
         Ok(LinkHalf { subscribed, to_producer, from_producer })
     }
 
-    async fn dial(&self, address: &Address, subscribe: &Subscribe) -> Result<(Channel, Life), LinkError> {
-        let unavailable = |error: &dyn Error| {
-            let text = chain(error);
-            // What rustls says of a server that answers in plain text.
-            let plain = if text.contains("InvalidContentType") { NO_TLS } else { text.as_str() };
-            LinkError::Unavailable(format!("{}: {plain}", address.0))
+    async fn dial(
+        &self,
+        address: &Address,
+        subscribe: &Subscribe,
+        fault: &Fault,
+    ) -> Result<(Channel, Life), LinkError> {
+        let unavailable = |error: TransportError| {
+            told(address, fault).unwrap_or_else(|| LinkError::Unavailable(format!("{}: {}", address.0, chain(&error))))
         };
-        let endpoint = self.endpoint(address, subscribe).map_err(|error| unavailable(&*error))?;
+        let endpoint = self.endpoint(address, subscribe).map_err(unavailable)?;
         let (cut, gone) = (CancellationToken::new(), CancellationToken::new());
         let life = Life { cut: cut.clone().drop_guard(), gone: gone.clone() };
-        let host_port = address.0.clone();
-        let dial = self.dial.clone();
+        let (dial, tls) = (self.dial.clone(), self.config.tls.clone());
+        let (address, shared) = (address.clone(), fault.clone());
         let connect = tower::service_fn(move |_| {
-            let (dial, host_port, cut, gone) = (dial.clone(), host_port.clone(), cut.clone(), gone.clone());
-            async move { dial.dial(host_port).await.map(|io| TokioIo::new(Connection::dialled(io, cut, gone))) }
+            let (dial, tls, cut, gone) = (dial.clone(), tls.clone(), cut.clone(), gone.clone());
+            let (address, fault) = (address.clone(), shared.clone());
+            async move {
+                let io = dial.dial(address.0.clone()).await?;
+                let io = jaiminho_tls::connect(io, tls.as_ref(), host(&address), &fault).await?;
+                Ok::<_, io::Error>(TokioIo::new(Connection::dialled(io, cut, gone)))
+            }
         });
-        let channel = endpoint.connect_with_connector(connect).await.map_err(|error| unavailable(&error))?;
+        let channel = endpoint.connect_with_connector(connect).await.map_err(unavailable)?;
         Ok((channel, life))
     }
 
-    /// A server that wants TLS, or a certificate, says nothing that this side could read: the connection only ends.
-    fn no_answer(&self, address: &Address, error: LinkError) -> LinkError {
+    /// A server that wants TLS, or a certificate, may say nothing that this side could read: the connection only ends.
+    fn no_answer(&self, address: &Address, error: LinkError, fault: &Fault) -> LinkError {
+        if let Some(told) = told(address, fault) {
+            return told;
+        }
         let wanted = match &self.config.tls {
             None => WANTS_TLS,
             Some(tls) if tls.cert.is_none() => WANTS_CERTIFICATE,
@@ -159,20 +173,42 @@ impl<D: Dial> Connector<D> {
         error
     }
 
-    fn endpoint(&self, address: &Address, subscribe: &Subscribe) -> Result<Endpoint, Box<dyn Error + Send + Sync>> {
-        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+    fn endpoint(&self, address: &Address, subscribe: &Subscribe) -> Result<Endpoint, TransportError> {
         let window = http_window_bytes(subscribe.window.bytes);
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", address.0))?
+        Ok(endpoint(address, self.config.tls.as_ref())?
             .initial_stream_window_size(window)
             .initial_connection_window_size(window)
             .max_frame_size(HTTP_FRAME_BYTES)
             .http2_keep_alive_interval(self.config.keepalive_interval)
             .keep_alive_timeout(self.config.keepalive_timeout)
-            .keep_alive_while_idle(true);
-        let Some(tls) = &self.config.tls else { return Ok(endpoint) };
-        let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        Ok(endpoint.tls_config(tls.client(&host)?)?)
+            .keep_alive_while_idle(true))
     }
+}
+
+/// What this side and the producer do not agree on.
+fn told(address: &Address, fault: &Fault) -> Option<LinkError> {
+    let told = match fault.told()? {
+        NO_TLS => NO_TLS_TOLD.to_owned(),
+        ONLY_TLS => ONLY_TLS_TOLD.to_owned(),
+        other => format!("TLS with the producer: {other}"),
+    };
+    Some(LinkError::Unavailable(format!("{}: {told}", address.0)))
+}
+
+/// Requests say what is below; tonic itself is to leave TLS to [`jaiminho_tls::connect`].
+pub(crate) fn endpoint(address: &Address, tls: Option<&Tls>) -> Result<Endpoint, TransportError> {
+    let at = |scheme| Endpoint::from_shared(format!("{scheme}://{}", address.0));
+    let endpoint = at("http")?;
+    Ok(match tls {
+        None => endpoint,
+        Some(_) => endpoint.origin(at("https")?.uri().clone()),
+    })
+}
+
+/// That of an address, without brackets.
+pub(crate) fn host(address: &Address) -> &str {
+    let host = address.0.rsplit_once(':').map_or(address.0.as_str(), |(host, _)| host);
+    host.trim_matches(['[', ']'])
 }
 
 /// HTTP/2's window on a link of this window in bytes: 128 KiB more, from 256 KiB to 64 MiB.

@@ -23,13 +23,12 @@ mod outgoing;
 mod server;
 mod service;
 mod streams;
-mod tls;
 mod transport;
 
 pub use connector::{Connector, ConnectorConfig, http_window_bytes};
 pub use health::Health;
 pub use in_process::InProcess;
 pub use inspect::{About, AskError, Asker, ProcessSeen, Told};
+pub use jaiminho_tls::{Tls, TlsError};
 pub use server::{HTTP_FRAME_BYTES, ServeError, Server, ServerConfig};
-pub use tls::{Tls, TlsError};
 pub use transport::{Dial, Io, Listen, Tcp};

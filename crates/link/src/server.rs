@@ -1,16 +1,17 @@
 //! A stage's port: the `Stage` service, health, reflection, and what the program adds.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use jaiminho_runtime::{Serve, StageHandle};
+use jaiminho_tls::{Accepted, Acceptor, Tls, TlsError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
-use tonic::transport::ServerTlsConfig;
 use tower::layer::layer_fn;
 
 use crate::connection::Connection;
@@ -19,7 +20,6 @@ use crate::health::Health;
 use crate::inspect::{About, Board};
 use crate::service::{self, StageService};
 use crate::streams::Counted;
-use crate::tls::{Tls, TlsError};
 use crate::transport::Listen;
 
 /// HTTP/2 frames of up to this size from a producer: a usual frame of events goes as one.
@@ -32,6 +32,8 @@ pub(crate) const HEADER_BYTES_MAX: u32 = 4 * 1024;
 /// What consumers say is small: HTTP/2's window on each stream, and on a connection.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
+/// As ALPN names HTTP/2.
+const PROTOCOLS: &[&str] = &["h2"];
 /// What probes and reflection are asked.
 const QUESTION_BYTES_MAX: usize = 4 * 1024;
 
@@ -50,7 +52,11 @@ pub struct ServerConfig {
     pub keepalive_timeout: Duration,
     /// Once told to stop: links that are still open after this time are cut off.
     pub stop_deadline: Duration,
+    /// The port's certificate. With a `ca`, whoever connects needs one as well.
     pub tls: Option<Tls>,
+    /// With a `ca`: required groups, each with the name for which its members' certificates have to be. Into others, any
+    /// certificate of the `ca` lets.
+    pub members: BTreeMap<String, String>,
 }
 
 impl Default for ServerConfig {
@@ -63,6 +69,7 @@ impl Default for ServerConfig {
             keepalive_timeout: Duration::from_secs(10),
             stop_deadline: Duration::from_secs(5),
             tls: None,
+            members: BTreeMap::new(),
         }
     }
 }
@@ -81,7 +88,7 @@ pub enum ServeError {
 /// Serves one stage. Made first and run later, so that a wrong `tls` is found before a port is bound.
 pub struct Server {
     config: ServerConfig,
-    tls: Option<ServerTlsConfig>,
+    tls: Option<Acceptor>,
     routes: Routes,
     health: Health,
     /// The readers of links.
@@ -93,7 +100,10 @@ pub struct Server {
 impl Server {
     /// Reads the files of `tls`. Health is: alive, not ready.
     pub async fn new(stage: Arc<dyn Serve>, config: ServerConfig) -> Result<Self, ServeError> {
-        let tls = config.tls.as_ref().map(Tls::server).transpose()?;
+        let tls = match &config.tls {
+            Some(tls) => Some(Acceptor::new(tls.server()?, PROTOCOLS)?),
+            None => None,
+        };
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health::new(reporter);
         health.set_live(true).await;
@@ -127,11 +137,8 @@ impl Server {
     /// Serves until `stop`; then takes no new link, waits until the stage has ended its links (at most
     /// [`ServerConfig::stop_deadline`]), and returns when every connection and task is gone.
     pub async fn run(self, listener: impl Listen, stop: CancellationToken) -> Result<(), ServeError> {
-        let incoming = accept(listener, self.config.clone(), self.cut.clone());
+        let incoming = accept(listener, self.tls, self.config.clone(), self.cut.clone());
         let mut builder = builder(&self.config).layer(layer_fn(Counted));
-        if let Some(tls) = self.tls {
-            builder = builder.tls_config(tls).map_err(|error| TlsError::Unusable(chain(&error)))?;
-        }
         let tasks = self.tasks;
         let served =
             builder.add_routes(self.routes).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -178,15 +185,16 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 /// Accepted connections, never more than `connections_max` at once.
 fn accept<L: Listen>(
     listener: L,
+    tls: Option<Acceptor>,
     config: ServerConfig,
     cut: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection<L::Io>>> {
+) -> impl Stream<Item = io::Result<Connection<Accepted<L::Io>>>> {
     let places = Arc::new(Semaphore::new(config.connections_max));
     stream::unfold((listener, places), move |(mut listener, places)| {
-        let cut = cut.clone();
+        let (tls, cut) = (tls.clone(), cut.clone());
         async move {
             loop {
-                let accepted = match listener.accept().await {
+                let (io, address) = match listener.accept().await {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -195,10 +203,11 @@ fn accept<L: Listen>(
                     }
                 };
                 let Ok(place) = places.clone().try_acquire_owned() else {
-                    tracing::warn!(address = ?accepted.1, config.connections_max, "too many connections; this one is closed");
+                    tracing::warn!(?address, config.connections_max, "too many connections; this one is closed");
                     continue;
                 };
-                let connection = Connection::accepted(accepted, cut.child_token(), config.subscribe_deadline, place);
+                let io = Accepted::new(io, address, tls.as_ref());
+                let connection = Connection::accepted(io, address, cut.child_token(), config.subscribe_deadline, place);
                 return Some((Ok(connection), (listener, places)));
             }
         }

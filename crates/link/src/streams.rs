@@ -6,17 +6,18 @@ use std::task::{Context, Poll};
 use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use http::{Extensions, Request, Response};
 use http_body_util::BodyExt;
+use jaiminho_tls::PeerCertificate;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::transport::server::TlsConnectInfo;
 use tower::Service;
 
 /// What each request on a connection knows of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
+    pub(crate) certificate: PeerCertificate,
     pub(crate) streams: Streams,
     /// Closes it, whatever its peer does.
     pub(crate) cut: CancellationToken,
@@ -25,7 +26,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Who sent the request with these.
     pub(crate) fn of(extensions: &Extensions) -> Option<&Self> {
-        extensions.get().or_else(|| extensions.get::<TlsConnectInfo<Self>>().map(TlsConnectInfo::get_ref))
+        extensions.get()
     }
 }
 

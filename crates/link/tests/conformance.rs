@@ -58,6 +58,7 @@ async fn each_refusal_arrives_unchanged(rig: Rig) {
         LinkError::UnknownGroup(text()),
         LinkError::Selector(text()),
         LinkError::Partition(text()),
+        LinkError::NotAllowed(text()),
         LinkError::Fenced(text()),
         LinkError::Replaced,
         LinkError::Limit(text()),

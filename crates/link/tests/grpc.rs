@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, Stream, StreamExt};
-use jaiminho_core::{Credit, LinkError, Subscribe, ToConsumer, ToProducer, frame_bytes_max};
+use jaiminho_core::{Credit, GroupKind, LinkError, Subscribe, ToConsumer, ToProducer, frame_bytes_max};
 use jaiminho_link::{Connector, ConnectorConfig, ServeError, Server, ServerConfig, Tls, TlsError};
 use jaiminho_proto::v1::stage_server::{Stage, StageServer};
 use jaiminho_proto::v1::{self, consumer_message, producer_message::Message};
@@ -372,6 +372,27 @@ async fn a_client_without_a_certificate_of_the_ca_is_refused() {
         let plain = connector(ConnectorConfig::default());
         let refused = soon(plain.connect(&rig.address, subscribe())).await;
         assert!(matches!(refused, Err(LinkError::Unavailable(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_required_group_is_joined_with_its_certificate_alone() {
+    let certificates = Certificates::new();
+    for (name, kind, is_refused) in [
+        ("client", GroupKind::Required, false),
+        ("other", GroupKind::Required, true),
+        ("other", GroupKind::Attached, false),
+        ("other", GroupKind::Tap, false),
+    ] {
+        let members = [("convert".to_owned(), name.to_owned())].into();
+        let tls = Some(certificates.tls(Some("localhost")));
+        let server = ServerConfig { tls, members, ..ServerConfig::default() };
+        let client = ConnectorConfig { tls: Some(certificates.tls(Some("client"))), ..ConnectorConfig::default() };
+        let rig = Rig::with(server, client).await;
+        let address = Address(rig.address.0.replace("127.0.0.1", "localhost"));
+        let linked = soon(rig.connect.connect(&address, Subscribe { kind, ..subscribe() })).await;
+        let told = "the certificate of who wants to join group `convert` is for `client`, not for `other`";
+        assert_eq!(linked.err(), is_refused.then(|| LinkError::NotAllowed(told.into())), "{name} {kind:?}");
     }
 }
 

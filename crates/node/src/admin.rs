@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use jaiminho_runtime::StageHandle;
 use jaiminho_telemetry::{Logs, Metrics, UPKEEP_INTERVAL, logs};
+use jaiminho_tls::{Acceptor, ServerTls};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +39,24 @@ struct Admin {
     metrics: Metrics,
 }
 
-/// Binds the port. Port 0 takes a free one.
+/// The admin port: bound, with its certificate, if it has one.
+pub(crate) struct Port {
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Port {
+    /// Binds it. Port 0 takes a free one.
+    pub(crate) async fn bind(address: &str, tls: Option<&ServerTls>) -> Result<Self, Failure> {
+        let tls = tls.map(|tls| Acceptor::new(tls.clone(), http::PROTOCOLS)).transpose();
+        let tls = tls.map_err(|error| Failure::config(format!("telemetry.admin: {error}")))?;
+        let (listener, address) = bind(address, "--admin").await?;
+        Ok(Self { listener, tls, address })
+    }
+}
+
+/// Binds a port. Port 0 takes a free one.
 pub(crate) async fn bind(address: &str, option: &str) -> Result<(TcpListener, SocketAddr), Failure> {
     let cant = |error: std::io::Error| {
         Failure::unavailable(format!("can't listen at {address}: {error}; {option} chooses another address"))
@@ -50,7 +68,7 @@ pub(crate) async fn bind(address: &str, option: &str) -> Result<(TcpListener, So
 
 /// Serves it until `stop`.
 pub(crate) fn serve(
-    listener: TcpListener,
+    port: Port,
     readiness: Readiness,
     stages: Vec<StageHandle>,
     metrics: Metrics,
@@ -73,7 +91,7 @@ pub(crate) fn serve(
         .with_state(admin);
     tasks.spawn(async move {
         tokio::select! {
-            () = http::serve(listener, router, http::Limits::default()) => {}
+            () = http::serve(port.listener, port.tls, router, http::Limits::default()) => {}
             () = stop.cancelled() => {}
         }
     });

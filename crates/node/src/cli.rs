@@ -351,6 +351,9 @@ pub(crate) struct Send {
     /// A file with a bearer token; of several, as in a source's `tokens_file`, the first is sent.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// For `https`: who signs the server's certificate, a PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Made-up events: how many different keys.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keys: u64,

@@ -8,12 +8,15 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use jaiminho_tls::{Accepted, Acceptor};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::sleep,
 };
 
+/// What such a port speaks, as ALPN names it.
+pub(crate) const PROTOCOLS: &[&str] = &["http/1.1"];
 /// The first bytes of a request: its line and its headers.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Without a file descriptor it is tried again after this time.
@@ -34,15 +37,17 @@ impl Default for Limits {
     }
 }
 
-/// Serves HTTP/1 until it is dropped, and its connections with it.
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits) {
+/// Serves HTTP/1 until it is dropped, and its connections with it; over TLS where it has a certificate.
+pub(crate) async fn serve(listener: TcpListener, tls: Option<Acceptor>, router: Router, limits: Limits) {
     let mut open = JoinSet::new();
     loop {
         while open.len() >= limits.connections {
             open.join_next().await;
         }
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let _without = stream.set_nodelay(true);
+                let stream = Accepted::new(stream, Some(peer), tls.as_ref());
                 open.spawn(connection(stream, router.clone(), limits));
             }
             Err(error) => {
@@ -55,8 +60,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits)
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits) {
-    let _without = stream.set_nodelay(true);
+async fn connection(stream: Accepted<TcpStream>, router: Router, limits: Limits) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(HEAD_BYTES_MAX);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await {
@@ -81,7 +85,7 @@ mod tests {
     async fn port(limits: Limits) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, Router::new().route("/", get(|| async { "here" })), limits));
+        tokio::spawn(serve(listener, None, Router::new().route("/", get(|| async { "here" })), limits));
         address
     }
 

@@ -158,13 +158,11 @@ impl Wiring<'_> {
                 Ok((Box::new(Fixed::new([InProcess::address(producer)])), Arc::new(links.clone())))
             }
             Links::Apart(tasks) => {
-                let at = self.config.pipeline.stages.get(producer).and_then(|producer| producer.at.as_ref());
+                let of = self.config.pipeline.stages.get(producer);
+                let at = of.and_then(|of| of.at.as_ref());
                 let at = at.ok_or_else(|| Failure::config(format!("stage `{producer}` has no `at`")))?;
-                // Addresses that DNS gave are bare: certificates are checked for the name that was asked for.
-                let tls = stage.tls.clone().map(|mut tls| {
-                    tls.server_name = tls.server_name.or_else(|| at.host().map(str::to_owned));
-                    tls
-                });
+                // Addresses that DNS gave are bare: certificates are checked for the stage's name.
+                let tls = stage.tls.as_ref().map(|tls| tls.to(of.and_then(Stage::server_name)));
                 let config = ConnectorConfig { tls, ..ConnectorConfig::default() };
                 Ok((at.discover(), Arc::new(Connector::new(config, tasks.clone()))))
             }
@@ -225,7 +223,9 @@ impl Wiring<'_> {
                 let source = source.map(|source| source.with_tracer(self.tracers.of(name))).map_err(|error| {
                     let text = format!("stage `{name}`: {error}");
                     match error {
-                        BindError::Config(_) | BindError::Tokens { .. } => Failure::config(text),
+                        BindError::Config(_) | BindError::Tls { .. } | BindError::Tokens { .. } => {
+                            Failure::config(text)
+                        }
                         BindError::Listen { .. } => Failure::unavailable(text),
                     }
                 })?;

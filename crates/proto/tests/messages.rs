@@ -99,6 +99,7 @@ fn error() -> impl Strategy<Value = LinkError> {
         text().prop_map(LinkError::UnknownGroup),
         text().prop_map(LinkError::Selector),
         text().prop_map(LinkError::Partition),
+        text().prop_map(LinkError::NotAllowed),
         text().prop_map(LinkError::Fenced),
         Just(LinkError::Replaced),
         text().prop_map(LinkError::Limit),

@@ -49,6 +49,7 @@ pub(crate) fn reason(error: &LinkError) -> &'static str {
         LinkError::Partition(_) => "partition",
         LinkError::Fenced(_) => "fenced",
         LinkError::Replaced => "replaced",
+        LinkError::NotAllowed(_) => "not_allowed",
         LinkError::Limit(_) => "limit",
         LinkError::Lagged(_) => "lagged",
         LinkError::Silent(_) => "silent",

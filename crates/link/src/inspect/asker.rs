@@ -2,21 +2,24 @@
 
 use std::{error::Error, io, time::Duration};
 
+use hyper_util::rt::TokioIo;
 use jaiminho_proto::{
     INSPECTION_BYTES_MAX,
     v1::{self, inspect_client::InspectClient},
 };
 use jaiminho_runtime::Address;
+use jaiminho_tls::{Fault, NO_TLS, ONLY_TLS, Tls};
 use tokio::time::timeout;
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, transport::Channel};
 
 use super::{Told, messages};
-use crate::{connector::chain, tls::Tls};
+use crate::{
+    Dial, Tcp,
+    connector::{chain, endpoint, host},
+};
 
-const NO_TLS: &str = "it does not speak TLS, and the pipeline file says that it does";
+const NO_TLS_TOLD: &str = "it does not speak TLS, and the pipeline file says that it does";
+const ONLY_TLS_TOLD: &str = "it speaks TLS, and the pipeline file names no `tls`";
 const WANTS_TLS: &str = "it ends the connection at once: perhaps it speaks TLS, and the pipeline file names no `tls`";
 
 /// Why nothing is known of what is at an address.
@@ -41,13 +44,15 @@ pub enum AskError {
 pub struct Asker {
     address: Address,
     tls: Option<Tls>,
+    /// Of the last connection.
+    fault: Fault,
     client: Option<InspectClient<Channel>>,
 }
 
 impl Asker {
     /// Not connected yet.
     pub fn new(address: Address, tls: Option<Tls>) -> Self {
-        Self { address, tls, client: None }
+        Self { address, tls, fault: Fault::default(), client: None }
     }
 
     /// What the stages there tell, within this time.
@@ -68,7 +73,10 @@ impl Asker {
         let mut client = match &self.client {
             Some(client) => client.clone(),
             None => {
-                let channel = self.connected().await.map_err(|error| AskError::NoAnswer(plain(&*error)))?;
+                let channel = self
+                    .connected()
+                    .await
+                    .map_err(|error| AskError::NoAnswer(self.told().unwrap_or_else(|| plain(&error))))?;
                 let client = InspectClient::new(channel).max_decoding_message_size(INSPECTION_BYTES_MAX);
                 self.client.insert(client).clone()
             }
@@ -79,20 +87,29 @@ impl Asker {
         }
     }
 
-    async fn connected(&self) -> Result<Channel, Box<dyn Error + Send + Sync>> {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address.0))?
-            .tcp_nodelay(true)
+    async fn connected(&mut self) -> Result<Channel, tonic::transport::Error> {
+        self.fault = Fault::default();
+        let (address, tls, fault) = (self.address.clone(), self.tls.clone(), self.fault.clone());
+        let connect = tower::service_fn(move |_| {
+            let (address, tls, fault) = (address.clone(), tls.clone(), fault.clone());
+            async move {
+                let io = Tcp.dial(address.0.clone()).await?;
+                jaiminho_tls::connect(io, tls.as_ref(), host(&address), &fault).await.map(TokioIo::new)
+            }
+        });
+        let endpoint = endpoint(&self.address, self.tls.as_ref())?
             .initial_stream_window_size(INSPECTION_BYTES_MAX as u32)
             .initial_connection_window_size(INSPECTION_BYTES_MAX as u32);
-        let endpoint = match &self.tls {
-            None => endpoint,
-            Some(tls) => {
-                let host = endpoint.uri().host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-                endpoint.tls_config(tls.client(&host)?)?
-            }
-        };
-        Ok(endpoint.connect().await?)
+        endpoint.connect_with_connector(connect).await
+    }
+
+    /// What this side and the other do not agree on.
+    fn told(&self) -> Option<String> {
+        Some(match self.fault.told()? {
+            NO_TLS => NO_TLS_TOLD.to_owned(),
+            ONLY_TLS => ONLY_TLS_TOLD.to_owned(),
+            other => other.to_owned(),
+        })
     }
 
     fn refused(&self, status: &Status) -> AskError {
@@ -103,6 +120,8 @@ impl Asker {
             AskError::Busy(status.message().to_owned())
         } else if status.source().is_none() {
             AskError::Refused(format!("{code:?}: {}", status.message()))
+        } else if let Some(told) = self.told() {
+            AskError::NoAnswer(told)
         } else if self.tls.is_none() {
             // Tonic's own, of a connection that is lost.
             AskError::NoAnswer(WANTS_TLS.to_owned())
@@ -114,17 +133,9 @@ impl Asker {
 
 /// The last cause in words: `connection refused`.
 fn plain(error: &(dyn Error + 'static)) -> String {
-    let text = chain(error);
-    if text.contains("InvalidContentType") {
-        return NO_TLS.to_owned();
-    }
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    match cause.downcast_ref::<io::Error>() {
-        // As which rustls' errors come: its words say more.
-        Some(error) if error.kind() != io::ErrorKind::InvalidData => error.kind().to_string(),
-        Some(_) | None => text,
-    }
+    cause.downcast_ref::<io::Error>().map_or_else(|| chain(error), |error| error.kind().to_string())
 }

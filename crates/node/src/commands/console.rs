@@ -100,7 +100,7 @@ impl Place {
         let router = jaiminho_observe::router(Console { about, views, history, taps, is_local });
         tasks.spawn(async move {
             tokio::select! {
-                () = http::serve(self.listener, router, http::Limits::default()) => {}
+                () = http::serve(self.listener, None, router, http::Limits::default()) => {}
                 () = stop.cancelled() => {}
             }
         });

@@ -33,7 +33,7 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.next().map(str::to_owned).ok_or_else(|| wrong(&"holds no token"))
     });
-    let client = Client::new(url, token.transpose()?, send.retries)?;
+    let client = Client::new(url, token.transpose()?, send.ca.as_deref(), send.retries)?;
     let batch = send.batch as usize;
     let bodies: Bodies = match (&send.input, send.count) {
         (Some(path), _) if path.as_os_str() == "-" => {
@@ -84,7 +84,8 @@ fn find(global: &Global) -> Result<String, Failure> {
     });
     let http = http.ok_or_else(|| nowhere(&format!("pipeline `{pipeline}`")))?;
     let port = http.listen.rsplit(':').next().unwrap_or("8080");
-    Ok(format!("http://localhost:{port}{}", http.path))
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://localhost:{port}{}", http.path))
 }
 
 /// Posts all bodies in order; stops at the first that can't be delivered.

@@ -48,7 +48,8 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     let mut signals = Signals::listen()?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (listener, listening) = admin::bind(&arguments.listen, "--listen").await?;
-    let (admin_listener, admin_address) = admin::bind(&arguments.admin, "--admin").await?;
+    let admin = admin::Port::bind(&arguments.admin, config.pipeline.telemetry.admin.tls.as_ref()).await?;
+    let admin_address = admin.address;
     let advertised = arguments.advertise.clone().unwrap_or_else(|| format!("{}:{}", hostname(), listening.port()));
     let here = Here { advertised: Address(advertised.clone()), port: listening.port() };
     let instance = instance(arguments.name.clone().unwrap_or(advertised));
@@ -66,13 +67,14 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     let server_config = ServerConfig {
         connections_max: usize::try_from(stage.limits.links.saturating_mul(CONNECTIONS_PER_LINK)).unwrap_or(usize::MAX),
         tls: stage.tls.clone().filter(|tls| tls.cert.is_some()),
+        members: config.members(name),
         ..ServerConfig::default()
     };
     let server = Server::new(Arc::new(handle.clone()), server_config).await.map_err(Failure::config)?;
     let server = server.with_inspection(vec![handle.clone()], about(config, &global.program, &[name]));
     let (health, readiness) = (server.health(), Readiness::default());
     let serving = tokio::spawn(server.run(listener, stop.clone()));
-    admin::serve(admin_listener, readiness.clone(), vec![handle.clone()], metrics, &tasks, stop.clone());
+    admin::serve(admin, readiness.clone(), vec![handle.clone()], metrics, &tasks, stop.clone());
     readiness.set(true);
     health.set_ready(true).await;
     let http = wired.http.map(|address| address.to_string());

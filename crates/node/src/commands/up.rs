@@ -56,7 +56,8 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let metrics = telemetry::install(config)?;
     let mut signals = Signals::listen()?;
     let (tasks, stop, readiness) = (TaskTracker::new(), CancellationToken::new(), Readiness::default());
-    let (admin_listener, admin_address) = admin::bind(&up.admin, "--admin").await?;
+    let admin = admin::Port::bind(&up.admin, config.pipeline.telemetry.admin.tls.as_ref()).await?;
+    let admin_address = admin.address;
     let page = if up.console == "off" { None } else { Some(console::Place::bind(&up.console, "--console").await?) };
     let broker = embedded(config)?;
     let bootstrap_servers = broker.as_ref().map(EmbeddedBroker::bootstrap_servers);
@@ -66,7 +67,7 @@ async fn serve(config: &Config, global: &Global, up: &Up) -> Result<(), Failure>
     let who = Who { service: "jaiminho", pipeline: &config.pipeline.pipeline, instance: "up" };
     telemetry::tell(&config.pipeline.telemetry.metrics, &who, &metrics, &tasks, &stop)?;
     let handles = started.iter().map(|stage| stage.handle.clone()).collect();
-    admin::serve(admin_listener, readiness.clone(), handles, metrics, &tasks, stop.clone());
+    admin::serve(admin, readiness.clone(), handles, metrics, &tasks, stop.clone());
     let port = observed(config, global, &started, &tasks, stop.clone()).await?;
 
     let pipeline = config.pipeline.pipeline.clone();
@@ -171,9 +172,10 @@ fn start(
         if let Some(Source::Ingest(ingest)) = &stage.source {
             let http = ingest.http.as_ref().map(|http| http.path.as_str());
             let socket = ingest.websocket.as_ref().map(|socket| socket.path.as_str());
-            edges.http = edges.http.or_else(|| made.http.map(|at| format!("http://{}{}", local(at), path("/", http))));
-            edges.websocket =
-                edges.websocket.or_else(|| made.websocket.map(|at| format!("ws://{}{}", local(at), path("/", socket))));
+            let [http_s, socket_s] = ingest.are_secured().map(|is| if is { "s" } else { "" });
+            let url = |scheme: &str, at, of| format!("{scheme}://{}{}", local(at), path("/", of));
+            edges.http = edges.http.or_else(|| Some(url(&format!("http{http_s}"), made.http?, http)));
+            edges.websocket = edges.websocket.or_else(|| Some(url(&format!("ws{socket_s}"), made.websocket?, socket)));
         }
         wired.push((name, stage, made));
     }

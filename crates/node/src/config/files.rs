@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jaiminho_kafka::{EventHubs, Sasl, Secret, Tls};
+use jaiminho_tls::ServerTls;
 
 use super::component::{KafkaSource, Sink, Source};
 use super::model::{Pipeline, Stage};
@@ -27,6 +28,14 @@ impl Files<'_> {
         self == Self::Programs || self.has_all(stage)
     }
 
+    /// Whether those have to be there that each stage's process reads.
+    pub(super) fn has_shared(self) -> bool {
+        match self {
+            Self::None | Self::Programs => false,
+            Self::Of(_) | Self::All => true,
+        }
+    }
+
     /// Whether every file of `stage` has to be there.
     pub(super) fn has_all(self, stage: &str) -> bool {
         match self {
@@ -40,12 +49,14 @@ impl Files<'_> {
 /// Makes every path absolute, or relative to the present folder. (Mappings are read relative to it by their owner.)
 pub(super) fn resolve(pipeline: &mut Pipeline, base_dir: &Path) {
     let join = |path: &mut PathBuf| *path = base_dir.join(&*path);
+    pipeline.telemetry.admin.tls.iter_mut().for_each(|tls| tls.resolve(base_dir));
     for stage in pipeline.stages.values_mut() {
         if let Some(tls) = &mut stage.tls {
             [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten().for_each(join);
         }
         if let Some(Source::Ingest(ingest)) = &mut stage.source {
             ingest.tokens_file.iter_mut().for_each(join);
+            ingest.tls_mut().for_each(|tls| tls.resolve(base_dir));
         }
         if let Some(Sink::Kafka(kafka)) = &mut stage.sink {
             of_client(&mut kafka.tls, &mut kafka.sasl, &mut kafka.event_hubs).for_each(join);
@@ -83,13 +94,16 @@ fn of_client<'a>(
 /// owner.)
 pub(super) fn unreadable(stage: &Stage) -> Vec<(Vec<&'static str>, String)> {
     const TLS: [&str; 3] = ["ca", "cert", "key"];
-    let mut named: Vec<(Vec<&'static str>, &PathBuf)> = Vec::new();
+    let mut named: Vec<(Vec<&'static str>, &Path)> = Vec::new();
     if let Some(tls) = &stage.tls {
         let paths = TLS.into_iter().zip([&tls.ca, &tls.cert, &tls.key]);
-        named.extend(paths.filter_map(|(key, path)| Some((vec!["tls", key], path.as_ref()?))));
+        named.extend(paths.filter_map(|(key, path)| Some((vec!["tls", key], path.as_deref()?))));
     }
     if let Some(Source::Ingest(ingest)) = &stage.source {
-        named.extend(ingest.tokens_file.iter().map(|path| (vec!["source", "tokens_file"], path)));
+        named.extend(ingest.tokens_file.iter().map(|path| (vec!["source", "tokens_file"], path.as_path())));
+        for (endpoint, tls) in ingest.tls() {
+            named.extend(tls.files().map(|(key, path)| (vec!["source", endpoint, "tls", key], path)));
+        }
     }
     let client = match (&stage.source, &stage.sink) {
         (Some(Source::Kafka(source)), _) => Some(("source", &source.kafka.tls)),
@@ -98,9 +112,19 @@ pub(super) fn unreadable(stage: &Stage) -> Vec<(Vec<&'static str>, String)> {
     };
     if let Some((role, Some(tls))) = client {
         let paths = TLS.into_iter().zip([&tls.ca, &tls.cert, &tls.key]);
-        named.extend(paths.filter_map(|(key, path)| Some((vec![role, "kafka", "tls", key], path.as_ref()?))));
+        named.extend(paths.filter_map(|(key, path)| Some((vec![role, "kafka", "tls", key], path.as_deref()?))));
     }
-    let why = |path: &PathBuf| File::open(path).err();
+    cannot_read(named)
+}
+
+/// The same of the admin port.
+pub(super) fn unreadable_admin(pipeline: &Pipeline) -> Vec<(Vec<&'static str>, String)> {
+    let files = pipeline.telemetry.admin.tls.iter().flat_map(ServerTls::files);
+    cannot_read(files.map(|(key, path)| (vec!["telemetry", "admin", "tls", key], path)).collect())
+}
+
+fn cannot_read(named: Vec<(Vec<&'static str>, &Path)>) -> Vec<(Vec<&'static str>, String)> {
+    let why = |path: &Path| File::open(path).err();
     named
         .into_iter()
         .filter_map(|(way, path)| Some((way, format!("can't read {}: {}", path.display(), why(path)?))))

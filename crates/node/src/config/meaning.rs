@@ -9,6 +9,7 @@ use jaiminho_kafka::ConfigError;
 use jaiminho_link::memory::EVENT_BYTES_MAX;
 
 use super::Setting;
+use super::certificates;
 use super::component::{IngestConfig, Sink, Source, Transform};
 use super::copies;
 use super::files::{self, Files};
@@ -53,10 +54,13 @@ pub(super) fn check(read: &Read, tree: &Node, scope: Scope<'_>) -> Vec<Problem> 
         check.limits(name, stage);
         check.at(name, stage);
         check.embedded(name, stage);
-        check.tls(name, stage);
         check.components(name, stage);
     }
+    for (way, what) in scope.files.has_shared().then(|| files::unreadable_admin(pipeline)).into_iter().flatten() {
+        check.error(&way, format!("`{}`: {what}", way.join(".")));
+    }
     check.problems.extend(listeners::check(pipeline, tree, scope.setting));
+    check.problems.extend(certificates::check(pipeline, tree, scope.setting));
     check.problems.extend(copies::check(pipeline, tree, scope.setting));
     check.problems.extend(holding::check(pipeline, tree));
     check.cycles();
@@ -299,13 +303,6 @@ impl Check<'_> {
             Setting::Together => {}
             Setting::Apart => self.error(&path, what),
             Setting::Anywhere => self.warn(&path, what),
-        }
-    }
-
-    fn tls(&mut self, name: &str, stage: &Stage) {
-        let Some(tls) = &stage.tls else { return };
-        if tls.cert.is_some() != tls.key.is_some() {
-            self.error(&["stages", name, "tls"], "`cert` and `key` go together");
         }
     }
 

@@ -13,6 +13,7 @@ use jaiminho_runtime::{
     results_max,
 };
 use jaiminho_telemetry::traces::{EXPORT_BYTES_MAX, QUEUE_BYTES_MAX};
+use jaiminho_tls::connection_bytes_max as tls_bytes_max;
 
 use super::Config;
 use super::component::{Sink, Source, Steps, Transform};
@@ -204,6 +205,13 @@ fn links(config: &Config, name: &str, stage: &Stage, event: u64, threads: u64) -
         bytes: mul(connections, connection_bytes_max()),
         from: format!("{connections} x {}", human(connection_bytes_max())),
     });
+    if let Some(tls) = &stage.tls {
+        let of_port = if tls.cert.is_some() { connections } else { 0 };
+        let of_links = if stage.subscribe_to.is_empty() { 0 } else { links };
+        let (count, each) = (of_port.saturating_add(of_links), tls_bytes_max(true));
+        let from = format!("{count} connections x {}", human(each));
+        terms.push(Term { name: "their TLS", bytes: mul(count, each), from });
+    }
     terms.push(Term {
         name: "who looks at the stage",
         bytes: INSPECTION_MEMORY_BYTES,

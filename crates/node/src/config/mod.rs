@@ -1,6 +1,7 @@
 //! The pipeline file: YAML to a tree with places, overlaid, expanded, checked by its schema and then by its
 //! meaning. Every error is reported at once, with its place and what would be right.
 
+mod certificates;
 pub(crate) mod component;
 mod copies;
 mod document;
@@ -97,6 +98,13 @@ impl Config {
         let stages = self.pipeline.stages.iter();
         stages
             .flat_map(|(name, stage)| stage.subscribe_to.iter().map(move |subscription| (name.as_str(), subscription)))
+    }
+
+    /// The stages that are required groups of stage `name`, each with the name in its certificate, if it has one.
+    pub(crate) fn members(&self, name: &str) -> BTreeMap<String, String> {
+        let members = self.subscriptions().filter(|(_, of)| of.stage() == name && of.group == model::Group::Required);
+        let named = |consumer: &str| self.pipeline.stages.get(consumer)?.server_name().map(str::to_owned);
+        members.filter_map(|(consumer, _)| Some((consumer.to_owned(), named(consumer)?))).collect()
     }
 
     /// Stages in pipeline order: each after all that it consumes from.

@@ -136,6 +136,12 @@ impl Stage {
         }
     }
 
+    /// The name in its certificate.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        let own = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+        own.or_else(|| self.at.as_ref()?.host())
+    }
+
     /// The names of its outputs beside that for dead letters, as others subscribe to them.
     pub(crate) fn outputs(&self, name: &str) -> Vec<String> {
         let routed = self.transform.as_ref().and_then(Transform::outputs);

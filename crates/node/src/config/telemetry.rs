@@ -1,6 +1,7 @@
 //! The file's section `telemetry`: where a process tells what it does.
 
 use jaiminho_event::units::HumanDuration;
+use jaiminho_tls::ServerTls;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -12,6 +13,16 @@ pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     /// Traces of events, in Jaeger or whatever else takes OpenTelemetry's protocol.
     pub(crate) traces: Traces,
+    /// The port that probes and Prometheus ask (`--admin`).
+    pub(crate) admin: Admin,
+}
+
+/// The port that probes and Prometheus ask.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Admin {
+    /// Its certificate: then it is `https`. With a `ca` probes need a certificate as well, and Kubernetes' have none.
+    pub(crate) tls: Option<ServerTls>,
 }
 
 /// Traces of events. OpenTelemetry's `OTEL_*` variables win over what stands here.

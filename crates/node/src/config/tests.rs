@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod certificates;
 mod holding;
 mod kafka_source;
 mod layers;

@@ -208,9 +208,8 @@ fn places(config: &Config) -> Vec<Place> {
                 let consumers =
                     config.subscriptions().filter(|(_, of)| of.stage() == name).map(|(consumer, _)| consumer);
                 let theirs = consumers.filter_map(|consumer| config.pipeline.stages.get(consumer)?.tls.clone());
-                let mut tls = theirs.chain([own]).find(|tls| tls.ca.is_some()).unwrap_or_default();
-                tls.server_name = tls.server_name.or_else(|| at.host().map(str::to_owned));
-                tls
+                let tls = theirs.chain([own]).find(|tls| tls.ca.is_some()).unwrap_or_default();
+                tls.to(stage.server_name())
             });
             Some(Place { stages: vec![name.clone()], at, tls })
         })

@@ -1,5 +1,6 @@
 //! One request until it is answered for good.
 
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -74,12 +75,29 @@ enum Next {
 }
 
 impl Client {
-    pub(in crate::commands) fn new(url: String, token: Option<String>, retries: u32) -> Result<Self, Failure> {
+    /// An `https` server's certificate is one that `ca` has signed.
+    pub(in crate::commands) fn new(
+        url: String,
+        token: Option<String>,
+        ca: Option<&Path>,
+        retries: u32,
+    ) -> Result<Self, Failure> {
         let parsed = reqwest::Url::parse(&url).map_err(|error| Failure::usage(format!("--url {url}: {error}")))?;
-        if parsed.scheme() != "http" {
-            return Err(Failure::usage(format!("--url {url}: must begin with http://")));
+        let mut http = reqwest::Client::builder().timeout(REQUEST_DEADLINE).connect_timeout(CONNECT_DEADLINE);
+        match (parsed.scheme(), ca) {
+            ("http", _) => {}
+            ("https", Some(ca)) => {
+                for certificate in authorities(ca)? {
+                    http = http.add_root_certificate(certificate);
+                }
+            }
+            ("https", None) => {
+                let what = format!("{url}: --ca FILE says who signs the server's certificate");
+                return Err(Failure::usage(what));
+            }
+            (..) => return Err(Failure::usage(format!("--url {url}: must begin with http:// or https://"))),
         }
-        let http = reqwest::Client::builder().timeout(REQUEST_DEADLINE).connect_timeout(CONNECT_DEADLINE).build();
+        let http = http.build();
         Ok(Self { http: http.map_err(Failure::software)?, url, token, retries })
     }
 
@@ -119,7 +137,10 @@ impl Client {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Next::Again { wait: backoff(tries), why: root_cause(&error) },
+            Err(error) => match jaiminho_tls::fault_of(&error) {
+                Some(fault) => return Next::GiveUp(gave_up(format!("{}: TLS with the server: {fault}", self.url))),
+                None => return Next::Again { wait: backoff(tries), why: root_cause(&error) },
+            },
         };
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -179,6 +200,17 @@ fn root_cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+/// The certificates of a PEM file.
+fn authorities(ca: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
+    let wrong = |what: &dyn std::fmt::Display| Failure::usage(format!("--ca {}: {what}", ca.display()));
+    let pem = std::fs::read(ca).map_err(|error| wrong(&error))?;
+    let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| wrong(&"holds no certificate"))?;
+    if authorities.is_empty() {
+        return Err(wrong(&"holds no certificate"));
+    }
+    Ok(authorities)
 }
 
 /// 0.5 s, doubled with each try, at most 10 s.

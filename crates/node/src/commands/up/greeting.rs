@@ -29,7 +29,8 @@ pub(super) fn greeting(running: &Running, config: &Config, file: &Path, program:
     if let Some(broker) = &running.bootstrap_servers {
         say("broker", &format!("{broker} (embedded: in memory, keeps at most 5 MiB or 100,000 records a partition)"));
     }
-    let metrics = format!("http://{}/metrics", local(running.admin));
+    let tls = config.pipeline.telemetry.admin.tls.is_some();
+    let metrics = format!("{}://{}/metrics", if tls { "https" } else { "http" }, local(running.admin));
     say("metrics", &metrics);
     if let Some(console) = &running.console {
         say("console", console);

@@ -54,7 +54,7 @@ struct Answered {
 impl Load {
     /// Until the last is answered.
     pub(super) async fn run(self) -> Result<Loaded, Failure> {
-        let client = Client::new(self.url.clone(), None, RETRIES)?;
+        let client = Client::new(self.url.clone(), None, None, RETRIES)?;
         let (count, began) = (self.count, Instant::now());
         let answered = match self.pace {
             Pace::Closed(connections) => Arc::new(self).closed(&client, connections).await?,

@@ -1,0 +1,61 @@
+//! Whether the stages' certificates fit together: links need both sides to agree.
+
+use std::collections::BTreeSet;
+
+use super::Setting;
+use super::model::{Group, Pipeline, Stage};
+use super::problem::Problem;
+use super::tree::Node;
+
+/// What a stage lacks for its links with those that it subscribes to, each pair once.
+pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, stage) in &pipeline.stages {
+        let place = tree.find(["stages", name, "tls"]);
+        if stage.tls.as_ref().is_some_and(|tls| tls.cert.is_some() != tls.key.is_some()) {
+            problems.push(Problem::error(place.clone(), "`cert` and `key` go together"));
+        }
+        // `up` has no links between processes.
+        if setting == Setting::Together {
+            continue;
+        }
+        let mut seen = BTreeSet::new();
+        for wanted in stage.subscribe_to.iter().filter(|wanted| seen.insert(wanted.stage())) {
+            let Some(producer) = pipeline.stages.get(wanted.stage()) else { continue };
+            let required = stage
+                .subscribe_to
+                .iter()
+                .any(|other| other.stage() == wanted.stage() && other.group == Group::Required);
+            let lacks = lacks(name, stage, wanted.stage(), producer, required);
+            problems.extend(lacks.into_iter().map(|what| Problem::warning(place.clone(), what)));
+        }
+    }
+    problems
+}
+
+fn lacks(name: &str, stage: &Stage, of: &str, producer: &Stage, required: bool) -> Vec<String> {
+    let (has_ca, has_cert) = stage.tls.as_ref().map_or((false, false), |tls| (tls.ca.is_some(), tls.cert.is_some()));
+    let Some(theirs) = producer.tls.as_ref().filter(|tls| tls.cert.is_some()) else {
+        let what =
+            format!("stage `{name}` links with TLS only, and `{of}` has no certificate (`tls: {{ cert, key }}`)");
+        return stage.tls.iter().map(|_| what.clone()).collect();
+    };
+    let mut lacks = Vec::new();
+    if !has_ca {
+        lacks.push(format!("stage `{name}` needs `tls` with a `ca`: `{of}` speaks TLS"));
+    }
+    if producer.server_name().is_none() {
+        lacks.push(format!(
+            "the certificate of `{of}` is checked for the host of each of its addresses: it has neither `tls.server_name` nor `at: {{ dns: … }}`"
+        ));
+    }
+    if theirs.ca.is_some() && !has_cert {
+        lacks.push(format!("stage `{name}` needs `tls` with `cert` and `key`: `{of}` asks for a certificate"));
+    }
+    if theirs.ca.is_some() && required && stage.server_name().is_none() {
+        lacks.push(format!(
+            "any certificate of the `ca` of `{of}` lets a peer join as `{name}`: it has neither `tls.server_name` nor `at: {{ dns: … }}`"
+        ));
+    }
+    lacks
+}

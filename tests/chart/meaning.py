@@ -22,6 +22,7 @@ def check_meaning(made):
     backends_exist(made)
     scalers_own_replicas(made)
     stages_are_found(made)
+    certificates_are_mounted(made)
     policies_are_the_edges(made)
     rules_are_ours(made)
     if os.environ.get("JAIMINHO_BIN"):
@@ -59,6 +60,21 @@ def pods_drain(made):
         if pod.owner["kind"] == "Deployment":
             rolling = pod.owner["spec"]["strategy"]["rollingUpdate"]
             made.says(rolling["maxUnavailable"] == 0, f"an update of {stage} takes pods away first")
+
+
+def certificates_are_mounted(made):
+    """A certificate for each pod that links or looks, with the names that it is found by."""
+    names = {one["spec"]["secretName"]: set(one["spec"]["dnsNames"]) for one in made.of("Certificate")}
+    if not names:
+        return
+    stages = made.pipeline()["stages"]
+    for pod in made.pods():
+        mounted = {volume["secret"]["secretName"] for volume in pod.spec["volumes"] if "secret" in volume}
+        own = mounted & names.keys()
+        made.says(len(own) == 1, f"{pod.name} has the certificates {own}")
+        if pod.stage:
+            found = stages[pod.stage]["at"]["dns"].split(":")[0]
+            made.says(found in names[own.pop()], f"the certificate of {pod.name} is not for {found}")
 
 
 def seconds(duration):

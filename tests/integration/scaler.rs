@@ -45,7 +45,7 @@ impl Scaler {
     }
 
     /// What KEDA asks when Kubernetes asks it: the metric, then whether the stage is active.
-    async fn metric(&self, stage: &str) -> Result<f64, Status> {
+    async fn metric(&self, stage: &str) -> Result<(f64, bool), Status> {
         let mut keda = self.keda.clone();
         let of = object(&[("stage", stage), ("startup", "1s"), ("scalerAddress", "scaler:7500")]);
         let metric_name = format!("jaiminho-{stage}");
@@ -53,14 +53,13 @@ impl Scaler {
         let values = keda.get_metrics(question).await?.into_inner().metric_values;
         assert_eq!((values.len(), &values[0].metric_name), (1, &metric_name));
         assert_eq!(values[0].metric_value as f64, values[0].metric_value_float, "the old field says the same");
-        assert!(keda.is_active(of).await?.into_inner().result, "{stage}");
-        Ok(values[0].metric_value_float)
+        Ok((values[0].metric_value_float, keda.is_active(of).await?.into_inner().result))
     }
 
     async fn metric_is(&self, stage: &str, wanted: f64) {
         eventually(&format!("{stage} needs {wanted}"), SOON, || async {
             match self.metric(stage).await {
-                Ok(needed) if needed == wanted => Ok(()),
+                Ok((needed, true)) if needed == wanted => Ok(()),
                 other => Err(format!("{other:?}\n{}", self.process.log_tail())),
             }
         })

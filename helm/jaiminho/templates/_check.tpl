@@ -8,8 +8,12 @@
     {{- fail (printf "stages.%s: the pipeline has no such stage; it has: %s" $name (join ", " $names)) -}}
   {{- end -}}
 {{- end -}}
-{{- if and .root.Values.tls.enabled (not .root.Values.tls.secretName) -}}
-  {{- fail "tls.enabled needs tls.secretName: a Secret with ca.crt, tls.crt and tls.key" -}}
+{{- with .root.Values.tls -}}
+  {{- if and .enabled (not (or .secretName .certManager.issuerRef)) -}}
+    {{- fail "tls.enabled needs tls.secretName, a Secret with ca.crt, tls.crt and tls.key; or tls.certManager.issuerRef, who signs a certificate for each stage" -}}
+  {{- else if and .certManager.issuerRef (or .secretName .serverName) -}}
+    {{- fail "tls.certManager.issuerRef makes a Secret for each stage, with the names of its Service: leave tls.secretName and tls.serverName out" -}}
+  {{- end -}}
 {{- end -}}
 {{- end }}
 

@@ -21,7 +21,7 @@ spec:
   revisionHistoryLimit: {{ $values.revisionHistoryLimit }}
   template:
     {{- include "jaiminho.pod" (dict "root" .root "model" $model "values" $values "selector" $selector "args" .args
-          "ports" (dict .portName .port)) | nindent 4 }}
+          "object" $object "ports" (dict .portName .port)) | nindent 4 }}
 ---
 apiVersion: v1
 kind: Service

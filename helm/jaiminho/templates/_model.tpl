@@ -8,7 +8,7 @@ What the chart makes of the pipeline, as JSON, for all templates:
     values         `defaults` with what `stages` says over it
     kind, object   Deployment or StatefulSet, and its name
     service, port  its headless Service
-    edges          ports and paths of HTTP and WebSocket: [{ name, port, path }]
+    edges          ports and paths of HTTP and WebSocket: [{ name, port, path, tls }]
     producers      the stages that it consumes
     consumers      the stages that consume it
     grace          seconds from SIGTERM's announcement to SIGKILL
@@ -170,7 +170,7 @@ What the chart makes of the pipeline, as JSON, for all templates:
     {{- with $settings.listen | default (index . 1) -}}
       {{- $port = include "jaiminho.port" (dict "text" . "where" (printf "%s.%s.listen" $where $name)) | int -}}
     {{- end -}}
-    {{- $edges = append $edges (dict "name" $name "port" $port "path" ($settings.path | default (last .))) -}}
+    {{- $edges = append $edges (dict "name" $name "port" $port "path" ($settings.path | default (last .)) "tls" (not (empty $settings.tls))) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $edges -}}

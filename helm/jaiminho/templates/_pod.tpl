@@ -1,6 +1,6 @@
 {{/*
 The pod of a stage, the console, the scaler or the test, from values as `defaults` has them. Takes root, model, values, selector
-(of its labels), args, ports (by name); and perhaps name (of the container), grace, probes.
+(of its labels), args, ports (by name), object (its name); and perhaps grace, probes.
 */}}
 {{- define "jaiminho.pod" -}}
 {{- $values := .values -}}
@@ -74,7 +74,7 @@ spec:
       {{- if .probes }}
       {{- range $probe, $path := dict "startupProbe" "/readyz" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
       {{ $probe }}:
-        httpGet: { path: {{ $path }}, port: admin }
+        httpGet: { path: {{ $path }}, port: admin{{ if dig "telemetry" "admin" "tls" "" $.model.pipeline }}, scheme: HTTPS{{ end }} }
         {{- toYaml (get $values $probe) | nindent 8 }}
       {{- end }}
       {{- if $values.preStopSeconds }}
@@ -120,7 +120,8 @@ spec:
 
 {{/* Secrets that are mounted, and where. */}}
 {{- define "jaiminho.secrets" -}}
-{{- $tls := ternary (dict .root.Values.tls.secretName "/run/secrets/tls") dict .root.Values.tls.enabled -}}
+{{- $secret := .root.Values.tls.secretName | default (printf "%s-tls" .object) -}}
+{{- $tls := ternary (dict $secret "/run/secrets/tls") dict .root.Values.tls.enabled -}}
 {{- merge (dict) .values.secrets $tls | toJson -}}
 {{- end }}
 

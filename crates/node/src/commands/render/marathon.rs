@@ -35,12 +35,14 @@ pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failu
     let mut overrides = global.overrides();
     let document = Document::open(&global.file, &overrides)?;
     let names = Names::new(marathon, document.pipeline().unwrap_or_default());
-    let places = places(&names, &document.stages())?;
+    let mut places = places(&names, &document.stages())?;
+    let given = given(marathon)?;
+    let known = |name: &str| given.get(name).cloned();
+    places.extend(identities(&document.check_with(Setting::Together, Files::None, &known)?));
     // What the user sets wins.
     overrides.set.splice(0..0, places.iter().cloned());
-    let given = given(marathon)?;
     let document = Document::open(&global.file, &overrides)?;
-    let config = document.check_with(Setting::Apart, Files::None, &|name| given.get(name).cloned())?;
+    let config = document.check_with(Setting::Apart, Files::None, &known)?;
     config.warnings.0.iter().for_each(crate::output::note);
     let sets: Vec<&String> = places.iter().chain(&global.set).collect();
     let apps = config.in_order().into_iter().map(|(name, stage)| {
@@ -119,6 +121,13 @@ fn places(names: &Names<'_>, stages: &[&str]) -> Result<Vec<String>, Failure> {
     Ok(places)
 }
 
+/// The names in certificates that come of where the file says that stages are found.
+fn identities(config: &Config) -> Vec<String> {
+    let with_tls = config.pipeline.stages.iter().filter(|(_, stage)| stage.tls.is_some());
+    let named = with_tls.filter_map(|(name, stage)| Some((name, stage.server_name()?)));
+    named.map(|(name, server_name)| format!("stages.{name}.tls.server_name={server_name}")).collect()
+}
+
 /// What an app is made of.
 struct App<'a> {
     config: &'a Config,
@@ -143,6 +152,7 @@ impl App<'_> {
     fn render(&self) -> Value {
         let Self { names, marathon, name, stage, .. } = self;
         let ports = self.ports();
+        let scheme = if self.config.pipeline.telemetry.admin.tls.is_some() { "HTTPS" } else { "HTTP" };
         let mut app = json!({
             "id": names.app(name),
             "instances": stage.replicas.unwrap_or(1),
@@ -156,7 +166,7 @@ impl App<'_> {
             "labels": { "jaiminho.pipeline": self.config.pipeline.pipeline, "jaiminho.stage": name },
             "constraints": [["hostname", "GROUP_BY"]],
             "healthChecks": [{
-                "protocol": "MESOS_HTTP",
+                "protocol": format!("MESOS_{scheme}"),
                 "path": "/livez",
                 "portIndex": 1,
                 "gracePeriodSeconds": 60,
@@ -166,7 +176,7 @@ impl App<'_> {
             }],
             "readinessChecks": [{
                 "name": "ready",
-                "protocol": "HTTP",
+                "protocol": scheme,
                 "path": "/readyz",
                 "portName": "admin",
                 "intervalSeconds": 5,
@@ -372,6 +382,20 @@ stages:
         assert_eq!(ports, [7400, 9464, 8080, 8081]);
         let args = source["args"].to_string();
         assert!(!args.contains("PORT_") && args.contains("_stage._in-b-a._tcp.marathon.mesos"), "{args}");
+    }
+
+    #[test]
+    fn certificates_are_for_the_names_that_the_file_knows() {
+        let tls = "tls: { ca: c, cert: c, key: k }";
+        let file = FILE.replace("    drain: 40s", &format!("    at: {{ dns: \"kafka:7400\" }}\n    {tls}\n    drain: 40s"));
+        let file = file + "telemetry: { admin: { tls: { cert: c, key: k } } }\n";
+        let group = rendered(&file, &GIVEN).unwrap();
+        let sink = &group["apps"][1];
+        assert!(sink["args"].to_string().contains("stages.to_kafka.tls.server_name=kafka"), "{sink}");
+        assert_eq!(
+            (&sink["healthChecks"][0]["protocol"], &sink["readinessChecks"][0]["protocol"]),
+            (&json!("MESOS_HTTPS"), &json!("HTTPS"))
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod drain;
 mod filter_walk;
 mod inspect;
 mod kafka_source;
+mod life;
 mod logs;
 mod marathon;
 mod metrics;

@@ -39,6 +39,12 @@ impl Client {
         Self { http: http.build().expect("HTTP client"), url: url.to_owned() }
     }
 
+    /// The same client for another port, with its connections.
+    #[must_use]
+    pub fn to(&self, port: u16) -> Self {
+        Self { url: format!("http://127.0.0.1:{port}/events"), ..self.clone() }
+    }
+
     /// Posts `body`. An error means that nothing is known of what became of it.
     pub async fn post(&self, content_type: &str, body: String) -> Result<Answer, String> {
         self.send(self.http.post(&self.url).header(CONTENT_TYPE, content_type).body(body)).await

@@ -3,27 +3,44 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Directory;
 
 const A: u16 = 1;
 const SRV: u16 = 33;
-/// Where every target of the service is.
+const SERVFAIL: u8 = 2;
+/// Where a host is of which nothing else is said.
 const TARGET: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// Instances of services: port and host, by the service's name.
-type Services = BTreeMap<String, Vec<(u16, String)>>;
+/// What is wrong with all its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsTrouble {
+    /// They are SERVFAIL.
+    Fails,
+    /// There are none.
+    Silent,
+    /// They have no records.
+    Empty,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Zone {
+    /// Port and host of each instance, by the service's name.
+    services: BTreeMap<String, Vec<(u16, String)>>,
+    hosts: BTreeMap<String, Vec<Ipv4Addr>>,
+    trouble: Option<DnsTrouble>,
+}
 
 /// Answers on port 53 of an address of loopback; needs root. It ends with the test's process.
 #[derive(Debug)]
 pub struct Dns {
-    services: Arc<Mutex<Services>>,
+    zone: Arc<Mutex<Zone>>,
     address: Ipv4Addr,
 }
 
 impl Dns {
-    /// Answers SRV questions with [`Self::set`], and A questions with 127.0.0.1.
+    /// Answers SRV questions with [`Self::set`], and A questions with [`Self::set_host`], else with 127.0.0.1.
     pub fn start() -> Self {
         let [.., high, low] = std::process::id().to_be_bytes();
         // Tests of one process have an address each.
@@ -32,13 +49,13 @@ impl Dns {
             UdpSocket::bind((address, 53)).ok().map(|socket| (address, socket))
         });
         let (address, socket) = free.expect("port 53 of an address of loopback");
-        let dns = Self { services: Arc::default(), address };
-        let services = Arc::clone(&dns.services);
+        let dns = Self { zone: Arc::default(), address };
+        let zone = Arc::clone(&dns.zone);
         std::thread::spawn(move || {
             let mut query = [0; 1_500];
             while let Ok((length, peer)) = socket.recv_from(&mut query) {
-                let services = services.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if let Some(answer) = answer(&query[..length], &services) {
+                let zone = zone.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(answer) = answer(&query[..length], &zone) {
                     // A process that has left asks again no more.
                     let _left = socket.send_to(&answer, peer);
                 }
@@ -50,7 +67,21 @@ impl Dns {
     /// A service's instances from now on: port and host.
     pub fn set(&self, service: &str, records: &[(u16, &str)]) {
         let records = records.iter().map(|(port, host)| (*port, (*host).to_owned())).collect();
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).insert(service.to_owned(), records);
+        self.zone().services.insert(service.to_owned(), records);
+    }
+
+    /// A host's addresses from now on.
+    pub fn set_host(&self, host: &str, addresses: &[Ipv4Addr]) {
+        self.zone().hosts.insert(host.to_owned(), addresses.to_vec());
+    }
+
+    /// What is wrong from now on.
+    pub fn trouble(&self, trouble: Option<DnsTrouble>) {
+        self.zone().trouble = trouble;
+    }
+
+    fn zone(&self) -> MutexGuard<'_, Zone> {
+        self.zone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A `resolv.conf` that names it.
@@ -60,19 +91,22 @@ impl Dns {
 }
 
 /// One question, and no records for what is neither SRV nor A.
-fn answer(query: &[u8], services: &Services) -> Option<Vec<u8>> {
+fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let name_end = 12 + query.get(12..)?.iter().position(|byte| *byte == 0)? + 1;
+    let name = name(query.get(12..name_end)?)?;
     let kind = u16::from_be_bytes([*query.get(name_end)?, *query.get(name_end + 1)?]);
-    let data: Vec<Vec<u8>> = match kind {
-        A => vec![TARGET.octets().to_vec()],
-        SRV => {
-            let records = services.get(&name(query.get(12..name_end)?)?).into_iter().flatten();
-            records.map(|(port, host)| srv(*port, host)).collect()
-        }
+    let data: Vec<Vec<u8>> = match (zone.trouble, kind) {
+        (Some(DnsTrouble::Silent), _) => return None,
+        (None, A) => match zone.hosts.get(&name) {
+            Some(addresses) => addresses.iter().map(|address| address.octets().to_vec()).collect(),
+            None => vec![TARGET.octets().to_vec()],
+        },
+        (None, SRV) => zone.services.get(&name).into_iter().flatten().map(|(port, host)| srv(*port, host)).collect(),
         _ => Vec::new(),
     };
+    let code = if zone.trouble == Some(DnsTrouble::Fails) { SERVFAIL } else { 0 };
     let mut answer = query[..2].to_vec();
-    answer.extend([0x81, 0x80, 0, 1, 0, u8::try_from(data.len()).ok()?, 0, 0, 0, 0]);
+    answer.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(data.len()).ok()?, 0, 0, 0, 0]);
     answer.extend(query.get(12..name_end + 4)?);
     for data in data {
         answer.extend([0xc0, 12]);

@@ -41,6 +41,16 @@ pub struct Refused {
     pub taken: Instant,
 }
 
+/// An HTTP request that was not answered with 200.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The edge's.
+    pub port: u16,
+    pub sent: Instant,
+    /// The answer, or why there was none.
+    pub told: String,
+}
+
 /// Shared by all clients of a test.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Arc<Mutex<Inner>>);
@@ -52,6 +62,7 @@ struct Inner {
     progress: Vec<(Instant, u64)>,
     repeats: u64,
     refused: Vec<Refused>,
+    failed: Vec<Failed>,
     answers: BTreeMap<String, u64>,
     rejected: Vec<(Numbered, String)>,
 }
@@ -89,6 +100,16 @@ impl Ledger {
         if !refusals.is_empty() {
             self.lock().refused.push(Refused { refusals, taken: Instant::now() });
         }
+    }
+
+    /// A request was not answered with 200.
+    pub fn fail(&self, port: u16, sent: Instant, told: &str) {
+        self.lock().failed.push(Failed { port, sent, told: told.to_owned() });
+    }
+
+    /// Requests that were not answered with 200.
+    pub fn failed(&self) -> Vec<Failed> {
+        self.lock().failed.clone()
     }
 
     /// All that were acknowledged.

@@ -4,8 +4,8 @@
 //! acknowledged is sent again, in order. A refusal's `Retry-After` is obeyed.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -17,7 +17,7 @@ use crate::{Answer, Client, Ledger, Numbered, within};
 /// Who sends what.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
-    /// The edges' HTTP ports: each client stays with one.
+    /// The edges' HTTP ports: each client stays with one, until others are set.
     pub ports: Vec<u16>,
     /// Events a second of all clients together; less while they are held back.
     pub rate: f64,
@@ -48,6 +48,7 @@ impl LoadConfig {
 /// Running clients.
 #[derive(Debug)]
 pub struct Load {
+    edges: Edges,
     stop: Arc<AtomicBool>,
     clients: JoinSet<()>,
 }
@@ -55,18 +56,19 @@ pub struct Load {
 impl Load {
     /// Starts all clients.
     pub fn start(config: &LoadConfig, ledger: &Ledger) -> Self {
+        let edges = Edges(Arc::new(Mutex::new(config.ports.clone())));
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         let total = config.singles + config.batches + config.sockets;
         for index in 0..total {
             let keys = (index..config.keys).step_by(total).map(|key| Key { name: format!("key-{key}"), next: 1 });
-            let port = config.ports[index % config.ports.len()];
             let worker = Worker {
+                index,
                 keys: keys.collect(),
                 cursor: 0,
                 ledger: ledger.clone(),
                 stop: stop.clone(),
-                port,
+                edges: edges.clone(),
                 // The sockets' and the single clients' share is a fifth each, the batches' the rest.
                 rate: config.rate
                     * if index < config.singles {
@@ -85,7 +87,12 @@ impl Load {
                 clients.spawn(worker.socket(config.in_flight));
             }
         }
-        Self { stop, clients }
+        Self { edges, stop, clients }
+    }
+
+    /// From now on requests go to these edges. A WebSocket stays where it is until it is closed.
+    pub fn send_to(&self, ports: Vec<u16>) {
+        *self.edges.0.lock().unwrap_or_else(PoisonError::into_inner) = ports;
     }
 
     /// Lets every client settle what it has under way, and waits for that.
@@ -100,6 +107,18 @@ impl Load {
     }
 }
 
+/// The edges' HTTP ports.
+#[derive(Clone, Debug)]
+struct Edges(Arc<Mutex<Vec<u16>>>);
+
+impl Edges {
+    /// Where this client goes.
+    fn of(&self, client: usize) -> u16 {
+        let ports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ports[client % ports.len()]
+    }
+}
+
 #[derive(Debug)]
 struct Key {
     name: String,
@@ -108,17 +127,18 @@ struct Key {
 
 #[derive(Debug)]
 struct Worker {
+    index: usize,
     keys: Vec<Key>,
     cursor: usize,
     ledger: Ledger,
     stop: Arc<AtomicBool>,
-    port: u16,
+    edges: Edges,
     rate: f64,
 }
 
 impl Worker {
     async fn post(mut self, batch: usize) {
-        let client = Client::new(self.port);
+        let client = Client::new(self.edges.of(self.index));
         let mut pace = interval(Duration::from_secs_f64(batch as f64 / self.rate));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.stop.load(Ordering::Relaxed) {
@@ -143,16 +163,22 @@ impl Worker {
     async fn settle_body(&mut self, client: &Client, mut body: Vec<Numbered>) {
         let mut refusals = Vec::new();
         while !body.is_empty() {
-            let answer = match client.events(&body).await {
+            let sent = Instant::now();
+            let port = self.edges.of(self.index);
+            let answer = match client.to(port).events(&body).await {
                 Ok(answer) => answer,
                 Err(unknown) => {
                     self.ledger.answered(&unknown);
+                    self.ledger.fail(port, sent, &unknown);
                     self.ledger.repeat(body.len() as u64);
                     sleep(Duration::from_millis(200)).await;
                     continue;
                 }
             };
             self.ledger.answered(&answer.status.to_string());
+            if answer.status != 200 {
+                self.ledger.fail(port, sent, &format!("{} {}", answer.status, answer.text));
+            }
             match answer.status {
                 200 => {
                     self.ledger.acknowledge(&body);
@@ -199,7 +225,7 @@ impl Worker {
             while !unsettled.is_empty() {
                 let connected = match socket.take() {
                     Some(connected) => Ok(connected),
-                    None => WebSocket::connect(self.port, Some("jaiminho.v1")).await,
+                    None => WebSocket::connect(self.edges.of(self.index), Some("jaiminho.v1")).await,
                 };
                 let settled = match connected {
                     Ok(mut connected) => self.settle_over(&mut connected, &mut unsettled).await.map(|()| connected),

@@ -163,7 +163,19 @@ impl Jaiminho {
 
     /// A task as a cluster's scheduler starts it: with these arguments and variables, and nothing of ours.
     pub fn task(directory: &Path, name: &str, arguments: &[&str], variables: &[(&str, &str)], place: &Place) -> Self {
-        let mut program = command(directory, arguments);
+        Self::task_of(binary(), directory, name, arguments, variables, place)
+    }
+
+    /// The same of another program.
+    pub fn task_of(
+        program: &Path,
+        directory: &Path,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        place: &Place,
+    ) -> Self {
+        let mut program = command_of(program, directory, arguments);
         program.envs(variables.iter().copied());
         Self::spawn(directory, name, program, place)
     }
@@ -222,7 +234,11 @@ pub fn jaiminho_started(directory: &Path, arguments: &[&str]) -> Child {
 }
 
 pub(crate) fn command<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Command {
-    let mut command = Command::new(binary());
+    command_of(binary(), directory, arguments)
+}
+
+fn command_of<S: AsRef<OsStr>>(program: &Path, directory: &Path, arguments: &[S]) -> Command {
+    let mut command = Command::new(program);
     // A user's settings stay out of the tests, and the state that `up` leaves for `tail` stays in the test's directory.
     for (key, _) in std::env::vars_os() {
         let name = key.to_string_lossy();

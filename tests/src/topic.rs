@@ -1,6 +1,7 @@
 //! What arrived in a topic.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -55,6 +56,20 @@ impl Topic {
     pub async fn read(bootstrap: &str, name: &str) -> Self {
         let (bootstrap, topic) = (bootstrap.to_owned(), name.to_owned());
         tokio::task::spawn_blocking(move || read(&bootstrap, &topic)).await.expect("reader")
+    }
+
+    /// What `file` sinks wrote, one after the other. A last line that a killed process did not finish is left out.
+    pub fn of_files(paths: &[PathBuf]) -> Self {
+        let texts = paths.iter().map(|path| std::fs::read_to_string(path).expect("a sink's file"));
+        let events = texts.flat_map(|text| text.lines().map(serde_json::from_str::<Value>).collect::<Vec<_>>());
+        let records = events.flatten().zip(0..).map(|(event, offset)| Record {
+            partition: 0,
+            offset,
+            key: None,
+            headers: HashMap::from([("ce_id".to_owned(), event["id"].as_str().unwrap_or_default().to_owned())]),
+            value: event["data"].to_string().into_bytes(),
+        });
+        Self { name: "files".to_owned(), records: records.collect() }
     }
 
     /// The JSON values, in the order of their records.

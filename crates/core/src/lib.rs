@@ -13,8 +13,8 @@ pub use inputs::{InputId, Inputs};
 pub use intake::Intake;
 pub use message::{
     Credit, Delivery, Disposition, EndReason, FRAME_BYTES, GroupKind, Instance, LinkError, Outcome,
-    REJECTION_TEXT_BYTES_MAX, Reason, Rejection, Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window, cut,
-    frame_bytes_max,
+    REJECTION_TEXT_BYTES_MAX, Reason, Rejection, Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Versions,
+    Window, cut, frame_bytes_max,
 };
 pub use output::{
     Demand, Dispatch, Dispatcher, Fill, GroupSeen, GroupWaiting, HASH_VERSION, INFOS_MAX, InfosFull, KeyShare, LinkId,

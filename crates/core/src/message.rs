@@ -62,6 +62,34 @@ pub const fn frame_bytes_max(event_bytes_max: u64) -> u64 {
     event_bytes_max.saturating_add(FRAME_BYTES)
 }
 
+/// Versions of the protocol that a stage speaks, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    pub min: u32,
+    pub max: u32,
+}
+
+impl Default for Versions {
+    /// All that there are.
+    fn default() -> Self {
+        Self { min: 1, max: 1 }
+    }
+}
+
+impl Versions {
+    /// The highest version that both sides speak.
+    ///
+    /// # Errors
+    /// [`LinkError::Version`] when there is none.
+    pub fn common(self, peer: Self) -> Result<u32, LinkError> {
+        let highest = peer.max.min(self.max);
+        if peer.min <= peer.max && highest >= peer.min.max(self.min) {
+            return Ok(highest);
+        }
+        Err(LinkError::Version { peer_min: peer.min, peer_max: peer.max, min: self.min, max: self.max })
+    }
+}
+
 /// The producer's answer to `Subscribe`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribed {

@@ -184,7 +184,7 @@ impl App {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let name = arguments.first().and_then(|path| Path::new(path).file_name());
         let name = name.map_or_else(|| "jaiminho".to_owned(), |name| name.to_string_lossy().into_owned());
-        Program { name, version: self.version, own: Arc::new(self.own) }.run(arguments)
+        Program { name, version: self.version, own: Arc::new(self.own), ..Program::default() }.run(arguments)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use hyper_util::rt::TokioIo;
-use jaiminho_core::{FRAME_BYTES, LinkError, Subscribe, Subscribed, ToConsumer};
+use jaiminho_core::{FRAME_BYTES, LinkError, Subscribe, Subscribed, ToConsumer, Versions};
 use jaiminho_proto::FRAME_BYTES_MAX;
 use jaiminho_proto::v1::ProducerMessage;
 use jaiminho_proto::v1::stage_client::StageClient;
@@ -112,7 +112,8 @@ impl<D: Dial> Connector<D> {
         let granted = Granted::default();
         let outgoing = ToProducerStream::new(&subscribe, outgoing, end.clone(), sent.clone(), granted.clone());
         let deadline = self.config.subscribed_deadline;
-        let answered = timeout(deadline, answer(client.clone(), outgoing)).await.unwrap_or_else(|_| {
+        let offered = Versions { min: subscribe.version_min, max: subscribe.version_max };
+        let answered = timeout(deadline, answer(client.clone(), outgoing, offered)).await.unwrap_or_else(|_| {
             Err(LinkError::Unavailable(format!("{}: no Subscribed within {} ms", address.0, deadline.as_millis())))
         });
         let (subscribed, incoming) = answered.map_err(|error| self.no_answer(address, error, &fault))?;
@@ -226,10 +227,11 @@ impl<D: Dial> Connect for Connector<D> {
 async fn answer(
     mut client: StageClient<Channel>,
     outgoing: ToProducerStream,
+    offered: Versions,
 ) -> Result<(Subscribed, Streaming<ProducerMessage>), LinkError> {
     let mut incoming =
         client.subscribe(outgoing).await.map_err(|status| incoming::status_from_producer(&status))?.into_inner();
-    let subscribed = incoming::subscribed(&mut incoming).await?;
+    let subscribed = incoming::subscribed(&mut incoming, offered).await?;
     Ok((subscribed, incoming))
 }
 

@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer};
+use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer, Versions};
 use jaiminho_proto::v1::{ConsumerMessage, ProducerMessage};
-use jaiminho_proto::{FromConsumer, FromProducer, decode_consumer, decode_producer, link_error};
+use jaiminho_proto::{FromConsumer, FromProducer, check_version, decode_consumer, decode_producer, link_error};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -12,19 +12,30 @@ use tonic::{Status, Streaming};
 use crate::connector::chain;
 use crate::outgoing::ConsumerEnd;
 
-/// The consumer's first message.
-pub(crate) async fn subscribe(incoming: &mut Streaming<ConsumerMessage>) -> Result<Subscribe, LinkError> {
-    match from_consumer(incoming).await? {
+/// The consumer's first message, which has one of these versions.
+pub(crate) async fn subscribe(
+    incoming: &mut Streaming<ConsumerMessage>,
+    versions: Versions,
+) -> Result<Subscribe, LinkError> {
+    let first = message(incoming).await?;
+    first.as_ref().map_or(Ok(()), |first| check_version(first, versions))?;
+    match first.map(decode_consumer).transpose()? {
         Some(FromConsumer::Subscribe(subscribe)) => Ok(*subscribe),
         Some(FromConsumer::Message(_)) => Err(LinkError::Violation("the first message is not Subscribe".into())),
         None => Err(LinkError::Violation("the stream ends before Subscribe".into())),
     }
 }
 
-/// The producer's first message.
-pub(crate) async fn subscribed(incoming: &mut Streaming<ProducerMessage>) -> Result<Subscribed, LinkError> {
+/// The producer's first message, which has one of these versions.
+pub(crate) async fn subscribed(
+    incoming: &mut Streaming<ProducerMessage>,
+    offered: Versions,
+) -> Result<Subscribed, LinkError> {
     match from_producer(incoming).await? {
-        Some(FromProducer::Subscribed(subscribed)) => Ok(subscribed),
+        Some(FromProducer::Subscribed(subscribed)) => {
+            let version = subscribed.version;
+            offered.common(Versions { min: version, max: version }).map(|_| subscribed)
+        }
         Some(FromProducer::Message(_)) => Err(LinkError::Violation("the first message is not Subscribed".into())),
         None => Err(LinkError::Unavailable("the producer closed the link before Subscribed".into())),
     }
@@ -49,12 +60,15 @@ pub(crate) async fn to_consumer(incoming: &mut Streaming<ProducerMessage>) -> Re
 }
 
 async fn from_consumer(incoming: &mut Streaming<ConsumerMessage>) -> Result<Option<FromConsumer>, LinkError> {
-    let message = incoming.message().await.map_err(|status| match status.source() {
+    message(incoming).await?.map(decode_consumer).transpose()
+}
+
+async fn message(incoming: &mut Streaming<ConsumerMessage>) -> Result<Option<ConsumerMessage>, LinkError> {
+    incoming.message().await.map_err(|status| match status.source() {
         Some(_) => unavailable(&status),
         // There is no status from a consumer: this side could not read what it sent.
         None => LinkError::Violation(format!("unreadable message: {}", status.message())),
-    })?;
-    message.map(decode_consumer).transpose()
+    })
 }
 
 async fn from_producer(incoming: &mut Streaming<ProducerMessage>) -> Result<Option<FromProducer>, LinkError> {

@@ -58,7 +58,7 @@ impl StageService {
         certificate: &PeerCertificate,
     ) -> Result<(LinkHalf, usize), LinkError> {
         let silent_ms = u64::try_from(self.subscribe_deadline.as_millis()).unwrap_or(u64::MAX);
-        let subscribe = timeout(self.subscribe_deadline, incoming::subscribe(incoming))
+        let subscribe = timeout(self.subscribe_deadline, incoming::subscribe(incoming, self.stage.versions()))
             .await
             .unwrap_or(Err(LinkError::Silent(silent_ms)))?;
         self.may_join(&subscribe, certificate)?;

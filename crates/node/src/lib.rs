@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use clap::FromArgMatches as _;
 use clap::error::ErrorKind;
+pub use jaiminho_core::Versions;
 use jaiminho_telemetry::{Format, init_logging};
 pub use tikv_jemallocator::Jemalloc as Allocator;
 
@@ -43,11 +44,13 @@ pub struct Program {
     pub version: Option<String>,
     /// Its components beside the built-in ones.
     pub own: Arc<Registry>,
+    /// Of the links' protocol, where its stages run apart.
+    pub versions: Versions,
 }
 
 impl Default for Program {
     fn default() -> Self {
-        Self { name: "jaiminho".to_owned(), version: None, own: Arc::default() }
+        Self { name: "jaiminho".to_owned(), version: None, own: Arc::default(), versions: Versions::default() }
     }
 }
 
@@ -95,6 +98,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let log_level = if is_default && matches!(cli.command, Command::Bench(_)) {
         // Stages of a benchmark's own come and go with each run: that would bury the progress.
         "warn"
+    } else if is_default && matches!(cli.command, Command::Topology(_) | Command::Doctor | Command::Autoscale(_)) {
+        // What they could not reach is part of what they say.
+        "error"
     } else if is_default && matches!(&cli.command, Command::Top(top) if !top.once) {
         // What is drawn would be drawn over.
         "off"

@@ -99,6 +99,7 @@ impl Wiring<'_> {
                 links_max: usize::try_from(stage.limits.links).unwrap_or(usize::MAX),
                 event_bytes_max: stage.limits.event_bytes.0,
                 drain: stage.drain.0,
+                ..StageLimits::default()
             },
             tracer: self.tracers.of(name),
         };

@@ -19,7 +19,7 @@ use futures_util::{
 };
 use jaiminho_core::{
     Credit, Delivery, Disposition, Event, GroupKind, Instance, LinkError, Outcome, Settled, Subscribe, ToConsumer,
-    ToProducer, Window, frame_bytes_max,
+    ToProducer, Versions, Window, frame_bytes_max,
 };
 use jaiminho_link::{Asker, Tls, memory::EVENT_BYTES_MAX};
 use jaiminho_runtime::{Address, Connect, Discover, LinkHalf};
@@ -368,8 +368,8 @@ impl OpenTap {
     fn subscribe(&self) -> Subscribe {
         let Tap { pipeline, output, name, .. } = &self.tap;
         Subscribe {
-            version_min: jaiminho_proto::VERSION_MIN,
-            version_max: jaiminho_proto::VERSION_MAX,
+            version_min: Versions::default().min,
+            version_max: Versions::default().max,
             pipeline: pipeline.clone(),
             output: output.clone(),
             group: name.clone(),

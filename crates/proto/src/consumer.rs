@@ -4,13 +4,13 @@ use std::iter::Peekable;
 
 use jaiminho_core::{
     Credit, Disposition, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled, Subscribe, ToProducer,
-    Window, cut,
+    Versions, Window, cut,
 };
 use prost::Message as _;
 
 use crate::limits::{
     CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, FRAME_OVERHEAD_BYTES, PARTITIONS_MAX, TEXT_BYTES_MAX,
-    VERSION_MAX, VERSION_MIN, check_name, violation,
+    check_name, violation,
 };
 use crate::v1::consumer_message::Message;
 use crate::v1::{self, disposition::State, rejection};
@@ -28,16 +28,14 @@ pub enum FromConsumer {
     Message(ToProducer),
 }
 
-/// The highest version that both sides speak.
+/// Whether a link may open with this message. To be asked before [`decode_consumer`]: another version may mean something else
+/// by the rest.
 ///
 /// # Errors
-/// [`LinkError::Version`] when there is none.
-pub fn common_version(peer_min: u32, peer_max: u32) -> Result<u32, LinkError> {
-    let highest = peer_max.min(VERSION_MAX);
-    if peer_min <= peer_max && highest >= peer_min.max(VERSION_MIN) {
-        return Ok(highest);
-    }
-    Err(LinkError::Version { peer_min, peer_max, min: VERSION_MIN, max: VERSION_MAX })
+/// [`LinkError::Version`] for a `Subscribe` that has no version in common with `ours`.
+pub fn check_version(message: &v1::ConsumerMessage, ours: Versions) -> Result<(), LinkError> {
+    let Some(Message::Subscribe(subscribe)) = &message.message else { return Ok(()) };
+    ours.common(Versions { min: subscribe.version_min, max: subscribe.version_max }).map(drop)
 }
 
 /// The message that opens a link.
@@ -102,7 +100,7 @@ fn next_run(rest: &mut Peekable<impl Iterator<Item = v1::Disposition>>) -> Vec<v
 /// Checks a consumer's message.
 ///
 /// # Errors
-/// [`LinkError::Violation`] that names the field; [`LinkError::Version`] before anything else of a `Subscribe`.
+/// [`LinkError::Violation`] that names the field.
 pub fn decode_consumer(message: v1::ConsumerMessage) -> Result<FromConsumer, LinkError> {
     let message = message.message.ok_or_else(|| violation("a message that this side does not know, or none"))?;
     Ok(match message {
@@ -129,7 +127,6 @@ fn message(message: Message) -> v1::ConsumerMessage {
 }
 
 fn decode_subscribe(subscribe: v1::Subscribe) -> Result<Subscribe, LinkError> {
-    common_version(subscribe.version_min, subscribe.version_max)?;
     let kind = match v1::GroupKind::try_from(subscribe.kind) {
         Ok(v1::GroupKind::Required) => GroupKind::Required,
         Ok(v1::GroupKind::Attached) => GroupKind::Attached,

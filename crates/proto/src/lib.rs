@@ -30,13 +30,13 @@ pub mod externalscaler {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/jaiminho.bin"));
 
 pub use codec::{ExactCodec, ExactEncoder};
-pub use consumer::{FromConsumer, common_version, decode_consumer, encode_subscribe, encode_to_producer};
+pub use consumer::{FromConsumer, check_version, decode_consumer, encode_subscribe, encode_to_producer};
 pub use frame::{decode_events, encode_events, frames};
 pub use limits::{
     CONSUMER_DECODING_FACTOR, CONSUMER_MESSAGE_BYTES_MAX, CONSUMER_MESSAGE_FACTOR, DECODED_EVENT_BYTES,
     DISPOSITIONS_PER_MESSAGE_MAX, EVENT_COLUMNS_BYTES_MAX, EVENTS_PER_FRAME_MAX, FRAME_BYTES_MAX,
     FRAME_DECODING_FACTOR, FRAME_OVERHEAD_BYTES, INSPECTION_BYTES_MAX, NAME_BYTES_MAX, PARTITIONS_MAX,
-    STATUS_TEXT_BYTES_MAX, TEXT_BYTES_MAX, VERSION_MAX, VERSION_MIN,
+    STATUS_TEXT_BYTES_MAX, TEXT_BYTES_MAX,
 };
 pub use producer::{FromProducer, decode_producer, encode_framed, encode_subscribed, encode_to_consumer};
 pub use status::{ERROR_KEY, link_error, status_of};

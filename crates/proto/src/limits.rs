@@ -2,12 +2,6 @@
 
 use jaiminho_core::LinkError;
 
-/// Oldest protocol version that this side speaks.
-pub const VERSION_MIN: u32 = 1;
-
-/// Newest protocol version that this side speaks.
-pub const VERSION_MAX: u32 = 1;
-
 /// Largest encoded message from a producer, unless a consumer takes less. To be set as tonic's decoding limit.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 

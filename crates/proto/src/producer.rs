@@ -4,7 +4,7 @@ use jaiminho_core::{EndReason, LinkError, Subscribed, ToConsumer};
 
 use crate::consumer::{decode_instance, decode_window, encode_instance, encode_window};
 use crate::frame::{decode_events, encode_events, frames};
-use crate::limits::{PARTITIONS_MAX, VERSION_MAX, VERSION_MIN, violation};
+use crate::limits::{PARTITIONS_MAX, violation};
 use crate::v1::producer_message::Message;
 use crate::v1::{self, ended};
 
@@ -66,7 +66,7 @@ pub fn encode_framed(to_consumer: &ToConsumer, frame_bytes_max: usize) -> Vec<v1
 /// Checks a producer's message.
 ///
 /// # Errors
-/// [`LinkError::Violation`] that names the field; [`LinkError::Version`] for a version that was not offered.
+/// [`LinkError::Violation`] that names the field.
 pub fn decode_producer(message: v1::ProducerMessage) -> Result<FromProducer, LinkError> {
     let message = message.message.ok_or_else(|| violation("a message that this side does not know, or none"))?;
     Ok(match message {
@@ -95,10 +95,6 @@ fn message(message: Message) -> v1::ProducerMessage {
 }
 
 fn decode_subscribed(subscribed: v1::Subscribed) -> Result<Subscribed, LinkError> {
-    let version = subscribed.version;
-    if !(VERSION_MIN..=VERSION_MAX).contains(&version) {
-        return Err(LinkError::Version { peer_min: version, peer_max: version, min: VERSION_MIN, max: VERSION_MAX });
-    }
     let partition_count = subscribed.partition_count;
     if !partition_count.is_power_of_two() || partition_count as usize > PARTITIONS_MAX {
         return Err(violation(format!(
@@ -109,7 +105,7 @@ fn decode_subscribed(subscribed: v1::Subscribed) -> Result<Subscribed, LinkError
         return Err(violation("hash_version and heartbeat_ms must be above 0"));
     }
     Ok(Subscribed {
-        version,
+        version: subscribed.version,
         window: decode_window(subscribed.window)?,
         link_id: subscribed.link_id,
         instance: decode_instance(subscribed.instance)?,

@@ -4,13 +4,13 @@
 
 use jaiminho_core::{
     Credit, Disposition, EndReason, GroupKind, Instance, LinkError, Outcome, Reason, Rejection, Settled, Subscribe,
-    Subscribed, ToConsumer, ToProducer, Window,
+    Subscribed, ToConsumer, ToProducer, Versions, Window,
 };
 use jaiminho_proto::v1::{self, consumer_message, producer_message};
 use jaiminho_proto::{
     CONSUMER_MESSAGE_BYTES_MAX, DISPOSITIONS_PER_MESSAGE_MAX, ERROR_KEY, FILE_DESCRIPTOR_SET, FromConsumer,
-    FromProducer, NAME_BYTES_MAX, common_version, decode_consumer, decode_producer, encode_subscribe,
-    encode_subscribed, encode_to_consumer, encode_to_producer, link_error, status_of,
+    FromProducer, NAME_BYTES_MAX, check_version, decode_consumer, decode_producer, encode_subscribe, encode_subscribed,
+    encode_to_consumer, encode_to_producer, link_error, status_of,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -200,8 +200,12 @@ fn valid() -> v1::Subscribe {
     }
 }
 
+fn message(subscribe: v1::Subscribe) -> v1::ConsumerMessage {
+    v1::ConsumerMessage { message: Some(consumer_message::Message::Subscribe(subscribe)) }
+}
+
 fn subscribing(subscribe: v1::Subscribe) -> Result<FromConsumer, LinkError> {
-    decode_consumer(v1::ConsumerMessage { message: Some(consumer_message::Message::Subscribe(subscribe)) })
+    decode_consumer(message(subscribe))
 }
 
 #[test]
@@ -238,16 +242,18 @@ fn a_bad_subscribe_is_told_what_is_wrong() {
 }
 
 #[test]
-fn a_version_without_overlap_is_told_before_anything_else() {
-    let later = v1::Subscribe { version_min: 2, version_max: 3, ..v1::Subscribe::default() };
-    assert_eq!(subscribing(later), Err(LinkError::Version { peer_min: 2, peer_max: 3, min: 1, max: 1 }));
-    assert_eq!(
-        subscribing(v1::Subscribe::default()),
-        Err(LinkError::Version { peer_min: 0, peer_max: 0, min: 1, max: 1 })
-    );
-    assert_eq!(common_version(1, 7), Ok(1));
-    assert_eq!(common_version(0, 1), Ok(1));
-    assert!(common_version(3, 1).is_err());
+fn a_version_without_overlap_is_told_whatever_else_is_wrong() {
+    let ours = Versions { min: 1, max: 2 };
+    let offered = |version_min, version_max| {
+        check_version(&message(v1::Subscribe { version_min, version_max, ..v1::Subscribe::default() }), ours)
+    };
+    for (min, max) in [(3, 4), (0, 0), (3, 1)] {
+        assert_eq!(offered(min, max), Err(LinkError::Version { peer_min: min, peer_max: max, min: 1, max: 2 }));
+    }
+    for (min, max, highest) in [(1, 7, 2), (0, 1, 1), (2, 2, 2)] {
+        assert_eq!(offered(min, max), Ok(()));
+        assert_eq!(ours.common(Versions { min, max }), Ok(highest));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Payload, Rejection, Window};
+use jaiminho_core::{Event, GroupKind, Instance, OutputConfig, Payload, Rejection, Versions, Window};
 use jaiminho_telemetry::traces::Tracer;
 
 use crate::{
@@ -144,6 +144,8 @@ pub struct StageLimits {
     pub event_bytes_max: u64,
     /// How long a stage whose source has failed may take to finish what it had taken.
     pub drain: Duration,
+    /// Of the protocol, on its links to both sides.
+    pub versions: Versions,
 }
 
 impl Default for StageLimits {
@@ -158,6 +160,7 @@ impl Default for StageLimits {
             links_max: 64,
             event_bytes_max: 1 << 20,
             drain: Duration::from_secs(25),
+            versions: Versions::default(),
         }
     }
 }

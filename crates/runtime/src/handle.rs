@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{Demand, LinkError, Rejection, Subscribe};
+use jaiminho_core::{Demand, LinkError, Rejection, Subscribe, Versions};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -103,6 +103,7 @@ pub struct StageHandle {
     pub(crate) drain: Arc<watch::Sender<Option<tokio::time::Instant>>>,
     pub(crate) draining: CancellationToken,
     pub(crate) end: watch::Receiver<Option<StageEnd>>,
+    pub(crate) versions: Versions,
     pub(crate) troubles: Troubles,
     pub(crate) usages: Usages,
 }
@@ -208,6 +209,10 @@ impl StageHandle {
 }
 
 impl Serve for StageHandle {
+    fn versions(&self) -> Versions {
+        self.versions
+    }
+
     fn subscribe(&self, subscribe: Subscribe) -> BoxFuture<'_, Result<LinkHalf, LinkError>> {
         Box::pin(async move {
             let gone = || LinkError::Unavailable("the stage has ended".into());

@@ -1,7 +1,7 @@
 //! One link as a stage sees it, whatever carries it.
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer};
+use jaiminho_core::{LinkError, Subscribe, Subscribed, ToConsumer, ToProducer, Versions};
 use tokio::sync::mpsc;
 
 /// The consumer's half of an open link: the same over gRPC and within one process.
@@ -48,6 +48,11 @@ pub trait Connect: Send + Sync + 'static {
 pub trait Serve: Send + Sync + 'static {
     /// Checks `subscribe` against the stage's outputs and opens a link.
     fn subscribe(&self, subscribe: Subscribe) -> BoxFuture<'_, Result<LinkHalf, LinkError>>;
+
+    /// What a transport may let in: the rest of another version's `Subscribe` may not be readable.
+    fn versions(&self) -> Versions {
+        Versions::default()
+    }
 }
 
 /// Who the instances of a stage are, kept up to date.

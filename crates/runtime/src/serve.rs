@@ -2,7 +2,7 @@
 
 use jaiminho_core::{
     EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed, ToConsumer,
-    ToProducer,
+    ToProducer, Versions,
 };
 use jaiminho_telemetry::LIFE;
 use tokio::sync::mpsc;
@@ -16,7 +16,7 @@ use crate::{
     link::LinkHalf,
     outlet::Held,
     peers::{FRAMES_PER_LINK, IDLE_TICKS, PeerId, SILENT_TICKS, Said, TICK_MS, TO_PRODUCER},
-    task::{Doing, Tag, Task, VERSION},
+    task::{Doing, Tag, Task},
     upstream::{UpstreamEvent, UpstreamLink},
 };
 
@@ -100,10 +100,7 @@ impl Task {
 
     fn subscribe(&mut self, subscribe: &Subscribe) -> Result<LinkHalf, LinkError> {
         let Subscribe { version_min, version_max, pipeline, output, .. } = subscribe;
-        if !(*version_min..=*version_max).contains(&VERSION) {
-            let (peer_min, peer_max, min, max) = (*version_min, *version_max, VERSION, VERSION);
-            return Err(LinkError::Version { peer_min, peer_max, min, max });
-        }
+        let version = self.versions.common(Versions { min: *version_min, max: *version_max })?;
         if *pipeline != self.pipeline {
             return Err(LinkError::WrongPipeline { ours: self.pipeline.clone(), theirs: pipeline.clone() });
         }
@@ -126,9 +123,9 @@ impl Task {
             actor.joined(Peer { name, instance, end: End::Consumer(peer) });
         }
         let (stage, Subscribe { group, instance, .. }) = (&self.stage, subscribe);
-        tracing::info!(stage, output, group, peer = instance.name, link = link.0, "link to a consumer is up");
+        tracing::info!(stage, output, group, peer = instance.name, link = link.0, version, "link to a consumer is up");
         let subscribed = Subscribed {
-            version: VERSION,
+            version,
             window,
             link_id: link.0,
             instance: self.instance.clone(),
@@ -236,7 +233,8 @@ impl Task {
                 if let Some(terms) = terms.cloned().filter(|_| self.leave.is_none()) {
                     let (stage, peer) = (&self.stage, &opened.half.subscribed.instance.name);
                     let (output, address) = (terms.output.to_string(), &opened.address.0);
-                    tracing::info!(stage, output, peer, address, link = link.0, "link to a producer is up");
+                    let version = opened.half.subscribed.version;
+                    tracing::info!(stage, output, peer, address, link = link.0, version, "link to a producer is up");
                     if let Doing::Handler(actor) = &mut self.doing {
                         let (name, instance) = (terms.output.to_string(), opened.half.subscribed.instance.clone());
                         actor.joined(Peer { name, instance, end: End::Producer(link) });

@@ -72,6 +72,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         drain: Arc::new(drain),
         draining: draining.clone(),
         end: end_seen,
+        versions: limits.versions,
         troubles: troubles.clone(),
         usages: usages.clone(),
     };
@@ -113,6 +114,7 @@ pub fn spawn_at(config: StageConfig, unix_ms: u64) -> StageHandle {
         pipeline,
         stage,
         instance,
+        versions: limits.versions,
         clock: Clock::start(unix_ms),
         logs,
         dead_letter,

@@ -9,7 +9,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::{Asking, Cancel, StageLimits, UpstreamSpec},
     link::Discover,
-    task::VERSION,
     upstream::{Subscription, UpstreamEvent, UpstreamLink},
 };
 
@@ -113,8 +112,8 @@ impl Subscriptions {
 
 pub(crate) fn template(pipeline: &str, stage: &str, instance: &Instance, limits: &StageLimits) -> Subscribe {
     Subscribe {
-        version_min: VERSION,
-        version_max: VERSION,
+        version_min: limits.versions.min,
+        version_max: limits.versions.max,
         pipeline: pipeline.to_owned(),
         output: String::new(),
         group: stage.to_owned(),

@@ -10,7 +10,8 @@ use std::{
 };
 
 use jaiminho_core::{
-    Delivery, Event, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Time, ToConsumer,
+    Delivery, Event, InputId, Inputs, Instance, LinkError, Offset, Outcome, Output, Reason, Rejection, Time,
+    ToConsumer, Versions,
 };
 use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{Notify, mpsc, watch};
@@ -35,9 +36,6 @@ use crate::{
     traces::{self, Sends},
     upstream::{UpstreamEvent, UpstreamLink},
 };
-
-/// This protocol's version.
-pub(crate) const VERSION: u32 = 1;
 
 /// Commands that wait for the task; it takes as many out at once.
 pub(crate) const COMMANDS: usize = 32;
@@ -107,6 +105,7 @@ pub(crate) struct Task {
     pub(crate) pipeline: String,
     pub(crate) stage: String,
     pub(crate) instance: Instance,
+    pub(crate) versions: Versions,
     pub(crate) clock: Clock,
     pub(crate) logs: Vec<Log>,
     /// Index of its log.

@@ -58,7 +58,8 @@ async fn serve(config: &Config, global: &Global, stage: &Stage, arguments: &Stag
     let tracers = Tracers::start(config, [(name, stage, instance.clone())], &tasks, stop.clone())?;
     let (links, here) = (Links::Apart(tasks.clone()), Some(here));
     let wiring = Wiring { config, links, embedded: None, tracers: &tracers, here };
-    let wired = wiring.stage(name, stage, instance.clone())?;
+    let mut wired = wiring.stage(name, stage, instance.clone())?;
+    wired.stage.limits.versions = global.program.versions;
     let rates = vec![(name.to_owned(), wired.stage.limits.rate.clone())];
     Rates::new(global, Setting::Apart, rates).read_on_hangup(&tasks, stop.clone())?;
     let who = Who { service: telemetry::service(stage), pipeline: &config.pipeline.pipeline, instance: &instance.name };

@@ -31,6 +31,8 @@ pub struct TailConfig {
     pub topics: Vec<String>,
     /// Where to begin. What appears later is read from its beginning.
     pub start: Start,
+    /// Reads what is there now, and nothing that is written later.
+    pub stops: bool,
 }
 
 /// Where a tail begins.
@@ -108,6 +110,8 @@ pub struct Tail {
     /// What is next of each partition.
     positions: HashMap<(String, i32), Offset>,
     at_end: HashSet<(String, i32)>,
+    /// Where it stops, if it does: of what is not in here, at once.
+    ends: Option<HashMap<(String, i32), i64>>,
     discover_at: Instant,
     answered_at: Instant,
 }
@@ -134,11 +138,23 @@ impl Tail {
             assigned: HashMap::new(),
             positions: HashMap::new(),
             at_end: HashSet::new(),
+            ends: None,
             discover_at: Instant::now() + DISCOVER_EVERY,
             answered_at: Instant::now(),
         };
         tail.discover(config.start)?;
+        if config.stops {
+            tail.ends = Some(tail.present_ends()?);
+        }
         Ok(tail)
+    }
+
+    fn present_ends(&self) -> Result<HashMap<(String, i32), i64>, TailError> {
+        let end = |(topic, partition): &(String, i32)| {
+            let (_, high) = self.consumer.fetch_watermarks(topic, *partition, METADATA_TIMEOUT)?;
+            Ok(((topic.clone(), *partition), high))
+        };
+        self.positions.keys().map(end).collect()
     }
 
     /// The next record; none within `wait`: `None`.
@@ -159,6 +175,14 @@ impl Tail {
             match self.consumer.poll(until) {
                 Some(Ok(message)) => {
                     let place = (message.topic().to_owned(), message.partition());
+                    let end = self.ends.as_ref().map(|ends| ends.get(&place).copied().unwrap_or_default());
+                    if end.is_some_and(|end| message.offset() >= end) {
+                        self.at_end.insert(place);
+                        if Instant::now() >= deadline {
+                            return Ok(None);
+                        }
+                        continue;
+                    }
                     self.at_end.remove(&place);
                     self.positions.insert(place, Offset::Offset(message.offset() + 1));
                     self.answered_at = Instant::now();

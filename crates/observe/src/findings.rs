@@ -35,7 +35,9 @@ pub(crate) fn findings(view: &View, left_out: usize) -> Vec<Finding> {
         text: format!("{left_out} more addresses are not asked: at most {} are.", crate::gather::INSTANCES_MAX),
         advice: "What is shown is a part of the pipeline; the metrics have all of it.".into(),
     }));
-    found.sort_by_key(|finding| finding.severity);
+    // What may be why others are there comes first.
+    let is_cause = |kind| matches!(kind, FindingKind::Trouble | FindingKind::NoInstance);
+    found.sort_by_key(|finding| (finding.severity, !is_cause(finding.kind)));
     found.truncate(FINDINGS_MAX);
     found
 }

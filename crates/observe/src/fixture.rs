@@ -184,6 +184,7 @@ fn stage(name: &str, role: Role, component: &str, figures: Figures, instances: V
         name,
         role,
         component,
+        deadline_ms: None,
         has_place: true,
         addresses,
         figures,

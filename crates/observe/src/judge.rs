@@ -7,6 +7,7 @@
 use crate::{
     plan::{Kind, Role},
     text::counted,
+    units::sum,
     view::{Limit, LimitKind, StageView, SubscriptionView, View},
 };
 
@@ -106,8 +107,14 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Share of time in which a producer was blocked, as far as this consumer is why.
+/// Share of time in which a producer was blocked, as far as this consumer is why; or all of it, where the consumer has more of its events
+/// than it does in a second.
 fn pressure(view: &View, of: &SubscriptionView) -> f64 {
+    let held = sum(of.links.iter().map(|link| link.unsettled));
+    let done = view.stage(&of.to).and_then(|consumer| consumer.figures.rates.settled());
+    if done.is_some_and(|done| held as f64 > done.max(1.0)) {
+        return 1.0;
+    }
     let blocked = view.stage(&of.from).map_or(0.0, |producer| worst(producer, |load| load.blocked));
     let without = of
         .links
@@ -157,6 +164,7 @@ mod tests {
     use crate::{
         made::{inspection, link, output},
         make::tests::view_of,
+        view::Rates,
     };
 
     /// `ingest`, `convert` and `publish`, each with its shares (blocked, limit, starved), linked to each other.
@@ -250,6 +258,18 @@ mod tests {
         (fast.name, fast.waiting) = ("publish".into(), 0);
         all[0].outputs[0].groups.push(fast);
         assert_eq!(told(all).0, "convert");
+    }
+
+    #[test]
+    fn a_stage_that_has_more_than_it_does_in_a_second_is_waited_for_though_nothing_waits_elsewhere() {
+        let mut view = view_of(three([IDLE, IDLE, BUSY]));
+        assert_eq!(limit(&view).unwrap().kind, LimitKind::Source);
+        view.stages[2].figures.rates = Rates { accepted: Some(100.0), rejected: Some(0.0), ..Rates::default() };
+        for (held, stage) in [(50, "ingest"), (900, "publish")] {
+            let to_publish = view.subscriptions.iter_mut().find(|of| of.to == "publish").unwrap();
+            to_publish.links[0].unsettled = held;
+            assert_eq!(limit(&view).unwrap().stage, stage, "{held}");
+        }
     }
 
     #[test]

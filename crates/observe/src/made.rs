@@ -82,6 +82,7 @@ pub(crate) fn plan() -> Plan {
         name: name.into(),
         role,
         component: component.into(),
+        deadline_ms: None,
         subscribe_to: above
             .map(|output| PlannedSubscription { output: output.into(), kind: Kind::Required })
             .into_iter()

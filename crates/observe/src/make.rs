@@ -61,6 +61,7 @@ fn stage_view(planned: &PlannedStage, found: Addresses, instances: &[&Seen]) -> 
         name: planned.name.clone(),
         role: planned.role,
         component: planned.component.clone(),
+        deadline_ms: planned.deadline_ms,
         has_place: found.has_place,
         addresses: addresses.collect(),
         figures: figures(instances),

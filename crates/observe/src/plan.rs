@@ -21,6 +21,9 @@ pub struct PlannedStage {
     pub role: Role,
     /// What does it: `http`, `vrl`, `kafka`, …
     pub component: String,
+    /// Of a source whose senders wait: for so long.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
     /// The outputs that it consumes.
     pub subscribe_to: Vec<PlannedSubscription>,
     /// Those that others may consume, dead letters included.

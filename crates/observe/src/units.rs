@@ -1,5 +1,7 @@
 //! Figures: their sums, and as they stand in columns, in at most six characters.
 
+use jaiminho_runtime::LATENCY_BOUNDS_MS;
+
 /// As `987`, `12.5k`, `1.25M`; `–` where nothing is known.
 pub(crate) fn count(value: Option<f64>) -> String {
     let Some(value) = value.filter(|value| value.is_finite()) else { return "–".into() };
@@ -16,6 +18,12 @@ pub(crate) fn count(value: Option<f64>) -> String {
         ..999.5e6 => scaled(1e6, "M"),
         _ => scaled(1e9, "G"),
     }
+}
+
+/// A percentile: beyond the last bound nobody knows by how much.
+pub(crate) fn latency(ms: Option<f64>) -> String {
+    let last = LATENCY_BOUNDS_MS.last().copied().unwrap_or_default() as f64;
+    if ms.is_some_and(|ms| ms >= last) { format!(">{}", duration(Some(last))) } else { duration(ms) }
 }
 
 /// As `0.4ms`, `850ms`, `1.2s`, `12min`, `3.4h`.

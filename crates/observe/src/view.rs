@@ -71,6 +71,8 @@ pub struct StageView {
     pub role: Role,
     /// What does it: `http`, `vrl`, `kafka`, …
     pub component: String,
+    /// Of a source whose senders wait for an answer: for so long, then they get 504.
+    pub deadline_ms: Option<u64>,
     /// The file says where its instances are: they are asked.
     pub has_place: bool,
     /// Where instances may be, and what does not answer there.
@@ -180,6 +182,13 @@ pub struct Rates {
     pub events_out: Option<f64>,
     /// Bytes of these.
     pub bytes_out: Option<f64>,
+}
+
+impl Rates {
+    /// Settled, either way.
+    pub fn settled(&self) -> Option<f64> {
+        Some(self.accepted? + self.rejected?)
+    }
 }
 
 /// Since the start.
@@ -421,6 +430,8 @@ pub enum FindingKind {
     Unreachable,
     /// It has work, and has settled nothing for half a minute of looks.
     Stuck,
+    /// Senders have no answer by their deadline.
+    Late,
     /// A log over 80 % full.
     LogFull,
     /// Resident memory, beside the program itself, over 90 % of the bound.

@@ -53,6 +53,7 @@ fn plan() -> Plan {
         name: "ingest".into(),
         role: PlannedRole::Source,
         component: "http".into(),
+        deadline_ms: None,
         subscribe_to: vec![],
         outputs: vec!["ingest".into()],
     };

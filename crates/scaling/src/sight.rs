@@ -13,7 +13,7 @@ pub struct Sight {
     pub youngest: Duration,
     /// It takes events in from outside: nothing waits for it where that could be seen.
     pub is_source: bool,
-    /// Events that it takes in a second. None: not known yet.
+    /// Events that it does in a second. None: not known yet.
     pub rate: Option<f64>,
     /// Share of the last ten seconds in which what is below it held it up: a mean of its instances.
     pub blocked: f64,

@@ -115,6 +115,7 @@ impl Bench {
             properties: BTreeMap::new(),
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             start: Start::Beginning,
+            stops: false,
         })
         .unwrap();
         let deadline = Instant::now() + LONG;
@@ -500,6 +501,7 @@ async fn a_tail_from_the_end_shows_what_comes_and_new_topics_from_their_beginnin
         properties: BTreeMap::new(),
         topics: Vec::new(),
         start: Start::End,
+        stops: false,
     })
     .unwrap();
     // Only once it has found the ends is what follows "after" them.
@@ -515,6 +517,29 @@ async fn a_tail_from_the_end_shows_what_comes_and_new_topics_from_their_beginnin
     bench.send(&[to(4, "a"), to(5, "b")]).await;
     bench.all_settled().await;
     assert_eq!(shown(&mut tail, 2), ["4", "5"], "a client that has lost its brokers is replaced");
+}
+
+#[tokio::test]
+async fn a_tail_that_stops_shows_what_was_there_when_it_began() {
+    let mut bench = Bench::new(&[("a", 1)], |config| config.topic = "a".into());
+    bench.send(&[reading(1, "k"), reading(2, "k")]).await;
+    bench.all_settled().await;
+    let mut tail = Tail::open(TailConfig {
+        bootstrap_servers: bench.broker.bootstrap_servers(),
+        properties: BTreeMap::new(),
+        topics: Vec::new(),
+        start: Start::Beginning,
+        stops: true,
+    })
+    .unwrap();
+    bench.send(&[reading(3, "k")]).await;
+    bench.all_settled().await;
+    assert_eq!(shown(&mut tail, 2), ["1", "2"]);
+    let deadline = Instant::now() + LONG;
+    while !tail.is_at_end() {
+        assert!(Instant::now() < deadline);
+        assert!(tail.next(Duration::from_millis(50)).unwrap().is_none(), "it was written later");
+    }
 }
 
 fn shown(tail: &mut Tail, count: usize) -> Vec<String> {

@@ -27,8 +27,13 @@ pub(crate) fn run(global: &Global, arguments: &Arguments) -> Result<(), Failure>
         (Some(From::End), _) => Start::End,
         (None, last) => Start::Last(last.unwrap_or(LAST_DEFAULT)),
     };
-    let config =
-        TailConfig { bootstrap_servers: bootstrap_servers.clone(), properties, topics: arguments.topic.clone(), start };
+    let config = TailConfig {
+        bootstrap_servers: bootstrap_servers.clone(),
+        properties,
+        topics: arguments.topic.clone(),
+        start,
+        stops: arguments.no_follow,
+    };
     let unavailable = |error: jaiminho_kafka::TailError| Failure::unavailable(format!("{bootstrap_servers}: {error}"));
     let mut tail = Tail::open(config).map_err(unavailable)?;
     if let Some(none) = no_topic(&tail.unmatched(), tail.existing()) {

@@ -29,7 +29,11 @@ fn planned(config: &Config, name: &str, stage: &Stage) -> PlannedStage {
         (_, _, Some(sink)) => (Role::Sink, of_sink(sink)),
         (_, transform, _) => (Role::Transform, transform.as_ref().map(of_transform).unwrap_or_default()),
     };
-    PlannedStage { name: name.to_owned(), role, component, subscribe_to: subscribe_to.collect(), outputs }
+    let deadline_ms = match &stage.source {
+        Some(Source::Ingest(ingest)) => ingest.http.as_ref().map(|http| http.deadline.0.as_millis() as u64),
+        Some(Source::Generate(_) | Source::Kafka(_) | Source::Own(_)) | None => None,
+    };
+    PlannedStage { name: name.to_owned(), role, component, deadline_ms, subscribe_to: subscribe_to.collect(), outputs }
 }
 
 fn of_source(source: &Source) -> String {

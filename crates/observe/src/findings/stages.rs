@@ -30,7 +30,8 @@ pub(super) fn of_stage(view: &View, stage: &StageView) -> Vec<Finding> {
     let lost = if absent.is_none() { unreachable(stage) } else { Vec::new() };
     let logs = stage.figures.logs.iter().filter_map(|log| log_full(view, stage, log));
     let keys = stage.figures.logs.iter().filter_map(|log| large_key(stage, log));
-    [trouble(stage), absent, stuck(stage), rejects(stage), uneven(stage), links_left_out(stage)]
+    let late = late(view, stage);
+    [trouble(stage), absent, stuck(view, stage), late, rejects(stage), uneven(stage), links_left_out(stage)]
         .into_iter()
         .flatten()
         .chain(lost)
@@ -76,13 +77,22 @@ fn no_instance(view: &View, stage: &StageView) -> Option<Finding> {
         .take(ADDRESSES_MAX)
         .filter_map(|at| at.problem.as_ref().map(|problem| format!("{}: {problem}", at.address)))
         .collect();
+    // What it says may be more than that nothing is there.
+    let is_refused = |problem: &String| problem.contains("connection refused") || problem.contains("no address");
+    let hangs = stage.addresses.iter().filter_map(|at| at.problem.as_ref()).any(|problem| !is_refused(problem));
     let at = match (asked.as_slice(), stage.has_place) {
         ([], true) => " Its `at` leads to no address.".to_owned(),
         ([], false) => String::new(),
         (_, _) => format!(" At {}.", asked.join("; at ")),
     };
     let text = format!("No instance of `{name}` is there{wait}.{at}");
-    let advice = format!("Start one (`jaiminho stage {name}`), or see why those that should run do not.");
+    let advice = if hangs {
+        format!(
+            "Where one runs, it can't be asked: see why, and what its log says. Else start one (`jaiminho stage {name}`)."
+        )
+    } else {
+        format!("Start one (`jaiminho stage {name}`), or see why those that should run do not.")
+    };
     Some(finding(Severity::Problem, FindingKind::NoInstance, name, text, advice))
 }
 
@@ -124,8 +134,29 @@ fn holds_old(stage: &StageView, instance: &InstanceView) -> bool {
     stage.role != Role::Source && is_old && !is_idle
 }
 
-/// It holds such events, and does not settle any.
-fn stuck(stage: &StageView) -> Option<Finding> {
+/// What it has is older than its senders wait.
+fn late(view: &View, stage: &StageView) -> Option<Finding> {
+    let (deadline, oldest) = (stage.deadline_ms?, stage.figures.oldest_ms?);
+    let whom = match &view.limit {
+        Some(limit) if limit.stage != stage.name => format!("`{}`, which is the limit", limit.stage),
+        Some(_) | None => "the stages after it".to_owned(),
+    };
+    (oldest > deadline).then(|| {
+        let (name, oldest, deadline) = (&stage.name, span(oldest), span(deadline));
+        let text = format!(
+            "The oldest event in `{name}` has waited for {oldest}, and its senders wait {deadline}: they get 504, and send it again."
+        );
+        let advice = format!("Nothing is lost. It goes as fast as {whom}; a smaller `log` of `{name}` refuses earlier, with 429 and when to try again.");
+        finding(Severity::Problem, FindingKind::Late, name, text, advice)
+    })
+}
+
+/// It holds such events, and does not settle any; but for those that wait for a stage that is not there.
+fn stuck(view: &View, stage: &StageView) -> Option<Finding> {
+    let mut below = view.subscriptions.iter().filter(|of| of.from == stage.name && of.kind == Kind::Required);
+    if below.any(|of| of.waiting > 0 && of.open_links().next().is_none()) {
+        return None;
+    }
     let is_stuck = |of: &&InstanceView| holds_old(stage, of) && of.quiet_ms >= STUCK_MS;
     let instance = stage.instances.iter().find(is_stuck)?;
     let (name, figures) = (&stage.name, &instance.figures);

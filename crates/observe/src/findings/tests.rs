@@ -288,3 +288,29 @@ fn problems_come_first_and_more_addresses_than_are_asked_are_told() {
     assert_eq!(kinds, [FindingKind::ClockSkew, FindingKind::LogFull, FindingKind::TooMany]);
     assert!(found[2].text.starts_with("44 more addresses are not asked"), "{}", found[2].text);
 }
+
+#[test]
+fn senders_that_wait_longer_than_they_were_told_are_a_problem() {
+    let mut view = healthy();
+    let ingest = stage(&mut view, "ingest");
+    ingest.deadline_ms = Some(30_000);
+    ingest.figures.oldest_ms = Some(30_000);
+    assert_eq!(findings(&view, 0), []);
+    stage(&mut view, "ingest").figures.oldest_ms = Some(66_000);
+    let text =
+        "The oldest event in `ingest` has waited for 66 s, and its senders wait 30 s: they get 504, and send it again.";
+    check(&only(&view), Severity::Problem, FindingKind::Late, text, "refuses earlier, with 429");
+}
+
+#[test]
+fn a_stage_that_nobody_takes_events_from_is_not_stuck() {
+    let mut view = healthy();
+    let convert = stage(&mut view, "convert");
+    let figures = &mut convert.instances[0].figures;
+    (figures.in_work, figures.oldest_ms) = (17, Some(60_000));
+    convert.instances[0].quiet_ms = 60_000;
+    check(&only(&view), Severity::Problem, FindingKind::Stuck, "has 17 events in work", "See its log");
+    let of = view.subscriptions.iter_mut().find(|of| of.from == "convert").unwrap();
+    (of.waiting, of.links) = (17, vec![]);
+    assert!(findings(&view, 0).iter().all(|found| found.kind != FindingKind::Stuck));
+}

@@ -2,7 +2,8 @@
 
 use super::{kind, load, printable, table::table, thousands};
 use crate::{
-    units::{clock, count, duration, percent, sum},
+    plan::Role,
+    units::{clock, count, duration, latency, percent, sum},
     view::{Severity, StageView, SubscriptionView, View},
 };
 
@@ -50,12 +51,12 @@ fn stage_row(view: &View, stage: &StageView) -> Vec<String> {
     }
     row.extend([
         count(figures.rates.events_in),
-        if figures.logs.is_empty() { String::new() } else { count(figures.rates.events_out) },
+        count(if stage.role == Role::Sink { figures.rates.accepted } else { figures.rates.events_out }),
         thousands(figures.in_work),
         figures.fill().map(percent).unwrap_or_default(),
         figures.oldest_ms.map(|ms| duration(Some(ms as f64))).unwrap_or_default(),
-        duration(figures.settle.p50_ms),
-        duration(figures.settle.p99_ms),
+        latency(figures.settle.p50_ms),
+        latency(figures.settle.p99_ms),
         load(&figures.load),
         thousands(figures.totals.all_rejected_here()),
     ]);

@@ -203,9 +203,9 @@ impl Told<'_> {
                 measured(self.credit, width, theme, tone)
             }
             Column::Oldest => units::duration(figures.oldest_ms.map(|ms| ms as f64)).into(),
-            Column::P50 => units::duration(figures.settle.p50_ms).into(),
-            Column::P99 => units::duration(figures.settle.p99_ms).into(),
-            Column::EndToEnd if is_sink => units::duration(figures.end_to_end.p99_ms).into(),
+            Column::P50 => units::latency(figures.settle.p50_ms).into(),
+            Column::P99 => units::latency(figures.settle.p99_ms).into(),
+            Column::EndToEnd if is_sink => units::latency(figures.end_to_end.p99_ms).into(),
             Column::EndToEnd => Line::default(),
             Column::State => self.state(columns.has_words, theme),
             Column::Rejected => {

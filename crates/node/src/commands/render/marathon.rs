@@ -387,7 +387,8 @@ stages:
     #[test]
     fn certificates_are_for_the_names_that_the_file_knows() {
         let tls = "tls: { ca: c, cert: c, key: k }";
-        let file = FILE.replace("    drain: 40s", &format!("    at: {{ dns: \"kafka:7400\" }}\n    {tls}\n    drain: 40s"));
+        let file =
+            FILE.replace("    drain: 40s", &format!("    at: {{ dns: \"kafka:7400\" }}\n    {tls}\n    drain: 40s"));
         let file = file + "telemetry: { admin: { tls: { cert: c, key: k } } }\n";
         let group = rendered(&file, &GIVEN).unwrap();
         let sink = &group["apps"][1];

@@ -152,6 +152,7 @@ mod tests {
             name: name.into(),
             role: Role::Transform,
             component: "vrl".into(),
+            deadline_ms: None,
             subscribe_to: vec![],
             outputs: vec![],
         };

@@ -67,12 +67,15 @@ fn seen(view: &View, stage: &StageView) -> Sight {
     let (unused, window) = consumed(view, &stage.name)
         .map(credit)
         .fold((0.0, 0.0), |(unused, window), (of, whole)| (unused + of as f64, window + whole as f64));
+    // What comes in comes as credit is given, in gulps; what is settled is what it does. A source's is settled further on.
+    let is_source = stage.role == Role::Source;
+    let rate = if is_source { stage.figures.rates.events_in } else { stage.figures.rates.settled() };
     let all_rates = staying().all(|instance| instance.figures.rates.events_in.is_some());
     Sight {
         instances: u32::try_from(count).unwrap_or(u32::MAX),
         youngest: staying().map(|instance| Duration::from_millis(instance.up_ms)).min().unwrap_or_default(),
-        is_source: stage.role == Role::Source,
-        rate: stage.figures.rates.events_in.filter(|_| all_rates),
+        is_source,
+        rate: rate.filter(|_| all_rates),
         blocked: mean(|instance| instance.figures.load.blocked),
         limit: mean(|instance| instance.figures.load.limit),
         waiting,
@@ -123,11 +126,14 @@ mod tests {
 
     fn stage(name: &str, role: Role, instances: Vec<InstanceView>) -> StageView {
         let at = |one: &InstanceView| AddressView { address: one.address.clone(), is_there: true, problem: None };
-        let rates = Rates { events_in: (!instances.is_empty()).then_some(200.0), ..Rates::default() };
+        let is_there = !instances.is_empty();
+        let (events_in, accepted) = (is_there.then_some(7_000.0), is_there.then_some(190.0));
+        let rates = Rates { events_in, accepted, rejected: is_there.then_some(10.0), ..Rates::default() };
         StageView {
             name: name.into(),
             role,
             component: String::new(),
+            deadline_ms: None,
             has_place: true,
             addresses: instances.iter().map(at).collect(),
             links_left_out: 0,

@@ -123,7 +123,10 @@ async fn an_event_has_one_trace_through_all_stages_whose_parts_add_up() {
     assert_eq!((send.parent, &send.kind), (Some(create.context.span), &SpanKind::Producer));
     let process = spans.one("process mid");
     assert_eq!((process.parent, &process.kind), (Some(send.context.span), &SpanKind::Consumer));
-    assert_eq!(spans.names_below(process), ["wire", "queue", "convert", "send out"]);
+    let mut below = spans.names_below(process);
+    // On a busy machine a result waits for the stage's task.
+    below.retain(|name| *name != "wait room");
+    assert_eq!(below, ["wire", "queue", "convert", "send out"]);
     let last = spans.one("process out");
     assert_eq!(last.parent, Some(spans.one("send out").context.span));
     assert_eq!(spans.names_below(last), ["wire", "queue"]);

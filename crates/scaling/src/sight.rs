@@ -17,7 +17,8 @@ pub struct Sight {
     pub rate: Option<f64>,
     /// Share of the last ten seconds in which what is below it held it up: a mean of its instances.
     pub blocked: f64,
-    /// Share of the last ten seconds in which it was not blocked, and had all the work that it can do: a mean of its instances.
+    /// Share of the last ten seconds in which it was not blocked, and had all the work that it can do: a mean of its instances, or, where
+    /// events wait for it, that of the busiest.
     pub limit: f64,
     /// Events that are on no link: for lack of its credit they wait where they come from.
     pub waiting: u64,

@@ -63,6 +63,7 @@ fn seen(view: &View, stage: &StageView) -> Sight {
     let count = staying().count();
     let mean = |share: fn(&InstanceView) -> f64| staying().map(share).sum::<f64>() / count.max(1) as f64;
     let waiting = consumed(view, &stage.name).map(|of| of.waiting).fold(0, u64::saturating_add);
+    let most = staying().map(|instance| instance.figures.load.limit).fold(0.0, f64::max);
     let credit = |of: &SubscriptionView| of.credit();
     let (unused, window) = consumed(view, &stage.name)
         .map(credit)
@@ -77,7 +78,8 @@ fn seen(view: &View, stage: &StageView) -> Sight {
         is_source,
         rate: rate.filter(|_| all_rates),
         blocked: mean(|instance| instance.figures.load.blocked),
-        limit: mean(|instance| instance.figures.load.limit),
+        // What waits may wait for one of them, as keyed events do: more of them share the keys out anew.
+        limit: if waiting > 0 { most } else { mean(|instance| instance.figures.load.limit) },
         waiting,
         in_work: stage.figures.in_work,
         unused_credit: (window > 0.0).then(|| unused / window),
@@ -215,6 +217,15 @@ mod tests {
         assert_eq!((of.instances, of.youngest), (1, Duration::from_secs(90)));
         view.stages[1].instances[0].figures.rates.events_in = None;
         assert_eq!(sight(&view, "convert").unwrap().rate, None);
+    }
+
+    #[test]
+    fn where_events_wait_a_stage_is_as_busy_as_the_busiest_of_its_instances() {
+        let mut view = three();
+        view.stages[1].instances[0].figures.load.limit = 1.0;
+        assert_eq!(sight(&view, "convert").unwrap().limit, 1.0);
+        view.subscriptions[0].waiting = 0;
+        assert_eq!(sight(&view, "convert").unwrap().limit, 0.75);
     }
 
     #[test]

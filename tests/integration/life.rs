@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jaiminho_tests::{
-    Directory, Dns, DnsTrouble, Jaiminho, Ledger, Load, LoadConfig, Namespace, Place, Topic, eventually, free_port,
+    Directory, Dns, DnsTrouble, FOLLOWED, Jaiminho, Ledger, Load, LoadConfig, Namespace, Place, Topic, eventually,
+    free_port,
 };
 use serde_json::Value;
 
@@ -17,8 +18,6 @@ const HANGS: Duration = Duration::from_millis(500);
 /// Until those who send clients to a service have heard that an instance is not ready.
 const HEARD: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// From the answer that names an instance to its first events: what the README promises.
-const FOLLOWED: Duration = Duration::from_secs(5);
 /// Between two questions to DNS, whose answers have a TTL of 0.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 

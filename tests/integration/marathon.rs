@@ -4,14 +4,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jaiminho_tests::{Client, Directory, Dns, Jaiminho, Namespace, Place, eventually, free_port, jaiminho};
+use jaiminho_tests::{Client, Directory, Dns, FOLLOWED, Jaiminho, Namespace, Place, eventually, free_port, jaiminho};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// From the answer that names an instance to the link: what the README promises.
-const FOLLOWED: Duration = Duration::from_secs(5);
 const FILE: &str = r#"version: 1
 pipeline: post
 stages:
@@ -96,16 +94,6 @@ impl Cluster {
     }
 }
 
-async fn links(task: &Task, stage: &str, wanted: f64) -> Duration {
-    let since = Instant::now();
-    eventually("the links", PATIENCE, || async {
-        let found = task.process.metric("jaiminho_links_out", &format!("stage=\"{stage}\"")).await;
-        if found == wanted { Ok(()) } else { Err(format!("{found} links\n{}", task.process.child.log_tail())) }
-    })
-    .await;
-    since.elapsed()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_find_each_other_and_follow_one_another_to_other_ports_under_load() {
     if !Namespace::is_allowed() {
@@ -119,8 +107,8 @@ async fn tasks_find_each_other_and_follow_one_another_to_other_ports_under_load(
     for task in [&source, &mid, &out] {
         task.process.ready().await;
     }
-    links(&mid, "mid", 1.0).await;
-    links(&out, "out", 1.0).await;
+    mid.process.linked("mid", 1.0).await;
+    out.process.linked("out", 1.0).await;
     let (stop, client) = (Arc::new(AtomicBool::new(false)), Client::new(source.edge));
     let load = tokio::spawn({
         let stop = stop.clone();
@@ -138,13 +126,13 @@ async fn tasks_find_each_other_and_follow_one_another_to_other_ports_under_load(
     let moved = cluster.start("mid", 2);
     moved.process.ready().await;
     cluster.tell("mid", &[&mid, &moved]);
-    let after = links(&out, "out", 2.0).await;
+    let after = out.process.linked("out", 2.0).await;
     assert!(after < FOLLOWED + Duration::from_secs(1), "found after {after:?}");
     mid.process.child.terminate();
     cluster.tell("mid", &[&moved]);
     let grace = cluster.app("mid")["taskKillGracePeriodSeconds"].as_u64().expect("seconds");
     assert!(mid.process.child.exit(Duration::from_secs(grace)).await.success(), "{}", mid.process.child.log_tail());
-    links(&out, "out", 1.0).await;
+    out.process.linked("out", 1.0).await;
     let before = cluster.published();
     eventually("events on the new way", PATIENCE, || async {
         if cluster.published() > before { Ok(()) } else { Err("none".into()) }

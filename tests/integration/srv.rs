@@ -1,12 +1,8 @@
 //! Instances that are found by SRV records alone: they are linked to, and followed as they come and go.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jaiminho_tests::{Client, Directory, Dns, Jaiminho, Namespace, Place, eventually, free_port};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-/// From the answer that names an instance to the link: what the README promises.
-const FOLLOWED: Duration = Duration::from_secs(5);
+use jaiminho_tests::{Client, Directory, Dns, FOLLOWED, Jaiminho, Namespace, Place, free_port};
 
 fn pipeline(directory: &Directory, port: u16) -> std::path::PathBuf {
     let file = format!(
@@ -40,22 +36,13 @@ async fn instances_are_found_by_srv_records_and_followed_as_these_change() {
     for process in sources.iter().chain([&out]) {
         process.ready().await;
     }
-    let linked = async |links: f64| {
-        let since = Instant::now();
-        eventually("the links", PATIENCE, || async {
-            let found = out.metric("jaiminho_links_out", "stage=\"out\"").await;
-            if found == links { Ok(()) } else { Err(format!("{found} links\n{}", out.child.log_tail())) }
-        })
-        .await;
-        since.elapsed()
-    };
-    linked(0.0).await;
+    out.linked("out", 0.0).await;
     for (records, links) in [
         (&[(places[0].stage_port, "one.test")][..], 1.0),
         (&[(places[0].stage_port, "one.test"), (places[1].stage_port, "two.test")], 2.0),
     ] {
         dns.set("_jaiminho._tcp.in.test", records);
-        let after = linked(links).await;
+        let after = out.linked("out", links).await;
         assert!(after < FOLLOWED + Duration::from_secs(1), "{links} links after {after:?}");
     }
     for port in ports {

@@ -27,10 +27,14 @@ pub struct Answer {
     pub text: String,
 }
 
+fn events_at(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/events")
+}
+
 impl Client {
     /// For `http://127.0.0.1:PORT/events`.
     pub fn new(port: u16) -> Self {
-        Self::at(&format!("http://127.0.0.1:{port}/events"))
+        Self::at(&events_at(port))
     }
 
     /// For any address.
@@ -42,7 +46,7 @@ impl Client {
     /// The same client for another port, with its connections.
     #[must_use]
     pub fn to(&self, port: u16) -> Self {
-        Self { url: format!("http://127.0.0.1:{port}/events"), ..self.clone() }
+        Self { url: events_at(port), ..self.clone() }
     }
 
     /// Posts `body`. An error means that nothing is known of what became of it.

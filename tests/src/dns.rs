@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::Directory;
+
+/// From the answer that names an instance to the link: what the README promises.
+pub const FOLLOWED: Duration = Duration::from_secs(5);
 
 const A: u16 = 1;
 const SRV: u16 = 33;

@@ -29,7 +29,7 @@ pub use browser::{Page, skip_browser};
 pub use child::Child;
 pub use client::{Answer, Client};
 pub use cluster::Cluster;
-pub use dns::{Dns, DnsTrouble};
+pub use dns::{Dns, DnsTrouble, FOLLOWED};
 pub use group::{Group, Writer, Written};
 pub use jaeger::{Jaeger, Seen, Trace, skip_jaeger};
 pub use kafka::Kafka;

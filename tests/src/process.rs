@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -14,6 +14,8 @@ use crate::{Child, eventually, free_port, within};
 
 /// How long a start may take, on a machine that runs other tests at the same time.
 const START: Duration = Duration::from_secs(60);
+/// How long links may take.
+const LINKED: Duration = Duration::from_secs(30);
 
 /// Whether tests that need Apache Kafka are left out: `tests/run` decides it.
 pub fn skip_kafka() -> bool {
@@ -159,6 +161,17 @@ impl Jaiminho {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(label)
         });
         of_metric.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Resolves when its stage has so many links to producers; after how long.
+    pub async fn linked(&self, stage: &str, links: f64) -> Duration {
+        let since = Instant::now();
+        eventually("the links", LINKED, || async {
+            let found = self.metric("jaiminho_links_out", &format!("stage=\"{stage}\"")).await;
+            if found == links { Ok(()) } else { Err(format!("{found} links\n{}", self.child.log_tail())) }
+        })
+        .await;
+        since.elapsed()
     }
 
     /// A task as a cluster's scheduler starts it: with these arguments and variables, and nothing of ours.

@@ -176,17 +176,13 @@ impl Tail {
                 Some(Ok(message)) => {
                     let place = (message.topic().to_owned(), message.partition());
                     let end = self.ends.as_ref().map(|ends| ends.get(&place).copied().unwrap_or_default());
-                    if end.is_some_and(|end| message.offset() >= end) {
-                        self.at_end.insert(place);
-                        if Instant::now() >= deadline {
-                            return Ok(None);
-                        }
-                        continue;
+                    if end.is_none_or(|end| message.offset() < end) {
+                        self.at_end.remove(&place);
+                        self.positions.insert(place, Offset::Offset(message.offset() + 1));
+                        self.answered_at = Instant::now();
+                        return Ok(Some(decode(&message)));
                     }
-                    self.at_end.remove(&place);
-                    self.positions.insert(place, Offset::Offset(message.offset() + 1));
-                    self.answered_at = Instant::now();
-                    return Ok(Some(decode(&message)));
+                    self.at_end.insert(place);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.note_ends(partition)?,
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(TailError::Kafka(code.to_string())),

@@ -11,7 +11,7 @@ use jaiminho_proto::FRAME_BYTES_MAX;
 use jaiminho_proto::v1::ProducerMessage;
 use jaiminho_proto::v1::stage_client::StageClient;
 use jaiminho_runtime::{Address, Connect, LinkHalf};
-use jaiminho_tls::{Fault, NO_TLS, ONLY_TLS, Tls};
+use jaiminho_tls::{Connected, Fault, NO_TLS, ONLY_TLS, Tls};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -143,8 +143,7 @@ impl<D: Dial> Connector<D> {
             let (dial, tls, cut, gone) = (dial.clone(), tls.clone(), cut.clone(), gone.clone());
             let (address, fault) = (address.clone(), shared.clone());
             async move {
-                let io = dial.dial(address.0.clone()).await?;
-                let io = jaiminho_tls::connect(io, tls.as_ref(), host(&address), &fault).await?;
+                let io = dialled(&dial, &address, tls.as_ref(), &fault).await?;
                 Ok::<_, io::Error>(TokioIo::new(Connection::dialled(io, cut, gone)))
             }
         });
@@ -206,10 +205,16 @@ pub(crate) fn endpoint(address: &Address, tls: Option<&Tls>) -> Result<Endpoint,
     })
 }
 
-/// That of an address, without brackets.
-pub(crate) fn host(address: &Address) -> &str {
+/// A connection to a stage, hands shaken.
+pub(crate) async fn dialled<D: Dial>(
+    dial: &D,
+    address: &Address,
+    tls: Option<&Tls>,
+    fault: &Fault,
+) -> io::Result<Connected<D::Io>> {
     let host = address.0.rsplit_once(':').map_or(address.0.as_str(), |(host, _)| host);
-    host.trim_matches(['[', ']'])
+    let io = dial.dial(address.0.clone()).await?;
+    jaiminho_tls::connect(io, tls, host.trim_matches(['[', ']']), fault).await
 }
 
 /// HTTP/2's window on a link of this window in bytes: 128 KiB more, from 256 KiB to 64 MiB.

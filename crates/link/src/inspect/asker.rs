@@ -14,8 +14,8 @@ use tonic::{Code, Status, transport::Channel};
 
 use super::{Told, messages};
 use crate::{
-    Dial, Tcp,
-    connector::{chain, endpoint, host},
+    Tcp,
+    connector::{chain, dialled, endpoint},
 };
 
 const NO_TLS_TOLD: &str = "it does not speak TLS, and the pipeline file says that it does";
@@ -92,10 +92,7 @@ impl Asker {
         let (address, tls, fault) = (self.address.clone(), self.tls.clone(), self.fault.clone());
         let connect = tower::service_fn(move |_| {
             let (address, tls, fault) = (address.clone(), tls.clone(), fault.clone());
-            async move {
-                let io = Tcp.dial(address.0.clone()).await?;
-                jaiminho_tls::connect(io, tls.as_ref(), host(&address), &fault).await.map(TokioIo::new)
-            }
+            async move { dialled(&Tcp, &address, tls.as_ref(), &fault).await.map(TokioIo::new) }
         });
         let endpoint = endpoint(&self.address, self.tls.as_ref())?
             .initial_stream_window_size(INSPECTION_BYTES_MAX as u32)

@@ -78,8 +78,8 @@ fn no_instance(view: &View, stage: &StageView) -> Option<Finding> {
         .filter_map(|at| at.problem.as_ref().map(|problem| format!("{}: {problem}", at.address)))
         .collect();
     // What it says may be more than that nothing is there.
-    let is_refused = |problem: &String| problem.contains("connection refused") || problem.contains("no address");
-    let hangs = stage.addresses.iter().filter_map(|at| at.problem.as_ref()).any(|problem| !is_refused(problem));
+    let mut problems = stage.addresses.iter().filter_map(|at| at.problem.as_ref());
+    let hangs = problems.any(|problem| !problem.contains("connection refused"));
     let at = match (asked.as_slice(), stage.has_place) {
         ([], true) => " Its `at` leads to no address.".to_owned(),
         ([], false) => String::new(),
@@ -137,10 +137,8 @@ fn holds_old(stage: &StageView, instance: &InstanceView) -> bool {
 /// What it has is older than its senders wait.
 fn late(view: &View, stage: &StageView) -> Option<Finding> {
     let (deadline, oldest) = (stage.deadline_ms?, stage.figures.oldest_ms?);
-    let whom = match &view.limit {
-        Some(limit) if limit.stage != stage.name => format!("`{}`, which is the limit", limit.stage),
-        Some(_) | None => "the stages after it".to_owned(),
-    };
+    let whom = other_limit(view, stage)
+        .map_or_else(|| "the stages after it".to_owned(), |limit| format!("`{limit}`, which is the limit"));
     (oldest > deadline).then(|| {
         let (name, oldest, deadline) = (&stage.name, span(oldest), span(deadline));
         let text = format!(
@@ -207,12 +205,15 @@ fn log_full(view: &View, stage: &StageView, log: &LogView) -> Option<Finding> {
         true => (Severity::Problem, "Senders are refused meanwhile."),
         false => (Severity::Notice, "When it is full, the stages before it wait, and senders are slowed down."),
     };
-    let whom = match &view.limit {
-        Some(limit) if limit.stage != stage.name => format!("`{}`, which is the limit,", limit.stage),
-        Some(_) | None => "the stages after it".to_owned(),
-    };
+    let whom = other_limit(view, stage)
+        .map_or_else(|| "the stages after it".to_owned(), |limit| format!("`{limit}`, which is the limit,"));
     let advice = format!("{effect} It empties as fast as {whom} can work; a larger `log` only bridges a peak.");
     Some(finding(severity, FindingKind::LogFull, &stage.name, text, advice))
+}
+
+/// The limit, where it is another stage.
+fn other_limit<'a>(view: &'a View, stage: &StageView) -> Option<&'a str> {
+    view.limit.as_ref().map(|limit| limit.stage.as_str()).filter(|limit| *limit != stage.name)
 }
 
 fn large_key(stage: &StageView, log: &LogView) -> Option<Finding> {

@@ -16,6 +16,7 @@ use tonic::transport::Server;
 use self::{keeper::Keeper, service::Service};
 use super::{block_on, local};
 use crate::{
+    admin,
     cli::{Global, Scaler},
     exit::Failure,
     observed::{Reached, Seen, nothing_answers},
@@ -40,11 +41,7 @@ pub(crate) fn run(global: &Global, arguments: &Scaler) -> Result<(), Failure> {
     let mut reached = Reached::new(global)?;
     block_on(async {
         let mut signals = Signals::listen()?;
-        let at = &arguments.listen;
-        let cant =
-            |error| Failure::unavailable(format!("can't listen at {at}: {error}; --listen chooses another address"));
-        let listener = TcpListener::bind(at).await.map_err(cant)?;
-        let address = listener.local_addr().map_err(cant)?;
+        let (listener, address) = admin::bind(&arguments.listen, "--listen").await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let pipeline = reached.plan.pipeline.clone();
         let (watcher, view) = reached.watcher().await;

@@ -59,22 +59,21 @@ fn is_absent(view: &View, stage: &StageView) -> bool {
 
 fn seen(view: &View, stage: &StageView) -> Sight {
     // Who leaves does nothing new.
-    let staying = || stage.instances.iter().filter(|instance| !instance.is_draining);
-    let count = staying().count();
-    let mean = |share: fn(&InstanceView) -> f64| staying().map(share).sum::<f64>() / count.max(1) as f64;
+    let staying: Vec<_> = stage.instances.iter().filter(|instance| !instance.is_draining).collect();
+    let count = staying.len();
+    let mean = |share: fn(&InstanceView) -> f64| staying.iter().copied().map(share).sum::<f64>() / count.max(1) as f64;
     let waiting = consumed(view, &stage.name).map(|of| of.waiting).fold(0, u64::saturating_add);
-    let most = staying().map(|instance| instance.figures.load.limit).fold(0.0, f64::max);
-    let credit = |of: &SubscriptionView| of.credit();
+    let most = staying.iter().map(|instance| instance.figures.load.limit).fold(0.0, f64::max);
     let (unused, window) = consumed(view, &stage.name)
-        .map(credit)
+        .map(SubscriptionView::credit)
         .fold((0.0, 0.0), |(unused, window), (of, whole)| (unused + of as f64, window + whole as f64));
     // What comes in comes as credit is given, in gulps; what is settled is what it does. A source's is settled further on.
     let is_source = stage.role == Role::Source;
     let rate = if is_source { stage.figures.rates.events_in } else { stage.figures.rates.settled() };
-    let all_rates = staying().all(|instance| instance.figures.rates.events_in.is_some());
+    let all_rates = staying.iter().all(|instance| instance.figures.rates.events_in.is_some());
     Sight {
         instances: u32::try_from(count).unwrap_or(u32::MAX),
-        youngest: staying().map(|instance| Duration::from_millis(instance.up_ms)).min().unwrap_or_default(),
+        youngest: staying.iter().map(|instance| Duration::from_millis(instance.up_ms)).min().unwrap_or_default(),
         is_source,
         rate: rate.filter(|_| all_rates),
         blocked: mean(|instance| instance.figures.load.blocked),
@@ -83,16 +82,15 @@ fn seen(view: &View, stage: &StageView) -> Sight {
         waiting,
         in_work: stage.figures.in_work,
         unused_credit: (window > 0.0).then(|| unused / window),
-        saturation: saturation(stage, count),
+        saturation: if is_source { saturation(&staying) } else { None },
     }
 }
 
-/// Of a source: the mean of what its instances use most of. None: one of them does not tell.
-fn saturation(stage: &StageView, count: usize) -> Option<f64> {
-    let staying = stage.instances.iter().filter(|instance| !instance.is_draining);
-    let most = staying.map(|instance| instance.usages.values().copied().reduce(f64::max));
+/// The mean of what the instances use most of. None: there is none, or one of them does not tell.
+fn saturation(staying: &[&InstanceView]) -> Option<f64> {
+    let most = staying.iter().map(|instance| instance.usages.values().copied().reduce(f64::max));
     let sum = most.sum::<Option<f64>>()?;
-    (stage.role == Role::Source && count > 0).then(|| sum / count as f64)
+    (!staying.is_empty()).then(|| sum / staying.len() as f64)
 }
 
 #[cfg(test)]

@@ -34,8 +34,7 @@ pub struct Window {
 /// First message of a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe {
-    pub version_min: u32,
-    pub version_max: u32,
+    pub versions: Versions,
     pub pipeline: String,
     /// `STAGE` or `STAGE.OUTPUT`
     pub output: String,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jaiminho_core::{
     Credit, Disposition, Event, GroupKind, InputId, Instance, KeyHash, LinkId, Outcome, Output, OutputConfig,
-    PARTITIONS, Payload, RequiredGroup, Settled, Subscribe, Time, Window,
+    PARTITIONS, Payload, RequiredGroup, Settled, Subscribe, Time, Versions, Window,
 };
 
 const WINDOW: Window = Window { events: 100, bytes: 1 << 20 };
@@ -33,8 +33,7 @@ fn output(groups: usize) -> Output {
 
 fn join(output: &mut Output, group: usize, member: usize) -> LinkId {
     let subscribe = Subscribe {
-        version_min: 1,
-        version_max: 1,
+        versions: Versions { min: 1, max: 1 },
         pipeline: "p".into(),
         output: "o".into(),
         group: group.to_string(),

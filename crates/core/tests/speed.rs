@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use jaiminho_core::{
     Credit, Dispatch, Disposition, Event, GroupKind, InputId, Instance, KeyHash, Origin, Outcome, Output, OutputConfig,
-    Payload, RequiredGroup, Settled, Subscribe, Time, Window,
+    Payload, RequiredGroup, Settled, Subscribe, Time, Versions, Window,
 };
 
 fn output(members: u64) -> (Output, Vec<jaiminho_core::LinkId>) {
@@ -23,8 +23,7 @@ fn output(members: u64) -> (Output, Vec<jaiminho_core::LinkId>) {
         ..OutputConfig::default()
     });
     let open = |index| Subscribe {
-        version_min: 1,
-        version_max: 1,
+        versions: Versions { min: 1, max: 1 },
         pipeline: "p".into(),
         output: "o".into(),
         group: "convert".into(),

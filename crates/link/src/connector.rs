@@ -112,7 +112,7 @@ impl<D: Dial> Connector<D> {
         let granted = Granted::default();
         let outgoing = ToProducerStream::new(&subscribe, outgoing, end.clone(), sent.clone(), granted.clone());
         let deadline = self.config.subscribed_deadline;
-        let offered = Versions { min: subscribe.version_min, max: subscribe.version_max };
+        let offered = subscribe.versions;
         let answered = timeout(deadline, answer(client.clone(), outgoing, offered)).await.unwrap_or_else(|_| {
             Err(LinkError::Unavailable(format!("{}: no Subscribed within {} ms", address.0, deadline.as_millis())))
         });

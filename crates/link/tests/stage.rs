@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::stream;
 use jaiminho_core::{
-    Credit, Dispatch, LinkError, OutputConfig, RequiredGroup, Subscribe, ToConsumer, ToProducer, Window,
+    Credit, Dispatch, LinkError, OutputConfig, RequiredGroup, Subscribe, ToConsumer, ToProducer, Versions, Window,
 };
 use jaiminho_link::{Connector, ConnectorConfig};
 use jaiminho_proto::v1::stage_client::StageClient;
@@ -73,7 +73,7 @@ async fn a_consumer_that_breaks_the_protocol_gets_its_status_and_another_goes_on
         (wanted(|wanted| wanted.pipeline = "other".into()), Code::FailedPrecondition),
         (wanted(|wanted| wanted.output = "convert".into()), Code::NotFound),
         (wanted(|wanted| wanted.group = "other".into()), Code::FailedPrecondition),
-        (wanted(|wanted| (wanted.version_min, wanted.version_max) = (2, 3)), Code::Unimplemented),
+        (wanted(|wanted| wanted.versions = Versions { min: 2, max: 3 }), Code::Unimplemented),
     ];
     for (number, (said, code)) in breaches.into_iter().enumerate() {
         let status = soon(status_of(&address, said)).await;

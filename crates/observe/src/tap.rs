@@ -368,8 +368,7 @@ impl OpenTap {
     fn subscribe(&self) -> Subscribe {
         let Tap { pipeline, output, name, .. } = &self.tap;
         Subscribe {
-            version_min: Versions::default().min,
-            version_max: Versions::default().max,
+            versions: Versions::default(),
             pipeline: pipeline.clone(),
             output: output.clone(),
             group: name.clone(),

@@ -35,7 +35,11 @@ pub enum FromConsumer {
 /// [`LinkError::Version`] for a `Subscribe` that has no version in common with `ours`.
 pub fn check_version(message: &v1::ConsumerMessage, ours: Versions) -> Result<(), LinkError> {
     let Some(Message::Subscribe(subscribe)) = &message.message else { return Ok(()) };
-    ours.common(Versions { min: subscribe.version_min, max: subscribe.version_max }).map(drop)
+    ours.common(versions(subscribe)).map(drop)
+}
+
+fn versions(subscribe: &v1::Subscribe) -> Versions {
+    Versions { min: subscribe.version_min, max: subscribe.version_max }
 }
 
 /// The message that opens a link.
@@ -46,8 +50,8 @@ pub fn encode_subscribe(subscribe: &Subscribe) -> v1::ConsumerMessage {
         GroupKind::Tap => v1::GroupKind::Tap,
     };
     message(Message::Subscribe(v1::Subscribe {
-        version_min: subscribe.version_min,
-        version_max: subscribe.version_max,
+        version_min: subscribe.versions.min,
+        version_max: subscribe.versions.max,
         features: 0,
         pipeline: subscribe.pipeline.clone(),
         output: subscribe.output.clone(),
@@ -142,8 +146,7 @@ fn decode_subscribe(subscribe: v1::Subscribe) -> Result<Subscribe, LinkError> {
         )));
     }
     Ok(Subscribe {
-        version_min: subscribe.version_min,
-        version_max: subscribe.version_max,
+        versions: versions(&subscribe),
         pipeline: check_name("pipeline", subscribe.pipeline)?,
         output: check_name("output", subscribe.output)?,
         group: check_name("group", subscribe.group)?,

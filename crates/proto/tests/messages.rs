@@ -33,11 +33,10 @@ fn subscribe() -> impl Strategy<Value = Subscribe> {
     let choice = (proptest::option::of(name()), proptest::option::of(0..4_096u16));
     let names = (name(), name(), name());
     (0..2u32, 1..9u32, names, kinds, instance(), any::<u64>(), window(), 1..1u64 << 40, choice).prop_map(
-        |(version_min, version_max, names, kind, instance, link_counter, window, event_bytes_max, choice)| {
+        |(min, max, names, kind, instance, link_counter, window, event_bytes_max, choice)| {
             let ((pipeline, output, group), (selector, partition)) = (names, choice);
             Subscribe {
-                version_min,
-                version_max,
+                versions: Versions { min, max },
                 pipeline,
                 output,
                 group,

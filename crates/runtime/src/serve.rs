@@ -2,7 +2,7 @@
 
 use jaiminho_core::{
     EndReason, FRAME_BYTES, KeyHash, LinkError, PARTITIONS, Settled, Signal, Subscribe, Subscribed, ToConsumer,
-    ToProducer, Versions,
+    ToProducer,
 };
 use jaiminho_telemetry::LIFE;
 use tokio::sync::mpsc;
@@ -99,8 +99,8 @@ impl Task {
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe) -> Result<LinkHalf, LinkError> {
-        let Subscribe { version_min, version_max, pipeline, output, .. } = subscribe;
-        let version = self.versions.common(Versions { min: *version_min, max: *version_max })?;
+        let Subscribe { versions, pipeline, output, .. } = subscribe;
+        let version = self.versions.common(*versions)?;
         if *pipeline != self.pipeline {
             return Err(LinkError::WrongPipeline { ours: self.pipeline.clone(), theirs: pipeline.clone() });
         }

@@ -112,8 +112,7 @@ impl Subscriptions {
 
 pub(crate) fn template(pipeline: &str, stage: &str, instance: &Instance, limits: &StageLimits) -> Subscribe {
     Subscribe {
-        version_min: limits.versions.min,
-        version_max: limits.versions.max,
+        versions: limits.versions,
         pipeline: pipeline.to_owned(),
         output: String::new(),
         group: stage.to_owned(),

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use jaiminho_core::{
     Credit, Delivery, Disposition, Event, GroupKind, Instance, KeyHash, Outcome, Reason, Rejection, Settled, Subscribe,
-    ToConsumer, ToProducer, Window,
+    ToConsumer, ToProducer, Versions, Window,
 };
 use jaiminho_runtime::{
     DeadLetterSpec, Dedupe, Emitted, Failure, LinkHalf, Role, Serve as _, StageEnd, StageHandle, Transform, Verdict,
@@ -114,8 +114,7 @@ fn name(delivery: &Delivery) -> String {
 
 async fn consume(stage: &StageHandle, output: &str, group: &str) -> LinkHalf {
     let subscribe = Subscribe {
-        version_min: 1,
-        version_max: 1,
+        versions: Versions { min: 1, max: 1 },
         pipeline: "p".into(),
         output: output.into(),
         group: group.into(),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jaiminho_core::{
     Credit, Delivery, Disposition, EndReason, Event, KeyHash, LinkError, Outcome, Reason, Settled, Subscribe,
-    ToConsumer, ToProducer, Window,
+    ToConsumer, ToProducer, Versions, Window,
 };
 use jaiminho_runtime::{
     Address, Call, Discover, Emitted, Failure, Handler, Kind, LinkHalf, Outside, Pending, Receipt, Role, Serve as _,
@@ -121,11 +121,11 @@ async fn a_subscribe_that_does_not_fit_is_refused_with_its_reason_and_nobody_els
         (Subscribe { group: "other".into(), ..good.clone() }, LinkError::UnknownGroup("other".into())),
         (Subscribe { selector: Some("big".into()), ..good.clone() }, LinkError::Selector("unknown: big".into())),
         (
-            Subscribe { version_min: 2, version_max: 9, ..good.clone() },
+            Subscribe { versions: Versions { min: 2, max: 9 }, ..good.clone() },
             LinkError::Version { peer_min: 2, peer_max: 9, min: 1, max: 1 },
         ),
         (
-            Subscribe { version_min: 1, version_max: 0, ..good.clone() },
+            Subscribe { versions: Versions { min: 1, max: 0 }, ..good.clone() },
             LinkError::Version { peer_min: 1, peer_max: 0, min: 1, max: 1 },
         ),
         (window(0, 1_000), LinkError::Violation("window of 0 events or bytes".into())),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use jaiminho_core::{LinkError, Subscribe};
+use jaiminho_core::{LinkError, Subscribe, Versions};
 use jaiminho_link::{Connector, Dial, Listen};
 use jaiminho_runtime::{Address, Connect, Discover, LinkHalf};
 use turmoil::net::{TcpListener, TcpStream};
@@ -87,7 +87,7 @@ pub(crate) struct Connecting {
     pub(crate) host: String,
     pub(crate) connector: Connector<Simulated>,
     /// Not this protocol's: a program of another time.
-    pub(crate) versions: Option<(u32, u32)>,
+    pub(crate) versions: Option<Versions>,
 }
 
 impl Connect for Connecting {
@@ -97,8 +97,8 @@ impl Connect for Connecting {
         mut subscribe: Subscribe,
     ) -> BoxFuture<'a, Result<LinkHalf, LinkError>> {
         async move {
-            if let Some((min, max)) = self.versions {
-                (subscribe.version_min, subscribe.version_max) = (min, max);
+            if let Some(versions) = self.versions {
+                subscribe.versions = versions;
             }
             let counter = subscribe.link_counter;
             let result = self.connector.connect(address, subscribe).await;

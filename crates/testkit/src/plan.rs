@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jaiminho_core::Window;
+use jaiminho_core::{Versions, Window};
 use jaiminho_runtime::Dedupe;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng as _};
@@ -58,7 +58,7 @@ pub(crate) struct HostPlan {
     pub(crate) is_older: bool,
     /// It runs from the beginning.
     pub(crate) is_initial: bool,
-    pub(crate) versions: Option<(u32, u32)>,
+    pub(crate) versions: Option<Versions>,
     pub(crate) window: Window,
     pub(crate) min_demand: u64,
     pub(crate) log_events: u64,
@@ -112,7 +112,8 @@ impl Plan {
             }
             let spare = HostPlan { clients: vec![], ..host(&mut rng, tier, &format!("{}-spare", tier.name()), false) };
             hosts.push(HostPlan {
-                versions: (tier != Tier::Ingest && rng.random_bool(0.25)).then(|| (2, 2 + rng.random_range(0..3))),
+                versions: (tier != Tier::Ingest && rng.random_bool(0.25))
+                    .then(|| Versions { min: 2, max: 2 + rng.random_range(0..3) }),
                 ..spare.clone()
             });
             hosts.push(HostPlan {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use jaiminho_core::{
     Credit, Delivery, Disposition, Event, GroupKind, Instance, KeyHash, LinkError, Outcome, OutputConfig,
-    RequiredGroup, Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Window,
+    RequiredGroup, Settled, Subscribe, Subscribed, ToConsumer, ToProducer, Versions, Window,
 };
 use jaiminho_link::{Connector, ConnectorConfig, Server, ServerConfig};
 use jaiminho_runtime::{
@@ -135,7 +135,7 @@ fn n11_a_stage_that_does_not_answer_is_given_up_in_time_and_one_that_refuses_say
         };
         let refused = open(|wanted| wanted.pipeline = "another".into()).await;
         assert!(matches!(refused, Some(LinkError::WrongPipeline { .. })), "{refused:?}");
-        let refused = open(|wanted| (wanted.version_min, wanted.version_max) = (7, 9)).await;
+        let refused = open(|wanted| wanted.versions = Versions { min: 7, max: 9 }).await;
         assert!(matches!(refused, Some(LinkError::Version { .. })), "{refused:?}");
         let refused = open(|wanted| wanted.group = "stranger".into()).await;
         assert!(matches!(refused, Some(LinkError::UnknownGroup(_))), "{refused:?}");
@@ -247,8 +247,7 @@ fn connector() -> Connector<Simulated> {
 
 fn subscribe(name: &str, incarnation: u64, link_counter: u64) -> Subscribe {
     Subscribe {
-        version_min: 1,
-        version_max: 1,
+        versions: Versions { min: 1, max: 1 },
         pipeline: "p".into(),
         output: "in".into(),
         group: "out".into(),

@@ -3,7 +3,7 @@
 use jaiminho_core::{
     Credit, Delivery, Dispatch, Disposition, Event, GroupKind, InputId, Instance, KeyHash, LinkError, LinkId, Offset,
     Origin, Outcome, Output, OutputConfig, Reason, Rejection, RequiredGroup, Settled, Settlement, Signal, Subscribe,
-    Time, Window,
+    Time, Versions, Window,
 };
 
 pub(crate) const HANDOVER_MS: u64 = 10_000;
@@ -31,8 +31,7 @@ pub(crate) fn event(key: Option<u64>, size: usize) -> Event {
 
 pub(crate) fn subscribe(group: &str, kind: GroupKind, name: &str) -> Subscribe {
     Subscribe {
-        version_min: 1,
-        version_max: 1,
+        versions: Versions { min: 1, max: 1 },
         pipeline: "eugenio".into(),
         output: "ingest".into(),
         group: group.into(),

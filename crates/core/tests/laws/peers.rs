@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jaiminho_core::{
     Credit, Dispatch, Disposition, Instance, Intake, LinkError, Outcome, Reason, Rejection, Settled, Subscribe, Time,
-    Window,
+    Versions, Window,
 };
 
 use crate::groups::SELECTOR;
@@ -54,8 +54,7 @@ impl History {
         let partition = group.partitions.map(|count| partition % count);
         let counter = self.model.peers.len() as u64 + 1 - self.random.between(0, 1);
         let subscribe = Subscribe {
-            version_min: 1,
-            version_max: 1,
+            versions: Versions { min: 1, max: 1 },
             pipeline: "p".into(),
             output: "o".into(),
             group: group.name.clone(),

@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use futures_util::stream::{self, Stream, StreamExt};
 use jaiminho_core::{
     Credit, Delivery, Event, GroupKind, Instance, KeyHash, LinkError, Origin, OutputConfig, Payload, Subscribe,
-    Subscribed, ToConsumer, ToProducer, Trace, Window,
+    Subscribed, ToConsumer, ToProducer, Trace, Versions, Window,
 };
 use jaiminho_link::{About, Connector, ConnectorConfig, InProcess, Server, ServerConfig};
 use jaiminho_proto::v1::{self, stage_client::StageClient};
@@ -129,8 +129,7 @@ pub(crate) async fn check(consumer: &mut LinkHalf, producer: &mut ProducerHalf) 
 
 pub(crate) fn subscribe() -> Subscribe {
     Subscribe {
-        version_min: 1,
-        version_max: 1,
+        versions: Versions { min: 1, max: 1 },
         pipeline: "eugenio".into(),
         output: "ingest".into(),
         group: "convert".into(),

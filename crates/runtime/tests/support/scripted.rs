@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use jaiminho_core::{
     Credit, Delivery, Event, GroupKind, Instance, LinkError, Origin, Subscribe, Subscribed, ToConsumer, ToProducer,
-    Window,
+    Versions, Window,
 };
 use jaiminho_runtime::{
     Address, Asking, Cancel, Connect, LinkHalf, Serve as _, StageConfig, StageHandle, UpstreamSpec,
@@ -21,8 +21,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// A subscription to `in`, of a group's instance.
 pub(crate) fn wanted(group: &str, name: &str) -> Subscribe {
     Subscribe {
-        version_min: 1,
-        version_max: 1,
+        versions: Versions { min: 1, max: 1 },
         pipeline: "p".into(),
         output: "in".into(),
         group: group.into(),

@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jaiminho_runtime::Address;
+use tokio::time::Instant;
+
+/// An answer that there is nothing counts once nothing else was said for so long.
+const EMPTY_LASTS: Duration = Duration::from_secs(30);
 
 /// What a resolver said about one kind of record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,22 +25,22 @@ pub(crate) enum Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     addresses: BTreeSet<Address>,
-    /// The last answer, failures aside, was `Empty`.
-    was_empty: bool,
+    /// Since when every answer, failures aside, was `Empty`.
+    empty_since: Option<Instant>,
 }
 
 impl Known {
-    pub(crate) fn take(&mut self, answer: Answer) {
+    pub(crate) fn take(&mut self, answer: Answer, now: Instant) {
         match answer {
             Answer::Found { addresses, ttl: _ } => {
                 self.addresses = addresses;
-                self.was_empty = false;
+                self.empty_since = None;
             }
             Answer::Empty => {
-                if self.was_empty {
+                let since = *self.empty_since.get_or_insert(now);
+                if now.duration_since(since) >= EMPTY_LASTS {
                     self.addresses.clear();
                 }
-                self.was_empty = true;
             }
             Answer::Failed(_) => {}
         }
@@ -55,27 +59,33 @@ mod tests {
         Answer::Found { addresses: names.iter().map(|name| Address((*name).into())).collect(), ttl: Duration::ZERO }
     }
 
-    fn after(answers: &[Answer]) -> Vec<String> {
-        let mut known = Known::default();
-        answers.iter().for_each(|answer| known.take(answer.clone()));
+    /// The set after these answers, each so many seconds after the beginning.
+    fn after(answers: &[(u64, Answer)]) -> Vec<String> {
+        let (mut known, begin) = (Known::default(), Instant::now());
+        for (seconds, answer) in answers {
+            known.take(answer.clone(), begin + Duration::from_secs(*seconds));
+        }
         known.addresses().iter().map(|address| address.0.clone()).collect()
     }
 
     #[test]
     fn records_replace_the_set() {
-        assert_eq!(after(&[found(&["a:1", "b:1"]), found(&["b:1", "c:1"])]), ["b:1", "c:1"]);
+        assert_eq!(after(&[(0, found(&["a:1", "b:1"])), (1, found(&["b:1", "c:1"]))]), ["b:1", "c:1"]);
     }
 
     #[test]
-    fn failures_keep_the_set_however_many() {
+    fn failures_keep_the_set_however_long() {
+        let failed = || Answer::Failed(String::new());
+        assert_eq!(after(&[(0, found(&["a:1"])), (1, failed()), (1_000, failed()), (9_000, failed())]), ["a:1"]);
+    }
+
+    #[test]
+    fn an_empty_answer_counts_once_it_has_lasted() {
+        let a = || found(&["a:1"]);
+        assert_eq!(after(&[(0, a()), (1, Answer::Empty), (30, Answer::Empty)]), ["a:1"]);
+        assert_eq!(after(&[(0, a()), (1, Answer::Empty), (31, Answer::Empty)]), [""; 0]);
+        assert_eq!(after(&[(0, a()), (1, Answer::Empty), (20, a()), (31, Answer::Empty)]), ["a:1"]);
         let failed = Answer::Failed(String::new());
-        assert_eq!(after(&[found(&["a:1"]), failed.clone(), failed.clone(), failed]), ["a:1"]);
-    }
-
-    #[test]
-    fn an_empty_answer_counts_at_the_second_time_in_a_row() {
-        assert_eq!(after(&[found(&["a:1"]), Answer::Empty]), ["a:1"]);
-        assert_eq!(after(&[found(&["a:1"]), Answer::Empty, found(&["a:1"]), Answer::Empty]), ["a:1"]);
-        assert_eq!(after(&[found(&["a:1"]), Answer::Empty, Answer::Failed(String::new()), Answer::Empty]), [""; 0]);
+        assert_eq!(after(&[(0, a()), (1, Answer::Empty), (20, failed), (31, Answer::Empty)]), [""; 0]);
     }
 }

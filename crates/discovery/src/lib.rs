@@ -6,8 +6,8 @@
 //! What an answer does to the set:
 //! - records: they are the set. Whoever is missing has left, whoever is new is there, at once.
 //! - failure (no server, time-out, SERVFAIL, REFUSED): the last set stays, for as long as it lasts.
-//! - no such name, or a name without such records: the set becomes empty at the second time in a row. Kubernetes answers so
-//!   for a service without ready instances, but so do, for a moment, servers that are starting.
+//! - no such name, or a name without such records: the last set stays for 30 s, then it is empty. Kubernetes answers so for a
+//!   service without ready instances, but so do, for a while, servers that are starting.
 //!
 //! A consumer that need not be linked to all of them takes a [`Subset`].
 //!

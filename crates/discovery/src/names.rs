@@ -62,7 +62,7 @@ impl Names {
             let answers = self.finish_round().await;
             self.note(&answers);
             for (known, answer) in self.known.iter_mut().zip(answers) {
-                known.take(answer);
+                known.take(answer, Instant::now());
             }
             let set = self.present();
             if self.said.as_ref() != Some(&set) {

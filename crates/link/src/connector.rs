@@ -88,7 +88,7 @@ struct Life {
 impl Connector {
     /// Over TCP. The links' tasks are spawned on `tasks`.
     pub fn new(config: ConnectorConfig, tasks: TaskTracker) -> Self {
-        Self::over(Tcp, config, tasks)
+        Self::over(Tcp::default(), config, tasks)
     }
 }
 

@@ -1,10 +1,19 @@
 //! What carries links: TCP, or whatever stands for it (a simulated network).
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::time::timeout;
+
+/// How long a name is looked up; there must be time left to connect.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
+/// Most names that are remembered.
+const NAMES_MAX: usize = 1_024;
 
 /// A stream of bytes in both directions. Dropping it closes it.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -29,15 +38,40 @@ pub trait Listen: Send + 'static {
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
 }
 
-/// TCP, without Nagle's delay.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tcp;
+/// TCP, without Nagle's delay. While a name can't be looked up, it means what it meant last; clones remember together.
+#[derive(Clone, Debug, Default)]
+pub struct Tcp(Arc<Mutex<HashMap<String, Vec<SocketAddr>>>>);
+
+impl Tcp {
+    async fn addresses(&self, host_port: String) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host_port.parse() {
+            return Ok(vec![address]);
+        }
+        let found = timeout(LOOKUP_DEADLINE, lookup_host(&host_port)).await.map_err(|_| {
+            let told = format!("the name's lookup has no answer within {} s", LOOKUP_DEADLINE.as_secs());
+            io::Error::new(io::ErrorKind::TimedOut, told)
+        });
+        let found = found.flatten().map(Iterator::collect::<Vec<_>>);
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(found) => {
+                if names.len() >= NAMES_MAX {
+                    names.clear();
+                }
+                names.insert(host_port, found.clone());
+                Ok(found)
+            }
+            Err(error) => names.get(&host_port).cloned().ok_or(error),
+        }
+    }
+}
 
 impl Dial for Tcp {
     type Io = TcpStream;
 
     async fn dial(&self, host_port: String) -> io::Result<TcpStream> {
-        TcpStream::connect(host_port).await.map(without_delay)
+        let addresses = self.addresses(host_port).await?;
+        TcpStream::connect(&*addresses).await.map(without_delay)
     }
 }
 
@@ -55,4 +89,34 @@ fn without_delay(stream: TcpStream) -> TcpStream {
         tracing::debug!(%error, "TCP_NODELAY");
     }
     stream
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_is_not_found_any_more_is_dialled_where_it_was() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tcp = Tcp::default();
+        tcp.dial(format!("localhost:{}", address.port())).await.unwrap();
+
+        let gone = format!("gone.invalid:{}", address.port());
+        tcp.dial(gone.clone()).await.unwrap_err();
+        let mut names = tcp.0.lock().unwrap().clone();
+        let known = names.remove(&format!("localhost:{}", address.port())).unwrap();
+        tcp.0.lock().unwrap().insert(gone.clone(), known);
+        assert_eq!(tcp.clone().dial(gone).await.unwrap().peer_addr().unwrap(), address);
+    }
+
+    #[tokio::test]
+    async fn the_names_that_are_remembered_are_bounded() {
+        let tcp = Tcp::default();
+        for port in 1..=NAMES_MAX + 5 {
+            tcp.addresses(format!("localhost:{port}")).await.unwrap();
+        }
+        assert_eq!(tcp.0.lock().unwrap().len(), 5);
+    }
 }

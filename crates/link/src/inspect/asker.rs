@@ -92,7 +92,7 @@ impl Asker {
         let (address, tls, fault) = (self.address.clone(), self.tls.clone(), self.fault.clone());
         let connect = tower::service_fn(move |_| {
             let (address, tls, fault) = (address.clone(), tls.clone(), fault.clone());
-            async move { dialled(&Tcp, &address, tls.as_ref(), &fault).await.map(TokioIo::new) }
+            async move { dialled(&Tcp::default(), &address, tls.as_ref(), &fault).await.map(TokioIo::new) }
         });
         let endpoint = endpoint(&self.address, self.tls.as_ref())?
             .initial_stream_window_size(INSPECTION_BYTES_MAX as u32)

@@ -6,6 +6,8 @@ use crate::Sight;
 
 /// Rates are smoothed over so long.
 const SMOOTH: Duration = Duration::from_secs(10);
+/// A source that is held up for more than this share of the time may be full for that reason.
+pub(crate) const STALL: f64 = 0.05;
 /// The trend of what waits is that of so long.
 const TREND: Duration = Duration::from_secs(15);
 /// A measured ability that is less than this share of the best one is taken for a passing one,
@@ -26,6 +28,7 @@ pub(crate) struct Demand {
     at: Duration,
     rate: Option<f64>,
     unused_credit: Option<f64>,
+    saturation: Option<f64>,
     /// Events that waited, oldest first.
     waited: VecDeque<(Duration, u64)>,
 }
@@ -38,6 +41,9 @@ impl Demand {
         };
         self.rate = seen.rate.map(|rate| smooth(self.rate, rate)).or(self.rate);
         self.unused_credit = seen.unused_credit.map(|share| smooth(self.unused_credit, share));
+        if seen.blocked <= STALL {
+            self.saturation = seen.saturation.map(|share| smooth(self.saturation, share));
+        }
         self.at = now;
         self.waited.push_back((now, seen.waiting));
         while self.waited.front().is_some_and(|(at, _)| now.saturating_sub(*at) > TREND) {
@@ -53,6 +59,11 @@ impl Demand {
     /// Share of the windows of its links that is unused.
     pub(crate) fn unused_credit(&self) -> Option<f64> {
         self.unused_credit
+    }
+
+    /// How much of its limits a source uses while nothing holds it up.
+    pub(crate) fn saturation(&self) -> Option<f64> {
+        self.saturation
     }
 
     /// By how much more or less a second comes than is taken in.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::{
     Options, Sight, Why,
-    known::{Ability, Able, Before, Demand},
+    known::{Ability, Able, Before, Demand, STALL},
 };
 
 /// Fewer instances must be no busier than this share of the target.
@@ -43,6 +43,8 @@ pub struct Scaling {
     demand: Demand,
     ability: Ability,
     before: Option<Before>,
+    /// Since when there has always been a young instance, and the most that there were.
+    young: Option<(Duration, u32)>,
     /// What was said last.
     told: Option<u32>,
     lower: Option<Lower>,
@@ -62,12 +64,13 @@ impl Scaling {
     /// Knows nothing yet.
     pub fn new(options: Options) -> Self {
         let (demand, ability) = (Demand::default(), Ability::default());
-        Self { options, demand, ability, before: None, told: None, lower: None }
+        Self { options, demand, ability, before: None, young: None, told: None, lower: None }
     }
 
     /// What follows from one look more. `now` is the time since some fixed moment; looks are a second or a few apart.
     pub fn decide(&mut self, now: Duration, seen: &Sight) -> Decision {
         self.demand.see(now, seen);
+        let seen = &Sight { saturation: self.demand.saturation(), ..*seen };
         let why = self.judge(now, seen);
         let needed = self.settle(now, seen.instances, why.wanted(seen.instances));
         Decision { current: seen.instances, needed, why }
@@ -79,10 +82,10 @@ impl Scaling {
             return if seen.waiting > 0 { Why::Missed { waiting: seen.waiting } } else { Why::Absent };
         }
         let (Some(latest), Some(rate)) = (seen.rate, self.demand.rate()) else { return Why::New };
-        if seen.youngest < self.options.startup {
+        if self.is_starting(now, seen) {
             return Why::Starting { seconds: seen.youngest.as_secs() };
         }
-        if seen.blocked > target {
+        if seen.blocked > if seen.is_source { STALL } else { target } {
             return Why::Blocked { share: seen.blocked };
         }
         let Some(busy) = seen.busy(&self.options) else { return Why::Untold };
@@ -93,6 +96,18 @@ impl Scaling {
         self.ability.learn(now, each, busy, target, self.options.startup);
         let wanted = self.wanted(seen, rate, busy);
         if busy > target { self.more(now, seen, rate, busy, wanted) } else { self.fewer(seen, each, busy, wanted) }
+    }
+
+    /// The youngest has not shown yet what it can do. When there always is a young one, of no more than there were, they start again
+    /// and again: that is what they can do.
+    fn is_starting(&mut self, now: Duration, seen: &Sight) -> bool {
+        if seen.youngest >= self.options.startup {
+            self.young = None;
+            return false;
+        }
+        let (since, most) = self.young.filter(|(_, most)| seen.instances <= *most).unwrap_or((now, seen.instances));
+        self.young = Some((since, most));
+        now.saturating_sub(since) < self.options.startup
     }
 
     /// In instances that are as busy as is aimed at.

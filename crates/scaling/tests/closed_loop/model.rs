@@ -10,11 +10,17 @@ use crate::hpa::{Hpa, SYNC_S};
 const TICK_S: f64 = 0.25;
 /// Shares are over so many ticks: ten seconds.
 const SHARE_TICKS: usize = 40;
+/// From when an event is taken in to when it is acknowledged, where nothing holds it up.
+const LATENCY_S: f64 = 0.02;
+/// What metrics-server tells is of so long.
+const SCRAPE_S: f64 = 10.0;
+/// A pod that died is back after so long.
+const RESTART_S: f64 = 5.0;
 
 /// A value that changes with time, in seconds.
 pub(crate) type Course = Box<dyn Fn(f64) -> f64>;
 
-/// A stage below the source.
+/// A stage of the pipeline.
 pub(crate) struct StageSpec {
     pub(crate) name: &'static str,
     /// Events a second that one instance can do.
@@ -27,6 +33,12 @@ pub(crate) struct StageSpec {
     pub(crate) width_of_window: f64,
     pub(crate) instances: u32,
     pub(crate) options: Options,
+    /// It is the source, and an instance takes so many connections, each of which waits for its event.
+    pub(crate) connections: Option<f64>,
+    /// It is scaled on CPU: a pod requests this share of what it uses when it is full.
+    pub(crate) cpu_request: Option<f64>,
+    /// So many of its pods die after so many seconds of having all the work that they can do.
+    pub(crate) dies: Option<(usize, f64)>,
 }
 
 pub(crate) fn stage(name: &'static str, able: f64, width: u32, instances: u32) -> StageSpec {
@@ -38,6 +50,9 @@ pub(crate) fn stage(name: &'static str, able: f64, width: u32, instances: u32) -
         width_of_window: 0.5,
         instances,
         options: Options::default(),
+        connections: None,
+        cpu_request: None,
+        dies: None,
     }
 }
 
@@ -98,17 +113,33 @@ struct Stage {
     pods: Vec<f64>,
     /// What waits for the stage after it.
     log: f64,
-    /// Blocked and limit of each tick.
-    shares: VecDeque<(f64, f64)>,
+    /// Blocked, limit and load of each tick.
+    shares: VecDeque<(f64, f64, f64)>,
     passed: f64,
     load: f64,
+    /// Since when it has had all the work that it can do.
+    full: Option<f64>,
+    /// What metrics-server knows: when, and the load of a pod.
+    scraped: Option<(f64, f64)>,
 }
 
 impl Stage {
     fn new(spec: StageSpec) -> Self {
         let (pods, scaling) = (vec![-1_000.0; spec.instances as usize], Scaling::new(spec.options));
         let hpa = Hpa::new(1, 60);
-        Self { spec, hpa, scaling, decision: None, pods, log: 0.0, shares: VecDeque::new(), passed: 0.0, load: 0.0 }
+        Self {
+            spec,
+            hpa,
+            scaling,
+            decision: None,
+            pods,
+            log: 0.0,
+            shares: VecDeque::new(),
+            passed: 0.0,
+            load: 0.0,
+            full: None,
+            scraped: None,
+        }
     }
 
     fn running(&self, now: f64) -> u32 {
@@ -124,17 +155,26 @@ impl Stage {
         let is_blocked = passed < above.min(able) - 1e-9 || self.log > self.passed + 1e-9;
         let is_full = above - passed > came.max(1e-9) * 0.01 && passed >= able - 1e-9;
         let limit = if is_full { 1.0 } else { all_busy(self.spec.width, self.load.min(0.999)) };
-        let share = if is_blocked { (1.0, 0.0) } else { (0.0, limit) };
-        self.shares.push_back(share);
+        let (blocked, limit) = if is_blocked { (1.0, 0.0) } else { (0.0, limit) };
+        self.shares.push_back((blocked, limit, self.load));
         if self.shares.len() > SHARE_TICKS {
             self.shares.pop_front();
         }
         self.passed = passed;
         self.log += passed;
+        self.full = if is_full { self.full.or(Some(now)) } else { None };
+        self.die(now);
         above - passed
     }
 
-    fn share(&self, of: impl Fn(&(f64, f64)) -> f64) -> f64 {
+    fn die(&mut self, now: f64) {
+        let (Some((pods, after_s)), Some(full)) = (self.spec.dies, self.full) else { return };
+        for ready in self.pods.iter_mut().take(pods).filter(|ready| now - ready.max(full) >= after_s) {
+            *ready = now + RESTART_S;
+        }
+    }
+
+    fn share(&self, of: impl Fn(&(f64, f64, f64)) -> f64) -> f64 {
         self.shares.iter().map(of).sum::<f64>() / self.shares.len().max(1) as f64
     }
 
@@ -153,14 +193,30 @@ impl Stage {
             unused_credit: Some(if limit > 0.99 { 0.0 } else { 1.0 - used }),
             ..Sight::default()
         };
+        let sight = match self.spec.connections {
+            Some(most) => {
+                let open = (rate * LATENCY_S + self.log) / (f64::from(sight.instances.max(1)) * most);
+                let saturation = Some(self.share(|of| of.2).max(open).min(1.0));
+                Sight { is_source: true, saturation, limit: 0.0, waiting: 0, unused_credit: None, ..sight }
+            }
+            None => sight,
+        };
         self.decision = Some(self.scaling.decide(Duration::from_secs_f64(now), &sight));
     }
 
-    /// KEDA asks, Kubernetes follows.
+    /// KEDA asks, Kubernetes follows; or it looks at CPU itself.
     fn sync(&mut self, now: f64, is_seen: bool, startup_s: f64) -> Option<(f64, u32, u32)> {
         let total = self.decision.filter(|_| is_seen).map(|decision| f64::from(decision.needed));
         let current = self.pods.len() as u32;
-        let wanted = self.hpa.sync(now, total, current);
+        let wanted = match self.spec.cpu_request {
+            Some(request) => {
+                let latest = (now, self.share(|of| of.2));
+                let (at, load) = self.scraped.replace(latest)?;
+                let pods = self.pods.iter().filter(|ready| **ready + SCRAPE_S <= at).count() as u32;
+                self.hpa.sync_cpu(now, load / request, pods, current)
+            }
+            None => self.hpa.sync(now, total, current),
+        };
         // The youngest leave first.
         self.pods.resize(wanted as usize, now + startup_s);
         (wanted != current).then_some((now, current, wanted))
@@ -208,6 +264,10 @@ pub(crate) fn run(story: Story) -> Run {
             }
             let last = stages.len() - 1;
             stages[last].log = 0.0;
+            // What a source does not take is refused: there is no log before it.
+            if stages[0].spec.connections.is_some() {
+                refused += std::mem::take(&mut source_log);
+            }
             let taken = (rate * TICK_S).min((log - source_log).max(0.0));
             source_log += taken;
             refused += rate * TICK_S - taken;

@@ -38,6 +38,32 @@ fn chain(width: u32) -> Story {
     Story::new(5_400, step(600.0, 500.0, 2_000.0), stages.into())
 }
 
+/// An instance takes 2000 events/s and 1000 connections. Four times the load from minute 10 on; from minute 40 to 55 nothing
+/// goes through below.
+fn edge(width: u32, factor: f64) -> Story {
+    let mut ingest = stage("ingest", 2_000.0, 1, 1);
+    ingest.connections = Some(1_000.0);
+    let mut publish = stage("publish", 1_000.0, width, 2);
+    publish.able_together = Box::new(|now| if STALL_S.contains(&now) { 0.0 } else { f64::INFINITY });
+    Story::new(5_400, step(600.0, 1_000.0, 1_000.0 * factor), vec![ingest, publish])
+}
+
+const STALL_S: std::ops::Range<f64> = 2_400.0..3_300.0;
+
+fn on_cpu(request: f64, seconds: u32, offered: impl Fn(f64) -> f64 + 'static, instances: u32) -> Story {
+    let mut convert = stage("convert", 1_000.0, 8, instances);
+    convert.cpu_request = Some(request);
+    Story::new(seconds, offered, vec![convert])
+}
+
+/// Of so many instances so many die after 20 s of overload, and come back: it lasts from minute 10 on until there are enough.
+fn flapping(width: u32, instances: u32, pods: usize) -> Story {
+    let mut convert = stage("convert", 1_000.0, width, instances);
+    convert.dies = Some((pods, 20.0));
+    let before = 500.0 * f64::from(instances);
+    Story::new(5_400, step(600.0, before, 4.0 * before), vec![convert])
+}
+
 fn one(width: u32, instances: u32) -> Vec<StageSpec> {
     vec![stage("convert", 1_000.0, width, instances)]
 }
@@ -183,6 +209,59 @@ fn stages_in_a_row_settle_one_after_another() {
 }
 
 #[test]
+fn a_source_grows_with_its_own_use_and_not_while_what_is_below_it_stalls() {
+    for (width, factor) in WIDTHS.into_iter().flat_map(|width| [2.0, 4.0].map(|factor| (width, factor))) {
+        let run = run(edge(width, factor));
+        let told = changes(&run, 0, 0.0..5_400.0);
+        let what = format!("width {width}, ×{factor}: {:?}", run.changes);
+        assert!((1..=3).contains(&told.len()) && turns(&told) == 0, "{what}");
+        assert!(run.changes[0].last().is_some_and(|(at, _, _)| *at < 900.0), "{what}: later, too");
+        let is_refused = |seconds: std::ops::Range<usize>| run.refused[seconds].iter().any(|refused| *refused > 0.0);
+        assert!(!is_refused(1_500..2_400) && is_refused(2_500..3_300) && !is_refused(3_600..5_400), "{what}");
+        let used = use_at_end(&run, 0, 2_000.0);
+        assert!((0.3..0.7).contains(&used), "{what}: {used}");
+    }
+}
+
+#[test]
+fn on_cpu_it_settles_within_three_decisions_and_does_not_hunt() {
+    for (request, factor) in [0.1, 0.5, 1.0].into_iter().flat_map(|request| [2.0, 4.0].map(|factor| (request, factor)))
+    {
+        let before = 0.6 * 1_000.0 * request;
+        let up_and_down = move |now: f64| if (600.0..4_200.0).contains(&now) { factor * before } else { before };
+        let run = run(on_cpu(request, 9_000, up_and_down, 1));
+        let (up, down) = (changes(&run, 0, 0.0..4_200.0), changes(&run, 0, 4_200.0..9_000.0));
+        let what = format!("request {request}, ×{factor}: {up:?}, {down:?}");
+        let ups = up.iter().filter(|(from, to)| from < to).count();
+        // Work that has piled up is CPU, too: one more than is needed then goes again.
+        assert!((1..=3).contains(&ups) && turns(&up) <= 1 && up.len() <= 4, "{what}");
+        assert!((1..=3).contains(&down.len()) && turns(&down) == 0, "{what}");
+        assert!(run.refused.iter().skip(1_200).all(|refused| *refused == 0.0), "{what}");
+    }
+    for (load, instances) in [0.5, 0.7, 0.76, 0.8].into_iter().flat_map(|load| [1, 3, 8].map(|count| (load, count))) {
+        let rate = 1_000.0 * f64::from(instances) * load;
+        let told = changes(&run(on_cpu(1.0, 40_000, move |_| rate, instances)), 0, 0.0..40_000.0);
+        assert!(turns(&told) == 0 && told.len() <= 3, "{instances} at {load}: {told:?}");
+    }
+}
+
+#[test]
+fn instances_that_die_of_overload_get_company_although_one_is_always_young() {
+    for (width, (instances, pods)) in
+        WIDTHS.into_iter().flat_map(|width| [(1, 1), (4, 1), (4, 4)].map(|of| (width, of)))
+    {
+        let run = run(flapping(width, instances, pods));
+        let told = changes(&run, 0, 0.0..5_400.0);
+        let what = format!("width {width}, {pods} of {instances}: {:?}", run.changes[0]);
+        // What those that die are able to do looks like less than it is: one that is too many goes again.
+        assert!((1..=3).contains(&told.len()) && turns(&told) <= 1, "{what}");
+        assert!(run.refused.iter().skip(1_200).all(|refused| *refused == 0.0), "{what}");
+        let used = use_at_end(&run, 0, 1_000.0);
+        assert!((0.3..0.9).contains(&used), "{what}: {used}");
+    }
+}
+
+#[test]
 fn while_an_instance_does_not_answer_nothing_changes() {
     let story = Story::new(3_600, step(600.0, 500.0, 2_000.0), one(8, 1));
     let run = run(Story { unseen: 590.0..1_800.0, ..story });
@@ -202,6 +281,11 @@ fn the_plots_in_the_docs_are_of_these_stories() {
         ("chain", "Three stages, four times the load from minute 10 on", chain(8)),
         ("slow-instances", "Each instance of publish does a quarter from minute 20 to 50", slow_each(8)),
         ("slow-broker", "The broker takes 1200 events/s from minute 20 to 50", slow_together(8, 1_200.0)),
+        ("edge", "Four times the load from minute 10 on; a stall below it from minute 40 to 55", edge(8, 4.0)),
+        ("flapping", "Four times the load from minute 10 on, of which an instance dies within 20 s", flapping(8, 1, 1)),
+        ("cpu", "On CPU: four times the load from minute 10 to 40", {
+            on_cpu(1.0, 3_600, |now| if (600.0..2_400.0).contains(&now) { 2_000.0 } else { 500.0 }, 1)
+        }),
     ] {
         let names: Vec<&str> = story.stages.iter().map(|stage| stage.name).collect();
         let run = run(story);
@@ -211,6 +295,7 @@ fn the_plots_in_the_docs_are_of_these_stories() {
             std::fs::write(&path, &text).unwrap();
         }
         let drawn = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(drawn.contains(title), "{path}: UPDATE_DOCS=1 draws it");
+        let how = "`UPDATE_DOCS=1 cargo test -p jaiminho-scaling` draws it anew";
+        assert!(drawn == text, "{path} is not of this story: {how}");
     }
 }

@@ -61,11 +61,9 @@ fn no_decision_multiplies_by_more_than_the_growth() {
 
 #[test]
 fn it_keeps_what_it_has_while_more_would_not_help_or_nothing_is_known() {
-    let young = Duration::from_secs(12);
     for (sight, why, text) in [
         (Sight { blocked: 0.8, limit: 0.2, ..busy() }, Why::Blocked { share: 0.8 }, "holds it up for 80 % of the time"),
         (Sight { blocked: 1.0, limit: 0.0, ..busy() }, Why::Blocked { share: 1.0 }, "holds it up for 100 %"),
-        (Sight { youngest: young, ..busy() }, Why::Starting { seconds: 12 }, "started 12 s ago"),
         (Sight { rate: None, ..busy() }, Why::New, "not known yet"),
         (Sight { rate: Some(0.0), ..busy() }, Why::Stuck, "nothing goes through"),
         (Sight { is_source: true, ..busy() }, Why::Untold, "does not tell how full it is"),
@@ -90,6 +88,21 @@ fn what_was_asked_for_holds_while_it_starts() {
     assert_eq!(look(&mut scaling, 0..5, &busy()).needed, 4);
     let third = Sight { instances: 3, youngest: Duration::from_secs(1), ..busy() };
     assert_eq!(look(&mut scaling, 5..30, &third).needed, 4);
+}
+
+#[test]
+fn an_instance_that_starts_is_waited_for_and_one_that_does_so_again_and_again_is_not() {
+    let mut scaling = Scaling::new(Options::default());
+    let young = Sight { youngest: Duration::from_secs(12), ..busy() };
+    let decision = look(&mut scaling, 0..30, &young);
+    assert_eq!((decision.needed, decision.why), (2, Why::Starting { seconds: 12 }));
+    assert!(decision.why.to_string().contains("started 12 s ago"), "{}", decision.why);
+    assert_eq!(look(&mut scaling, 30..31, &young).needed, 4);
+    // One more than there were is waited for anew.
+    let more = Sight { instances: 3, ..young };
+    assert!(matches!(look(&mut scaling, 31..61, &more).why, Why::Starting { .. }));
+    let decision = look(&mut scaling, 61..62, &more);
+    assert!(!matches!(decision.why, Why::Starting { .. }), "{decision:?}");
 }
 
 #[test]
@@ -169,7 +182,10 @@ fn a_source_is_scaled_by_how_full_it_is_and_is_always_active() {
     assert!(source.is_active());
     let full = Sight { saturation: Some(0.9), rate: Some(2_000.0), ..source };
     assert_eq!(first(&full).needed, 3);
-    assert_eq!(first(&Sight { blocked: 0.7, ..full }).needed, 2, "what is below it is why");
+    let mut scaling = Scaling::new(Options::default());
+    assert_eq!(look(&mut scaling, 0..10, &full).needed, 3);
+    let held = Sight { instances: 3, rate: Some(3_000.0), blocked: 0.1, ..full };
+    assert_eq!(look(&mut scaling, 10..600, &held).needed, 3, "what is below it may be why");
     let options = Options { events_per_instance: Some(1_200.0), ..Options::default() };
     let given = Sight { rate: Some(2_000.0), ..source };
     assert_eq!(Scaling::new(options).decide(Duration::ZERO, &given).needed, 3);

@@ -1,5 +1,6 @@
 """Checks of the chart helm/jaiminho; `run` starts it. HELM is the program; see `run` for UPDATE and JAIMINHO_BIN."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -39,14 +40,21 @@ def golden(name, text):
     check(same, f"{name}: the render is not golden/{name}.yaml. {ANEW}, and git diff shows what changed")
 
 
+@contextlib.contextmanager
+def values_of(given):
+    """A file of these values."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(given, file)
+        file.flush()
+        yield file.name
+
+
 def refused():
     """Each of wrong.yaml is refused, in words that say why."""
     for case in yaml.safe_load((HERE / "wrong.yaml").read_text()):
         release, right = case.get("release", "eugenio"), HERE / "values/keda.yaml"
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as wrong:
-            yaml.safe_dump(case["values"], wrong)
-            wrong.flush()
-            done = helm("template", release, CHART, *FLAGS, "--values", right, "--values", wrong.name)
+        with values_of(case["values"]) as wrong:
+            done = helm("template", release, CHART, *FLAGS, "--values", right, "--values", wrong)
         said = " ".join(done.stderr.split())
         check(done.returncode != 0, f"wrong: {case['says']}: not refused")
         check(case["says"] in said, f"wrong: it should say `{case['says']}`, and says: {said}")
@@ -63,6 +71,57 @@ def checksum_rolls():
     check(sum_with("--set", "pipeline.stages.convert.replicas=7") == before, "another number of replicas rolls pods")
     check(sum_with("--set", "pipeline.stages.convert.concurrency=7") != before, "a changed pipeline does not roll pods")
     check(sum_with("--set", "files.a=b") != before, "a changed file does not roll pods")
+
+
+def companions_are_plain():
+    """Of `defaults` console, scaler and test take what pods need, and not what makes a stage of one."""
+    files = {"ca": "ca.crt", "cert": "tls.crt", "key": "tls.key"}
+    links = {key: f"/run/secrets/links/{file}" for key, file in files.items()}
+    beside = [{"name": "beside", "image": "busybox"}]
+    given = {
+        "pipeline": {"stages": {name: {"tls": links} for name in ("ingest", "convert", "publish")}},
+        "console": {"enabled": True, "pod": {"extraArgs": ["--mine"]}},
+        "defaults": {
+            "secrets": {"links": "/run/secrets/links", "kafka": "/run/secrets/kafka"},
+            "initContainers": beside,
+            "extraContainers": beside,
+            "extraArgs": ["--theirs"],
+            "tolerations": [{"operator": "Exists"}],
+        },
+    }
+    with values_of(given) as values:
+        made = Render("companions", render(HERE / "values/keda.yaml", "--values", values).stdout)
+    plain = {pod.labels["app.kubernetes.io/component"]: pod for pod in made.pods() if not pod.stage}
+    made.says(plain.keys() == {"console", "scaler", "test"}, f"companions are {plain.keys()}")
+    for name, pod in plain.items():
+        alone = len(pod.spec["containers"]) == 1 and "initContainers" not in pod.spec
+        made.says(alone, f"{name} has containers of stages, and the test would never end")
+        made.says("--theirs" not in pod.container["args"], f"{name} has arguments of stages: {pod.container['args']}")
+        secrets = [volume["secret"]["secretName"] for volume in pod.spec["volumes"] if "secret" in volume]
+        made.says(secrets == ["links"], f"{name} has the Secrets {secrets}")
+        made.says(pod.spec["tolerations"], f"{name} is placed otherwise than stages")
+        variables = {one["name"] for one in pod.container["env"]}
+        made.says(("KAFKA" in variables) == (name != "test"), f"{name} has the variables {variables}")
+    made.says("--mine" in plain["console"].container["args"], "what is said for the console is not done")
+    for stage, pod in made.stages().items():
+        all_of_it = len(pod.spec["containers"]) == 2 and "--theirs" in pod.container["args"]
+        made.says(all_of_it, f"{stage} lacks something of `defaults`")
+
+
+def images_are_whole():
+    """A stage's own image has neither digest nor tag of the chart's, and another tag of that one not its digest."""
+
+    def image(*own):
+        made = Render("images", render(HERE / "values/production.yaml", "--set", ",".join(own)).stdout)
+        return made.stages()["convert"].container["image"]
+
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    for own, is_image in {
+        ("stages.convert.image.repository=a",): f"a:{version}",
+        ("stages.convert.image.repository=a", "stages.convert.image.tag=b"): "a:b",
+        ("stages.convert.image.tag=b",): "registry.example/jaiminho:b",
+    }.items():
+        check(image(*own) == is_image, f"images: {own} is {image(*own)} instead of {is_image}")
 
 
 def readme_works():
@@ -108,9 +167,14 @@ def main():
             fails(f"{values.stem}: {done.stderr}")
             continue
         golden(values.stem, done.stdout)
-        check_meaning(Render(values.stem, done.stdout))
+        try:
+            check_meaning(Render(values.stem, done.stdout))
+        except yaml.YAMLError as error:
+            fails(f"{values.stem}: {error}")
     refused()
     checksum_rolls()
+    companions_are_plain()
+    images_are_whole()
     readme_works()
     versions()
     packaged()

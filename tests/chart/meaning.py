@@ -20,6 +20,7 @@ def check_meaning(made):
     pods_drain(made)
     selectors_match(made)
     backends_exist(made)
+    edges_speak(made)
     scalers_own_replicas(made)
     stages_are_found(made)
     certificates_are_mounted(made)
@@ -109,6 +110,20 @@ def backends_exist(made):
     made.says(wanted <= ports, f"no Service has {wanted - ports}")
 
 
+def edges_speak(made):
+    """The edges' Services say what their ports speak."""
+    for name, stage in made.pipeline()["stages"].items():
+        source = stage.get("source", {})
+        for edge in [one for one in ("http", "websocket") if name in made.stages() and one in source]:
+            tls = bool(source[edge].get("tls"))
+            says = {"http": [None, "https"], "websocket": ["kubernetes.io/ws", "kubernetes.io/wss"]}[edge][tls]
+            for one in made.of("Service"):
+                ports = one["spec"]["ports"] if one["metadata"]["name"].endswith(f"{name}-edge") else []
+                for port in ports:
+                    if port["targetPort"] == edge:
+                        made.says(port.get("appProtocol") == says, f"{edge} of {name} is {port}, and speaks {says}")
+
+
 def scalers_own_replicas(made):
     scaled = {one["spec"]["scaleTargetRef"]["name"] for one in made.of("HorizontalPodAutoscaler", "ScaledObject")}
     owners = {one["metadata"]["name"]: one["spec"] for one in made.of(*WORKLOADS)}
@@ -117,6 +132,10 @@ def scalers_own_replicas(made):
         made.says("replicas" not in owners[name], f"{name} has replicas, and a scaler")
     for one in made.of("ScaledObject"):
         made.says(one["spec"]["fallback"]["behavior"] == "currentReplicas", "without an answer of the scaler, pods go")
+        trigger, least = one["spec"]["triggers"][0], one["spec"]["minReplicaCount"]
+        made.says(trigger["metricType"] == "AverageValue", "a number of instances is no average")
+        wanted = "external" if least else "external-push"
+        made.says(trigger["type"] == wanted, f"from {least} pods by {trigger['type']}")
 
 
 def stages_are_found(made):

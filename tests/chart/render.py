@@ -48,6 +48,16 @@ def of(values):
     return "--values", values, *GIVEN.get(values.stem, [])
 
 
+class Strict(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):
+    """Refuses a key that stands twice, where YAML takes the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"twice in one map: {twice}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 class Pod:
     """A pod, and whose it is."""
 
@@ -66,7 +76,7 @@ class Render:
 
     def __init__(self, name, text):
         self.name = name
-        self.objects = [document for document in yaml.safe_load_all(text) if document]
+        self.objects = [document for document in yaml.load_all(text, Strict) if document]
 
     def of(self, *kinds):
         return [one for one in self.objects if one["kind"] in kinds]
@@ -75,7 +85,7 @@ class Render:
         return next(one["data"] for one in self.of("ConfigMap") if one["metadata"]["name"].endswith("-pipeline"))
 
     def pipeline(self):
-        return yaml.safe_load(self.config()["pipeline.yaml"])
+        return yaml.load(self.config()["pipeline.yaml"], Strict)
 
     def pods(self):
         owned = [Pod(one, **one["spec"]["template"]) for one in self.of(*WORKLOADS)]

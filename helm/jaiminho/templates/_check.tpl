@@ -15,6 +15,9 @@
     {{- fail "tls.certManager.issuerRef makes a Secret for each stage, with the names of its Service: leave tls.secretName and tls.serverName out" -}}
   {{- end -}}
 {{- end -}}
+{{- if (dig "telemetry" "admin" "tls" "" .pipeline | default dict).ca -}}
+  {{- fail "pipeline.telemetry.admin.tls.ca asks for clients' certificates, and Kubernetes' probes have none: leave it out, and say by networkPolicy.monitoringFrom who may reach the admin port" -}}
+{{- end -}}
 {{- end }}
 
 {{/* Refuses two workloads or Services of one name. */}}
@@ -34,6 +37,29 @@
 {{- end -}}
 {{- end }}
 
+{{/* Refuses more instances than a neighbour links to. Takes pipeline, producers, stages. */}}
+{{- define "jaiminho.checkLinks" -}}
+{{- range $consumer, $of := .producers -}}
+  {{- $some := list -}}
+  {{- range (get $.pipeline.stages $consumer | default dict).subscribe_to -}}
+    {{- if kindIs "map" . }}{{ if .producers }}{{ $some = append $some (splitList "." .stage | first) }}{{ end }}{{ end -}}
+  {{- end -}}
+  {{- range $producer := $of -}}
+    {{- range ternary list (list (list $consumer $producer) (list $producer $consumer)) (has $producer $some) -}}
+      {{- $stage := get $.stages (first .) -}}
+      {{- $links := ((get $.pipeline.stages (last .) | default dict).limits | default dict).links | default 32 | toString -}}
+      {{- if and $stage (regexMatch "^[0-9]+$" $links) -}}
+        {{- $scaling := $stage.values.autoscaling -}}
+        {{- $most := ternary $scaling.maxReplicas $stage.values.replicas (not (empty $scaling.enabled)) | int -}}
+        {{- if gt $most (int $links) -}}
+          {{- fail (printf "stages.%s may have %d pods, and `%s` links to %s: raise pipeline.stages.%s.limits.links, with which its memory grows, or have fewer (replicas, autoscaling.maxReplicas)" (first .) $most (last .) $links (last .)) -}}
+        {{- end -}}
+      {{- end -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Refuses a stage that could not run. Takes what `jaiminho.stage` has, and what it has made. */}}
 {{- define "jaiminho.check" -}}
 {{- $taken := list (int .made.port) 9464 -}}
@@ -48,6 +74,7 @@
 {{- if and .values.autoscaling.enabled (lt (int .values.autoscaling.minReplicas) 1) (not .root.Values.keda.enabled) -}}
   {{- fail (printf "%s.autoscaling.minReplicas is 0, and nothing would start the first pod: that takes keda.enabled" .where) -}}
 {{- end -}}
+{{- if .values.autoscaling.enabled }}{{ include "jaiminho.checkScaling" . }}{{ end -}}
 {{- if and (eq .values.enabled false) (not .stage.at) -}}
   {{- fail (printf "%s.enabled is false, so the chart can't know where the stage is: give it an `at` in the pipeline" .where) -}}
 {{- end -}}
@@ -55,6 +82,20 @@
   {{- include "jaiminho.checkBroker" . -}}
   {{- include "jaiminho.checkVariables" . -}}
   {{- include "jaiminho.checkFiles" . -}}
+{{- end -}}
+{{- end }}
+
+{{/* What its scaler would not look at. */}}
+{{- define "jaiminho.checkScaling" -}}
+{{- $keda := .root.Values.keda.enabled -}}
+{{- range $key := ternary (list "metrics" "targetCPUUtilizationPercentage") (list "metadata" "triggers") $keda -}}
+  {{- with get $.values.autoscaling $key -}}
+    {{- if and $keda (or (eq $key "metrics") (ne (int .) 80)) -}}
+      {{- fail (printf "%s.autoscaling.%s is for a HorizontalPodAutoscaler without KEDA: with keda.enabled say it by autoscaling.metadata and triggers" $.where $key) -}}
+    {{- else if not $keda -}}
+      {{- fail (printf "%s.autoscaling.%s is for KEDA: set keda.enabled, or say it by autoscaling.metrics" $.where $key) -}}
+    {{- end -}}
+  {{- end -}}
 {{- end -}}
 {{- end }}
 
@@ -91,14 +132,16 @@
 {{- range .values.extraVolumeMounts }}{{ $mounts = append $mounts .mountPath }}{{ end -}}
 {{- if .values.persistence.enabled }}{{ $mounts = append $mounts .values.persistence.mountPath }}{{ end -}}
 {{- if .root.Values.tls.enabled }}{{ $mounts = append $mounts "/run/secrets/tls" }}{{ end -}}
-{{- range include "jaiminho.paths" .stage | splitList "\n" | compact -}}
+{{- $own := include "jaiminho.paths" .stage | splitList "\n" | compact -}}
+{{- range concat $own (dig "telemetry" "admin" dict .pipeline | include "jaiminho.paths" | splitList "\n" | compact) -}}
   {{- $path := trim . -}}
+  {{- $of := ternary (printf "pipeline.stages.%s" $.name) "pipeline.telemetry.admin" (has . $own) -}}
   {{- $found := or (hasKey $.root.Values.files (trimPrefix "./" $path)) (contains "${" $path) (has $path (list "/dev/stdout" "/dev/stderr" "/dev/null")) -}}
   {{- range $mounts }}{{ $found = or $found (eq . $path) (hasPrefix (printf "%s/" (trimSuffix "/" .)) $path) }}{{ end -}}
   {{- if and (not $found) (isAbs $path) -}}
-    {{- fail (printf "pipeline.stages.%s names the file %s, and nothing is mounted there: a Secret by %s.secrets, other volumes by extraVolumes and extraVolumeMounts, a disk by persistence" $.name $path $.where) -}}
+    {{- fail (printf "%s names the file %s, and nothing is mounted there: a Secret by %s.secrets, other volumes by extraVolumes and extraVolumeMounts, a disk by persistence" $of $path $.where) -}}
   {{- else if not $found -}}
-    {{- fail (printf "pipeline.stages.%s names the file `%s`, and `files` has no such file: add it, or give it with --set-file" $.name $path) -}}
+    {{- fail (printf "%s names the file `%s`, and `files` has no such file: add it, or give it with --set-file" $of $path) -}}
   {{- end -}}
 {{- end -}}
 {{- end }}

@@ -4,7 +4,7 @@ A pod that looks at the stages, its Service, and who may reach it. Takes root, n
 */}}
 {{- define "jaiminho.companion" -}}
 {{- $model := include "jaiminho.model" .root | fromJson -}}
-{{- $values := include "jaiminho.podValues" . | fromJson -}}
+{{- $values := include "jaiminho.podValues" (merge (dict "model" $model) .) | fromJson -}}
 {{- $object := printf "%s-%s" (include "jaiminho.fullname" .root) .name -}}
 {{- $selector := printf "%s\napp.kubernetes.io/component: %s" (include "jaiminho.selector" .root) .name -}}
 {{- $labels := dict "app.kubernetes.io/component" .name -}}

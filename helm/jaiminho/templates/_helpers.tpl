@@ -110,7 +110,13 @@ annotations:
 {{- if $open -}}
 - {}
 {{- else -}}
-- ports: [{ port: 53, protocol: UDP }, { port: 53, protocol: TCP }]
+{{- with .root.Values.networkPolicy.dnsPorts -}}
+- ports:
+    {{- range . }}
+    - { port: {{ . }}, protocol: UDP }
+    - { port: {{ . }}, protocol: TCP }
+    {{- end }}
+{{- end }}
 {{- with .stages }}
 - to:
     {{- include "jaiminho.peers" (dict "root" $.root "stages" .) | nindent 4 }}

@@ -31,6 +31,7 @@ What the chart makes of the pipeline, as JSON, for all templates:
   {{- end -}}
 {{- end -}}
 {{- include "jaiminho.checkNames" (dict "root" . "stages" $stages) -}}
+{{- include "jaiminho.checkLinks" (dict "pipeline" $pipeline "producers" $producers "stages" $stages) -}}
 {{- $items := list (dict "key" "pipeline.yaml" "path" "pipeline.yaml") -}}
 {{- range $path, $_ := .Values.files }}{{ $items = append $items (dict "key" (include "jaiminho.fileKey" $path) "path" $path) }}{{ end -}}
 {{- $counted := deepCopy $pipeline -}}
@@ -186,14 +187,17 @@ What the chart makes of the pipeline, as JSON, for all templates:
 {{- regexFind "[0-9]+$" .text -}}
 {{- end }}
 
-{{/* Ports of the collectors that telemetry goes to, as a JSON list. Takes the pipeline and the variables of a pod. */}}
+{{/* Ports of the collectors that telemetry goes to, where none is given that of the scheme, as a JSON list. Takes the pipeline and the variables of a pod. */}}
 {{- define "jaiminho.telemetryPorts" -}}
 {{- $telemetry := .pipeline.telemetry | default dict -}}
 {{- $metrics := $telemetry.metrics | default dict -}}
 {{- $ports := list -}}
 {{- range list (dig "traces" "endpoint" "" $telemetry) (dig "otlp" "endpoint" "" $metrics) (dig "statsd" "address" "" $metrics)
       .env.OTEL_EXPORTER_OTLP_ENDPOINT .env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT .env.OTEL_EXPORTER_OTLP_METRICS_ENDPOINT -}}
-  {{- with regexFind ":[0-9]+/?$" (toString (. | default "")) }}{{ $ports = append $ports (trimAll ":/" . | atoi) }}{{ end -}}
+  {{- with toString (. | default "") | regexFind "^(https?://)?[^/]+" -}}
+    {{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" | default (hasPrefix "https:" . | ternary "443" "") | default (hasPrefix "http:" . | ternary "80" "") -}}
+    {{- with $port }}{{ $ports = append $ports (atoi .) }}{{ end -}}
+  {{- end -}}
 {{- end -}}
 {{- $ports | uniq | toJson -}}
 {{- end }}

@@ -24,7 +24,7 @@ spec:
   {{- with .grace }}
   terminationGracePeriodSeconds: {{ . }}
   {{- end }}
-  {{- range $key := list "priorityClassName" "runtimeClassName" "nodeSelector" "tolerations" "affinity" "hostAliases" "dnsConfig" "initContainers" }}
+  {{- range $key := list "priorityClassName" "runtimeClassName" "nodeSelector" "tolerations" "affinity" "hostAliases" "schedulerName" "dnsPolicy" "dnsConfig" "initContainers" }}
   {{- with get $values $key }}
   {{- dict $key . | toYaml | nindent 2 }}
   {{- end }}
@@ -43,7 +43,7 @@ spec:
     {{- toYaml $values.podSecurityContext | nindent 4 }}
   containers:
     - name: jaiminho
-      image: {{ include "jaiminho.image" (merge (dict) ($values.image | default dict) $root.Values.image (dict "version" $root.Chart.AppVersion)) }}
+      image: {{ include "jaiminho.image" (dict "root" $root "own" ($values.image | default dict)) }}
       imagePullPolicy: {{ ($values.image | default dict).pullPolicy | default $root.Values.image.pullPolicy }}
       args:
         {{- toYaml (concat .args $values.extraArgs) | nindent 8 }}
@@ -125,17 +125,36 @@ spec:
 {{- merge (dict) .values.secrets $tls | toJson -}}
 {{- end }}
 
+{{/* One that names its repository says the rest, too; one with a tag is not that of another digest. Takes root and own. */}}
 {{- define "jaiminho.image" -}}
+{{- $given := ternary dict (ternary (omit .root.Values.image "digest") .root.Values.image (not (empty .own.tag))) (not (empty .own.repository)) -}}
+{{- with merge (dict) .own $given -}}
+{{- if not .repository -}}
+  {{- fail "image.repository: say where the image is that you have built and pushed, as registry.example/jaiminho; `Releases and images` in the README of Jaiminho makes one" -}}
+{{- end -}}
 {{- if .digest -}}
 {{- printf "%s@%s" .repository .digest | quote -}}
 {{- else -}}
-{{- printf "%s:%s" .repository (.tag | default .version) | quote -}}
+{{- printf "%s:%s" .repository (.tag | default $.root.Chart.AppVersion) | quote -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 
-{{/* The values of a pod that is no stage's. Takes root and what is said over `defaults`. */}}
+{{/*
+The values of a pod that is no stage's: `defaults`, without what makes a stage of it and without Secrets, but for those with the
+certificates of links; and what is said over them. Takes root, model, over.
+*/}}
 {{- define "jaiminho.podValues" -}}
+{{- $links := list -}}
+{{- range .model.pipeline.stages }}{{ $links = append $links (dict "tls" .tls) }}{{ end -}}
+{{- $paths := include "jaiminho.paths" $links | splitList "\n" -}}
+{{- $secrets := dict -}}
+{{- range $secret, $folder := .root.Values.defaults.secrets -}}
+  {{- range $paths }}{{ if hasPrefix (printf "%s/" (trimSuffix "/" $folder)) (trim .) }}{{ $_ := set $secrets $secret $folder }}{{ end }}{{ end -}}
+{{- end -}}
 {{- $values := deepCopy .root.Values.defaults -}}
+{{- $_ := set $values "secrets" $secrets -}}
+{{- range list "initContainers" "extraContainers" "extraArgs" }}{{ $_ := set $values . list }}{{ end -}}
 {{- include "jaiminho.overlay" (dict "base" $values "over" .over) -}}
 {{- toJson $values -}}
 {{- end }}

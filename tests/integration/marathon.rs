@@ -94,6 +94,23 @@ impl Cluster {
     }
 }
 
+#[tokio::test]
+async fn a_file_that_no_task_would_have_is_told() {
+    let directory = Directory::new("marathon");
+    let file = FILE.replace("vrl: \".seen = true\"", "vrl: { file: maps/seen.vrl }").replace("${RESULT}", "result");
+    let file = directory.write("pipeline.yaml", &file).display().to_string();
+    let told = async |more: &[&str]| {
+        let arguments = [&["render", "marathon", "-f", &file, "--fetch", "s3://f/pipeline.yaml"], more].concat();
+        let rendered = jaiminho(directory.path(), &arguments).await;
+        assert!(rendered.status.success());
+        String::from_utf8_lossy(&rendered.stderr).into_owned()
+    };
+    let without = told(&[]).await;
+    assert!(without.contains("no --fetch is of maps/seen.vrl"), "{without}");
+    let with = told(&["--fetch", "s3://f/seen.vrl"]).await;
+    assert!(!with.contains("--fetch"), "{with}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_find_each_other_and_follow_one_another_to_other_ports_under_load() {
     if !Namespace::is_allowed() {

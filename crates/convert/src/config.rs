@@ -1,7 +1,11 @@
 //! What `transform:` says: one step, or a list of steps, in this order: `dedupe`, `sample` and
 //! `throttle`, `vrl` and `filter`, and at last `route`; or `batch` alone.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use jaiminho_event::units::HumanDuration;
 use schemars::JsonSchema;
@@ -166,6 +170,13 @@ impl TransformConfig {
             Self::Step(step) => std::slice::from_ref(step),
             Self::Steps(steps) => steps,
         }
+    }
+
+    /// Files of its programs, as they are named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.steps().iter().filter_map(|step| {
+            if let Step::Vrl(Source::Long(SourceLong::File(path))) = step { Some(path.as_path()) } else { None }
+        })
     }
 
     /// The names of its outputs, each once, where it has a [`Route`]: what the indices of emitted events mean.

@@ -125,10 +125,9 @@ impl ServerTls {
         files.into_iter().filter_map(|(field, path)| Some((field, path?.as_path())))
     }
 
-    /// Makes each path relative to this folder.
-    pub fn resolve(&mut self, folder: &Path) {
-        let paths = [Some(&mut self.cert), Some(&mut self.key), self.ca.as_mut()];
-        paths.into_iter().flatten().for_each(|path| *path = folder.join(&*path));
+    /// Its files, to be found elsewhere.
+    pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [Some(&mut self.cert), Some(&mut self.key), self.ca.as_mut()].into_iter().flatten()
     }
 
     /// Reads its files, as they are now. Whoever connects may speak these protocols, the first one rather.

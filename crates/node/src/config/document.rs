@@ -91,7 +91,7 @@ impl Document {
         expand::expand(&mut tree, lookup, &mut problems);
         problems.extend(schema::check(&mut tree, own, scope.overlaid));
         let mut read = stages::read(&tree, own, &mut problems);
-        files::resolve(&mut read.pipeline, &base_dir);
+        let named = files::resolve(&mut read.pipeline, &base_dir);
         let origin = programs::Origin { file: &file, yaml: &yaml, tree: &tree, base_dir: &base_dir };
         let programs = programs::compile(&read.pipeline, &origin, files, &mut problems);
         if whole {
@@ -107,7 +107,7 @@ impl Document {
         problems.0.retain(|problem| problem.severity == Severity::Warning);
         let (pipeline, json) = (read.pipeline, tree.to_json());
         let traces = traces::settings(&pipeline.telemetry.traces, setting, &Environment(lookup));
-        Ok(Config { pipeline, base_dir, programs, warnings: problems, json, traces })
+        Ok(Config { pipeline, base_dir, named, programs, warnings: problems, json, traces })
     }
 }
 

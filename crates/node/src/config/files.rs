@@ -1,12 +1,13 @@
 //! Files that the pipeline names are relative to it, wherever the program was started.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jaiminho_kafka::{EventHubs, Sasl, Secret, Tls};
 use jaiminho_tls::ServerTls;
 
-use super::component::{KafkaSource, Sink, Source};
+use super::component::{KafkaSource, Sink, Source, Transform};
 use super::model::{Pipeline, Stage};
 
 /// Which files are looked into beside the pipeline file: VRL programs, secrets, certificates.
@@ -46,23 +47,39 @@ impl Files<'_> {
     }
 }
 
-/// Makes every path absolute, or relative to the present folder. (Mappings are read relative to it by their owner.)
-pub(super) fn resolve(pipeline: &mut Pipeline, base_dir: &Path) {
-    let join = |path: &mut PathBuf| *path = base_dir.join(&*path);
-    pipeline.telemetry.admin.tls.iter_mut().for_each(|tls| tls.resolve(base_dir));
-    for stage in pipeline.stages.values_mut() {
+/// Makes every path absolute, or relative to the present folder. (Mappings are read relative to it by their owner.) The files as
+/// the pipeline names them, each with the stage that does; none: every process reads it.
+pub(super) fn resolve(pipeline: &mut Pipeline, base_dir: &Path) -> BTreeSet<(PathBuf, Option<String>)> {
+    let mut named = BTreeSet::new();
+    each(pipeline, |stage, path| {
+        named.insert((path.clone(), stage.map(str::to_owned)));
+        *path = base_dir.join(&*path);
+    });
+    for (name, stage) in &pipeline.stages {
+        if let Some(Transform::Steps(steps)) = &stage.transform {
+            named.extend(steps.files().map(|path| (path.to_owned(), Some(name.clone()))));
+        }
+    }
+    named
+}
+
+/// Every file that the pipeline names but those of programs, with its stage.
+fn each(pipeline: &mut Pipeline, mut take: impl FnMut(Option<&str>, &mut PathBuf)) {
+    pipeline.telemetry.admin.tls.iter_mut().flat_map(ServerTls::paths_mut).for_each(|path| take(None, path));
+    for (name, stage) in &mut pipeline.stages {
+        let mut take = |path: &mut PathBuf| take(Some(name), path);
         if let Some(tls) = &mut stage.tls {
-            [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten().for_each(join);
+            [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten().for_each(&mut take);
         }
         if let Some(Source::Ingest(ingest)) = &mut stage.source {
-            ingest.tokens_file.iter_mut().for_each(join);
-            ingest.tls_mut().for_each(|tls| tls.resolve(base_dir));
+            ingest.tokens_file.iter_mut().for_each(&mut take);
+            ingest.tls_mut().flat_map(ServerTls::paths_mut).for_each(&mut take);
         }
         if let Some(Sink::Kafka(kafka)) = &mut stage.sink {
-            of_client(&mut kafka.tls, &mut kafka.sasl, &mut kafka.event_hubs).for_each(join);
+            of_client(&mut kafka.tls, &mut kafka.sasl, &mut kafka.event_hubs).for_each(&mut take);
         }
         if let Some(Source::Kafka(KafkaSource { kafka })) = &mut stage.source {
-            of_client(&mut kafka.tls, &mut kafka.sasl, &mut kafka.event_hubs).for_each(join);
+            of_client(&mut kafka.tls, &mut kafka.sasl, &mut kafka.event_hubs).for_each(&mut take);
         }
     }
 }

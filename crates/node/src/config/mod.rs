@@ -24,7 +24,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) pipeline: Pipeline,
     /// Files named in the pipeline are relative to it.
     pub(crate) base_dir: PathBuf,
+    /// They, as the file names them, and the stage that does; none: every process reads it.
+    pub(crate) named: BTreeSet<(PathBuf, Option<String>)>,
     /// Compiled transforms of the stages whose files were asked for.
     pub(crate) programs: BTreeMap<String, Program>,
     /// What is odd, but stops nothing.

@@ -1,13 +1,15 @@
 //! A Marathon group with an app for each stage. Tasks run in Mesos' own containers (UCR), and find each other by the SRV
 //! records of Mesos-DNS. Nothing needs a shell: the program expands `${PORT_STAGE}` and the like itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Global, Marathon};
 use crate::commands::stage::CLOSE_DEADLINE;
+use crate::commands::threads_of;
 use crate::config::component::Source;
 use crate::config::memory::{sum, terms};
 use crate::config::model::Stage;
@@ -21,6 +23,9 @@ const ADMIN_PORT: u16 = 9464;
 const SANDBOX: &str = "/mnt/mesos/sandbox";
 /// Mesos-DNS appends nine characters to a task's name, and DNS takes 63.
 const TASK_BYTES_MAX: usize = 54;
+/// A part of an id.
+const ID: &str =
+    "has lower-case letters, digits and `-` between them in Marathon, and is not `restart`, `tasks` or `versions`";
 /// For the program itself, beside what `validate` sums up.
 const PROGRAM_BYTES: u64 = 64 << 20;
 /// From the end of a drain to the signal that nothing survives.
@@ -38,15 +43,19 @@ pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failu
     let mut places = places(&names, &document.stages())?;
     let given = given(marathon)?;
     let known = |name: &str| given.get(name).cloned();
-    places.extend(identities(&document.check_with(Setting::Together, Files::None, &known)?));
+    let together = document.check_with(Setting::Together, Files::None, &known)?;
+    names.check(together.pipeline.stages.keys())?;
+    places.extend(identities(&together));
     // What the user sets wins.
     overrides.set.splice(0..0, places.iter().cloned());
     let document = Document::open(&global.file, &overrides)?;
     let config = document.check_with(Setting::Apart, Files::None, &known)?;
     config.warnings.0.iter().for_each(crate::output::note);
+    let files = Fetched::new(&config, global, marathon);
+    files.missing().for_each(crate::output::note);
     let sets: Vec<&String> = places.iter().chain(&global.set).collect();
     let apps = config.in_order().into_iter().map(|(name, stage)| {
-        App { config: &config, names: &names, global, marathon, sets: &sets, name, stage }.render()
+        App { config: &config, names: &names, files: &files, global, marathon, sets: &sets, name, stage }.render()
     });
     Ok(json!({ "id": names.group(), "apps": apps.collect::<Vec<_>>() }))
 }
@@ -77,6 +86,17 @@ impl<'a> Names<'a> {
         Self { path: path.map(plain).collect(), framework: &marathon.framework, domain: &marathon.domain }
     }
 
+    /// What the pipeline file allows, and Marathon does not.
+    fn check<'b>(&self, mut stages: impl Iterator<Item = &'b String>) -> Result<(), Failure> {
+        if self.path.is_empty() || !self.path.iter().all(|part| is_id(part)) {
+            return Err(Failure::usage(format!("--group: each part of `{}` {ID}", self.group())));
+        }
+        match stages.find(|stage| !is_id(&plain(stage))) {
+            Some(stage) => Err(Failure::config(format!("stage `{stage}`: an id {ID}: rename it"))),
+            None => Ok(()),
+        }
+    }
+
     fn group(&self) -> String {
         format!("/{}", self.path.join("/"))
     }
@@ -101,6 +121,12 @@ fn plain(name: &str) -> String {
     name.replace('_', "-")
 }
 
+fn is_id(part: &str) -> bool {
+    let is_plain = |next: char| next.is_ascii_lowercase() || next.is_ascii_digit() || next == '-';
+    let is_word = !part.is_empty() && part.chars().all(is_plain) && !part.starts_with('-') && !part.ends_with('-');
+    is_word && !["restart", "tasks", "versions"].contains(&part)
+}
+
 /// Where each stage's instances are found, as `--set` says it; instead of what the file says.
 fn places(names: &Names<'_>, stages: &[&str]) -> Result<Vec<String>, Failure> {
     let mut apps = BTreeMap::new();
@@ -121,6 +147,69 @@ fn places(names: &Names<'_>, stages: &[&str]) -> Result<Vec<String>, Failure> {
     Ok(places)
 }
 
+/// What is fetched, and whose it is: another stage's key is nobody else's.
+struct Fetched<'a> {
+    uris: &'a [String],
+    /// What the pipeline file names, in the sandbox or absolute, and the stage that does; none: all do.
+    named: Vec<(PathBuf, Option<&'a str>)>,
+}
+
+impl<'a> Fetched<'a> {
+    fn new(config: &'a Config, global: &Global, marathon: &'a Marathon) -> Self {
+        let file = Path::new("/").join(task_file(global, marathon).replace("${MESOS_SANDBOX}", SANDBOX));
+        let named = config.named.iter().map(|(path, stage)| {
+            let path = file.with_file_name(path);
+            (path.strip_prefix(SANDBOX).map(Path::to_owned).unwrap_or(path), stage.as_deref())
+        });
+        Self { uris: &marathon.fetch, named: named.collect() }
+    }
+
+    /// Which of the named files this is.
+    fn path(&self, uri: &str) -> Option<&Path> {
+        let same = self.named.iter().filter(|(path, _)| path.file_name() == Some(last_part(uri).as_ref()));
+        same.map(|(path, _)| path.as_path()).max_by_key(|path| Path::new(path_of(uri)).ends_with(path))
+    }
+
+    /// What a stage's tasks get. What the file names in a folder of the sandbox is stored there.
+    fn of(&self, stage: &str) -> Vec<Value> {
+        let is_read = |path: &Path| self.named.iter().any(|(of, by)| of == path && by.is_none_or(|by| by == stage));
+        let fetched = self.uris.iter().filter_map(|uri| match self.path(uri) {
+            Some(path) if !is_read(path) => None,
+            Some(path) if path.is_relative() && path.components().count() > 1 => {
+                Some(json!({ "uri": uri, "destPath": path }))
+            }
+            Some(_) | None => Some(json!({ "uri": uri })),
+        });
+        fetched.collect()
+    }
+
+    /// A warning for each file that the pipeline file names in the sandbox, and that is not fetched.
+    fn missing(&self) -> impl Iterator<Item = String> {
+        let fetched: BTreeSet<&Path> = self.uris.iter().filter_map(|uri| self.path(uri)).collect();
+        let named: BTreeSet<&Path> = self.named.iter().map(|(path, _)| path.as_path()).collect();
+        named.into_iter().filter(move |path| path.is_relative() && !fetched.contains(path)).map(|path| {
+            let path = path.display();
+            format!("warning: no --fetch is of {path}, which the file names: it has to be at {SANDBOX}/{path}, of an archive that is fetched, say")
+        })
+    }
+}
+
+fn task_file(global: &Global, marathon: &Marathon) -> String {
+    marathon.task_file.clone().unwrap_or_else(|| {
+        let name = global.file.file_name().unwrap_or_default().to_string_lossy();
+        format!("{SANDBOX}/{name}")
+    })
+}
+
+/// The name under which Mesos would store it.
+fn last_part(uri: &str) -> &str {
+    path_of(uri).rsplit('/').next().unwrap_or_default()
+}
+
+fn path_of(uri: &str) -> &str {
+    uri.split(['?', '#']).next().unwrap_or_default()
+}
+
 /// The names in certificates that come of where the file says that stages are found.
 fn identities(config: &Config) -> Vec<String> {
     let with_tls = config.pipeline.stages.iter().filter(|(_, stage)| stage.tls.is_some());
@@ -132,6 +221,7 @@ fn identities(config: &Config) -> Vec<String> {
 struct App<'a> {
     config: &'a Config,
     names: &'a Names<'a>,
+    files: &'a Fetched<'a>,
     global: &'a Global,
     marathon: &'a Marathon,
     sets: &'a [&'a String],
@@ -161,7 +251,7 @@ impl App<'_> {
             "disk": marathon.disk,
             "args": self.args(&ports),
             "env": self.env(),
-            "fetch": marathon.fetch.iter().map(|uri| json!({ "uri": uri })).collect::<Vec<_>>(),
+            "fetch": self.files.of(name),
             "container": { "type": "MESOS", "docker": { "image": self.image() } },
             "labels": { "jaiminho.pipeline": self.config.pipeline.pipeline, "jaiminho.stage": name },
             "constraints": [["hostname", "GROUP_BY"]],
@@ -191,8 +281,7 @@ impl App<'_> {
             "backoffFactor": 1.5,
             "maxLaunchDelaySeconds": 60,
         });
-        let secrets =
-            marathon.secret.iter().map(|(name, source)| (plain(&name.to_lowercase()), json!({ "source": source })));
+        let secrets = marathon.secret.iter().map(|(name, source)| (name.clone(), json!({ "source": source })));
         let more = match &marathon.network {
             None => {
                 let of = |port: &Port| json!({ "port": 0, "protocol": "tcp", "name": port.name });
@@ -233,10 +322,7 @@ impl App<'_> {
 
     fn args(&self, ports: &[Port]) -> Vec<String> {
         let Self { global, marathon, name, .. } = self;
-        let file = marathon.task_file.clone().unwrap_or_else(|| {
-            let name = global.file.file_name().unwrap_or_default().to_string_lossy();
-            format!("{SANDBOX}/{name}")
-        });
+        let file = task_file(global, marathon);
         let port = |port: &Port| match marathon.network {
             None => format!("${{PORT_{}}}", port.name.to_uppercase()),
             Some(_) => port.container.to_string(),
@@ -262,7 +348,7 @@ impl App<'_> {
 
     fn env(&self) -> Map<String, Value> {
         let env = self.marathon.env.iter().map(|(name, value)| (name.clone(), json!(value)));
-        let secret = |(name, _): &(String, String)| (name.clone(), json!({ "secret": plain(&name.to_lowercase()) }));
+        let secret = |(name, _): &(String, String)| (name.clone(), json!({ "secret": name }));
         env.chain(self.marathon.secret.iter().map(secret)).collect()
     }
 
@@ -271,7 +357,7 @@ impl App<'_> {
     }
 
     fn memory_mib(&self) -> u64 {
-        let bound = sum(&terms(self.config, self.name, self.stage, (self.marathon.agent_cores - 1).max(1)));
+        let bound = sum(&terms(self.config, self.name, self.stage, threads_of(self.marathon.agent_cores)));
         bound.saturating_add(PROGRAM_BYTES).div_ceil(1 << 20)
     }
 
@@ -292,130 +378,4 @@ fn merge(app: &mut Value, more: Value) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::{Cli, Command, RenderTarget};
-
-    const FILE: &str = r#"
-version: 1
-pipeline: post_office
-stages:
-  in:
-    at: { dns: "in:7400" }
-    replicas: 3
-    source: { http: { listen: "0.0.0.0:8080" }, websocket: { listen: "0.0.0.0:8081" } }
-  to_kafka:
-    subscribe_to: [in]
-    drain: 40s
-    sink: { kafka: { bootstrap_servers: "${KAFKA}", topic: t, sasl: { mechanism: PLAIN, username: u, password: "${PASSWORD}" } } }
-"#;
-
-    fn rendered(text: &str, arguments: &[&str]) -> Result<Value, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("pipeline.yaml");
-        std::fs::write(&file, text).unwrap();
-        render(&file, arguments)
-    }
-
-    fn render(file: &Path, arguments: &[&str]) -> Result<Value, String> {
-        let file = file.to_str().unwrap();
-        let cli = Cli::try_parse_from([&["jaiminho", "-f", file, "render", "marathon"], arguments].concat());
-        let cli = cli.map_err(|error| error.to_string())?;
-        let Command::Render(of) = &cli.command else { panic!("{:?}", cli.command) };
-        let RenderTarget::Marathon(marathon) = &of.target;
-        group(&cli.global, marathon).map_err(|failure| failure.text)
-    }
-
-    const GIVEN: [&str; 6] =
-        ["--fetch", "http://f/pipeline.yaml", "--env", "KAFKA=k:9092", "--secret", "PASSWORD=kafka/pw"];
-
-    #[test]
-    fn each_stage_is_an_app_that_finds_the_others_by_mesos_dns() {
-        let group = rendered(FILE, &GIVEN).unwrap();
-        assert_eq!(group["id"], "/post-office");
-        let [source, sink] = group["apps"].as_array().unwrap().as_slice() else { panic!("{group}") };
-        assert_eq!((&source["id"], &sink["id"]), (&json!("/post-office/in"), &json!("/post-office/to-kafka")));
-        assert_eq!((&source["instances"], &sink["instances"]), (&json!(3), &json!(1)));
-        let names = |app: &Value| {
-            app["portDefinitions"].as_array().unwrap().iter().map(|of| of["name"].clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(
-            (names(source), names(sink)),
-            (
-                vec![json!("stage"), json!("admin"), json!("edge"), json!("websocket")],
-                vec![json!("stage"), json!("admin")]
-            )
-        );
-        let args = |app: &Value| {
-            app["args"].as_array().unwrap().iter().map(|of| of.as_str().unwrap().to_owned()).collect::<Vec<_>>()
-        };
-        let at = "stages.in.at={srv: _stage._in-post-office._tcp.marathon.mesos, dns: null, list: null}";
-        for (app, wanted) in [
-            (sink, at),
-            (source, at),
-            (source, "stages.in.source.http.listen=0.0.0.0:${PORT_EDGE}"),
-            (source, "stages.in.source.websocket.listen=0.0.0.0:${PORT_WEBSOCKET}"),
-            (sink, "${HOST}:${PORT_STAGE}"),
-            (sink, "/mnt/mesos/sandbox/pipeline.yaml"),
-        ] {
-            assert!(args(app).iter().any(|of| of == wanted), "{wanted} in {app}");
-        }
-        assert_eq!(&args(sink)[..2], ["stage", "to_kafka"]);
-        assert_eq!(sink["env"], json!({ "KAFKA": "k:9092", "PASSWORD": { "secret": "password" } }));
-        assert_eq!(sink["secrets"], json!({ "password": { "source": "kafka/pw" } }));
-        assert_eq!(sink["taskKillGracePeriodSeconds"], 55, "a drain of 40 s, 10 s to close, 5 s more");
-        assert_eq!(source["taskKillGracePeriodSeconds"], 45, "5 s in which it serves on, 25 s of drain");
-        assert!(sink["mem"].as_u64().unwrap() > 64, "{sink}");
-    }
-
-    #[test]
-    fn in_a_container_network_ports_are_as_the_file_says() {
-        let group = rendered(FILE, &[&GIVEN[..], &["--network", "dcos", "--group", "/a/b"]].concat()).unwrap();
-        let source = &group["apps"][0];
-        assert_eq!(source["networks"], json!([{ "mode": "container", "name": "dcos" }]));
-        let ports = source["container"]["portMappings"].as_array().unwrap();
-        let ports: Vec<_> = ports.iter().map(|port| port["containerPort"].as_u64().unwrap()).collect();
-        assert_eq!(ports, [7400, 9464, 8080, 8081]);
-        let args = source["args"].to_string();
-        assert!(!args.contains("PORT_") && args.contains("_stage._in-b-a._tcp.marathon.mesos"), "{args}");
-    }
-
-    #[test]
-    fn certificates_are_for_the_names_that_the_file_knows() {
-        let tls = "tls: { ca: c, cert: c, key: k }";
-        let file =
-            FILE.replace("    drain: 40s", &format!("    at: {{ dns: \"kafka:7400\" }}\n    {tls}\n    drain: 40s"));
-        let file = file + "telemetry: { admin: { tls: { cert: c, key: k } } }\n";
-        let group = rendered(&file, &GIVEN).unwrap();
-        let sink = &group["apps"][1];
-        assert!(sink["args"].to_string().contains("stages.to_kafka.tls.server_name=kafka"), "{sink}");
-        assert_eq!(
-            (&sink["healthChecks"][0]["protocol"], &sink["readinessChecks"][0]["protocol"]),
-            (&json!("MESOS_HTTPS"), &json!("HTTPS"))
-        );
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        for (arguments, what) in [
-            (&GIVEN[..2], "KAFKA is not set"),
-            (&GIVEN[2..], "--fetch URI"),
-            (&["--fetch", "u", "--env", "no"][..], "must be VAR=VALUE"),
-            (&["--fetch", "u", "--env", "A=1", "--secret", "A=s"][..], "by --env and by --secret"),
-            (
-                &["--fetch", "u", "--group", "/a-group-whose-path-is-longer/than-dns-can-tell-with-ease"][..],
-                "--group names a shorter path",
-            ),
-        ] {
-            let error = rendered(FILE, arguments).unwrap_err();
-            assert!(error.contains(what), "{what} in {error}");
-        }
-        let twice =
-            FILE.replace("  to_kafka:", "  to-kafka: { subscribe_to: [in], sink: { blackhole: {} } }\n  to_kafka:");
-        assert!(rendered(&twice, &GIVEN).unwrap_err().contains("rename one"));
-    }
-}
+mod tests;

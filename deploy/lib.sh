@@ -112,8 +112,8 @@ python_prerequisites() {
   python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || (install python3 python3-venv)
 }
 
-# What builds Jaeger: any go on the PATH will do, since one that is too old fetches the one that a module asks for.
-jaeger_prerequisites() {
+# What builds Jaeger and Helm: any go on the PATH will do, since one that is too old fetches the one that a module asks for.
+go_prerequisites() {
   PATH="$PATH:/usr/local/go/bin"
   local packages
   mapfile -t packages < <(missing go=golang-go)

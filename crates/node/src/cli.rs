@@ -264,7 +264,9 @@ pub(crate) enum RenderTarget {
             --env KAFKA=kafka:9092 --secret KAFKA_PASSWORD=kafka/password > group.json\n  \
             curl -X PUT -H 'content-type: application/json' -d @group.json http://marathon:8080/v2/groups\n\n\
             Each app has as many instances as the file's `replicas`, the memory that `jaiminho validate` sums up and 64 MiB for the\n\
-            program, and gets SIGTERM long enough before SIGKILL to drain. Files that the pipeline names are fetched too, or are in the image.\n\
+            program, and gets SIGTERM long enough before SIGKILL to drain. Files that the pipeline names are fetched too, each\n\
+            to where it looks for them and only by stages that name it, or are in the image. Each stage reads the whole pipeline\n\
+            file, and so gets all variables and secrets: give what only one may know, such as a key, as a file.\n\
             Clients find the edge at the SRV records of _edge._STAGE-GROUP._tcp.marathon.mesos."
     )]
     Marathon(Marathon),
@@ -315,6 +317,10 @@ pub(crate) struct Validate {
     /// Also refuse what only `jaiminho up` can run: stages without an address, the embedded broker.
     #[arg(long)]
     pub(crate) apart: bool,
+    /// Cores that an instance may use: the limit of its container, or all of the machine's. A process starts a thread less, and
+    /// memory goes with threads. Default: those of this machine.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) cores: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -93,7 +93,12 @@ pub(crate) fn local(address: SocketAddr) -> String {
 /// Threads that a process works with. A core is left to those that are not tokio's, of Kafka's client and of the network;
 /// more would only wake one another.
 pub(crate) fn threads() -> u64 {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1) as u64)
+    threads_of(std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64))
+}
+
+/// The same on a machine with so many cores.
+pub(crate) fn threads_of(cores: u64) -> u64 {
+    cores.saturating_sub(1).max(1)
 }
 
 /// Runs `future` on a runtime of this process's own.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Setting;
 use super::model::{Group, Pipeline, Stage};
-use super::problem::Problem;
+use super::problem::{Problem, Severity};
 use super::tree::Node;
 
 /// What a stage lacks for its links with those that it subscribes to, each pair once.
@@ -26,14 +26,23 @@ pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<P
                 .subscribe_to
                 .iter()
                 .any(|other| other.stage() == wanted.stage() && other.group == Group::Required);
-            let lacks = lacks(name, stage, wanted.stage(), producer, required);
+            let lacks = lacks(name, stage, wanted.stage(), producer);
             problems.extend(lacks.into_iter().map(|what| Problem::warning(place.clone(), what)));
+            let asks = producer.tls.as_ref().is_some_and(|tls| tls.cert.is_some() && tls.ca.is_some());
+            if required && asks && stage.server_name().is_none() {
+                let what = format!(
+                    "any certificate of the `ca` of `{}` would let a peer join as `{name}`, which needs `tls.server_name` or `at: {{ dns: … }}`",
+                    wanted.stage()
+                );
+                let severity = if setting == Setting::Apart { Severity::Error } else { Severity::Warning };
+                problems.push(Problem::new(severity, place.clone(), what));
+            }
         }
     }
     problems
 }
 
-fn lacks(name: &str, stage: &Stage, of: &str, producer: &Stage, required: bool) -> Vec<String> {
+fn lacks(name: &str, stage: &Stage, of: &str, producer: &Stage) -> Vec<String> {
     let (has_ca, has_cert) = stage.tls.as_ref().map_or((false, false), |tls| (tls.ca.is_some(), tls.cert.is_some()));
     let Some(theirs) = producer.tls.as_ref().filter(|tls| tls.cert.is_some()) else {
         let what =
@@ -51,11 +60,6 @@ fn lacks(name: &str, stage: &Stage, of: &str, producer: &Stage, required: bool) 
     }
     if theirs.ca.is_some() && !has_cert {
         lacks.push(format!("stage `{name}` needs `tls` with `cert` and `key`: `{of}` asks for a certificate"));
-    }
-    if theirs.ca.is_some() && required && stage.server_name().is_none() {
-        lacks.push(format!(
-            "any certificate of the `ca` of `{of}` lets a peer join as `{name}`: it has neither `tls.server_name` nor `at: {{ dns: … }}`"
-        ));
     }
     lacks
 }

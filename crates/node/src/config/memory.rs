@@ -220,7 +220,7 @@ fn links(config: &Config, name: &str, stage: &Stage, event: u64, threads: u64) -
     terms.push(Term {
         name: "messages being read or written",
         bytes: mul(threads, coding_bytes_max(event)),
-        from: format!("{threads} threads (as on this machine) x {}", human(coding_bytes_max(event))),
+        from: format!("{threads} threads x {}", human(coding_bytes_max(event))),
     });
     terms
 }

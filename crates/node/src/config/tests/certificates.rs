@@ -2,12 +2,15 @@
 
 use super::*;
 
-/// Two stages where they run apart, each with its own `tls`.
-fn with(source: &str, sink: &str, setting: Setting) -> Config {
-    let yaml = format!(
+/// Two stages, each with its own `tls`.
+fn text(source: &str, sink: &str) -> String {
+    format!(
         "version: 1\npipeline: p\nstages:\n  in:\n    {source}\n    source: {{ http: {{}} }}\n  out:\n    subscribe_to: [in]\n    {sink}\n    sink: {{ blackhole: {{}} }}\n"
-    );
-    load_text(&yaml, &Overrides::default(), setting).unwrap()
+    )
+}
+
+fn with(source: &str, sink: &str, setting: Setting) -> Config {
+    load_text(&text(source, sink), &Overrides::default(), setting).unwrap()
 }
 
 /// What is odd about them, a line each.
@@ -36,10 +39,21 @@ fn what_a_stage_lacks_for_its_links_is_a_warning() {
         unshown.contains("stage `out` needs `tls` with `cert` and `key`: `in` asks for a certificate"),
         "{unshown}"
     );
-    let unnamed = odd(&source(FULL), FULL);
-    assert!(unnamed.contains("any certificate of the `ca` of `in` lets a peer join as `out`"), "{unnamed}");
     let listed = odd(&format!("at: {{ list: [\"a:1\"] }}\n    {FULL}"), NAMED);
     assert!(listed.contains("the certificate of `in` is checked for the host of each of its addresses"), "{listed}");
+}
+
+#[test]
+fn a_group_that_any_certificate_would_let_in_is_refused() {
+    let yaml = |sink| text(&format!("{AT}\n    {FULL}"), sink);
+    let told = |setting| load_text(&yaml(FULL), &Overrides::default(), setting);
+    let refused = told(Setting::Apart).unwrap_err().to_string();
+    assert!(
+        refused.contains("p.yaml:10:5: error: any certificate of the `ca` of `in` would let a peer join as `out`"),
+        "{refused}"
+    );
+    let warned = told(Setting::Anywhere).unwrap().warnings.to_string();
+    assert!(warned.contains("would let a peer join as `out`"), "{warned}");
 }
 
 #[test]

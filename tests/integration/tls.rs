@@ -43,11 +43,12 @@ stages:
     tls: {source_tls}
     source: {{ http: {{ listen: "127.0.0.1:{port}", deadline: 20s }} }}
   out:
+    at: {{ dns: "localhost:{}" }}
     subscribe_to: [in]
     tls: {sink_tls}
     sink: {{ file: {{ path: out.jsonl }} }}
 "#,
-            source_at.stage_port
+            source_at.stage_port, sink_at.stage_port
         );
         let file = directory.write("pipeline.yaml", &file);
         let source = Jaiminho::stage(directory.path(), &file, "in", &source_at);

@@ -25,7 +25,7 @@ pub(crate) enum Answer {
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     addresses: BTreeSet<Address>,
-    /// Since when every answer, failures aside, was `Empty`.
+    /// Since when every answer was `Empty`.
     empty_since: Option<Instant>,
 }
 
@@ -42,7 +42,7 @@ impl Known {
                     self.addresses.clear();
                 }
             }
-            Answer::Failed(_) => {}
+            Answer::Failed(_) => self.empty_since = None,
         }
     }
 
@@ -86,6 +86,6 @@ mod tests {
         assert_eq!(after(&[(0, a()), (1, Answer::Empty), (31, Answer::Empty)]), [""; 0]);
         assert_eq!(after(&[(0, a()), (1, Answer::Empty), (20, a()), (31, Answer::Empty)]), ["a:1"]);
         let failed = Answer::Failed(String::new());
-        assert_eq!(after(&[(0, a()), (1, Answer::Empty), (20, failed), (31, Answer::Empty)]), [""; 0]);
+        assert_eq!(after(&[(0, a()), (1, Answer::Empty), (20, failed), (31, Answer::Empty)]), ["a:1"]);
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::timeout;
 
-/// How long a name is looked up; there must be time left to connect.
+/// How long a name is looked up that is remembered; there must be time left to connect.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(2);
 /// Most names that are remembered.
 const NAMES_MAX: usize = 1_024;
@@ -47,22 +47,25 @@ impl Tcp {
         if let Ok(address) = host_port.parse() {
             return Ok(vec![address]);
         }
-        let found = timeout(LOOKUP_DEADLINE, lookup_host(&host_port)).await.map_err(|_| {
-            let told = format!("the name's lookup has no answer within {} s", LOOKUP_DEADLINE.as_secs());
-            io::Error::new(io::ErrorKind::TimedOut, told)
-        });
-        let found = found.flatten().map(Iterator::collect::<Vec<_>>);
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match found {
-            Ok(found) => {
-                if names.len() >= NAMES_MAX {
-                    names.clear();
-                }
-                names.insert(host_port, found.clone());
-                Ok(found)
-            }
-            Err(error) => names.get(&host_port).cloned().ok_or(error),
+        let known = self.names().get(&host_port).cloned();
+        let lookup = async { lookup_host(&host_port).await.map(Iterator::collect::<Vec<_>>) };
+        let found = match known {
+            None => lookup.await?,
+            Some(known) => match timeout(LOOKUP_DEADLINE, lookup).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(_)) | Err(_) => return Ok(known),
+            },
+        };
+        let mut names = self.names();
+        if names.len() >= NAMES_MAX {
+            names.clear();
         }
+        names.insert(host_port, found.clone());
+        Ok(found)
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<String, Vec<SocketAddr>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

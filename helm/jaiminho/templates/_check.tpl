@@ -37,25 +37,35 @@
 {{- end -}}
 {{- end }}
 
-{{/* Refuses more instances than a neighbour links to. Takes pipeline, producers, stages. */}}
+{{/*
+Refuses more pods than a neighbour links to: those that consume one output, and those that one stage consumes, each with one more while
+they are replaced. Takes pipeline and stages.
+*/}}
 {{- define "jaiminho.checkLinks" -}}
-{{- range $consumer, $of := .producers -}}
-  {{- $some := list -}}
-  {{- range (get $.pipeline.stages $consumer | default dict).subscribe_to -}}
-    {{- if kindIs "map" . }}{{ if .producers }}{{ $some = append $some (splitList "." .stage | first) }}{{ end }}{{ end -}}
-  {{- end -}}
-  {{- range $producer := $of -}}
-    {{- range ternary list (list (list $consumer $producer) (list $producer $consumer)) (has $producer $some) -}}
-      {{- $stage := get $.stages (first .) -}}
-      {{- $links := ((get $.pipeline.stages (last .) | default dict).limits | default dict).links | default 32 | toString -}}
-      {{- if and $stage (regexMatch "^[0-9]+$" $links) -}}
-        {{- $scaling := $stage.values.autoscaling -}}
-        {{- $most := ternary $scaling.maxReplicas $stage.values.replicas (not (empty $scaling.enabled)) | int -}}
-        {{- if gt $most (int $links) -}}
-          {{- fail (printf "stages.%s may have %d pods, and `%s` links to %s: raise pipeline.stages.%s.limits.links, with which its memory grows, or have fewer (replicas, autoscaling.maxReplicas)" (first .) $most (last .) $links (last .)) -}}
+{{- $sides := dict -}}
+{{- range $consumer, $of := .pipeline.stages -}}
+  {{- range $wanted := $of.subscribe_to -}}
+    {{- $output := ternary (get (kindIs "map" $wanted | ternary $wanted dict) "stage") $wanted (kindIs "map" $wanted) | toString -}}
+    {{- $producer := splitList "." $output | first -}}
+    {{- if not (and (kindIs "map" $wanted) (get (kindIs "map" $wanted | ternary $wanted dict) "producers")) -}}
+      {{- range list (list $producer $output $consumer) (list $consumer "" $producer) -}}
+        {{- $key := printf "%s/%s" (first .) (index . 1) -}}
+        {{- $side := get $sides $key | default (dict "stage" (first .) "pods" 0 "of" list) -}}
+        {{- $neighbour := last . -}}
+        {{- with get $.stages $neighbour -}}
+          {{- $scaling := .values.autoscaling -}}
+          {{- $most := ternary $scaling.maxReplicas .values.replicas (not (empty $scaling.enabled)) | int -}}
+          {{- $pods := add $side.pods $most (ternary 1 0 (eq .kind "Deployment")) -}}
+          {{- $_ := set $sides $key (dict "stage" $side.stage "pods" $pods "of" (append $side.of $neighbour)) -}}
         {{- end -}}
       {{- end -}}
     {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $sides -}}
+  {{- $links := ((get $.pipeline.stages .stage | default dict).limits | default dict).links | default 32 | toString -}}
+  {{- if and (regexMatch "^[0-9]+$" $links) (gt (int .pods) (int $links)) -}}
+    {{- fail (printf "`%s` links to %s, and there may be %d pods of %s while they are replaced: raise pipeline.stages.%s.limits.links, with which its memory grows, or have fewer (replicas, autoscaling.maxReplicas)" .stage $links (int .pods) (join ", " .of) .stage) -}}
   {{- end -}}
 {{- end -}}
 {{- end }}

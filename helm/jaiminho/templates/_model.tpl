@@ -31,7 +31,7 @@ What the chart makes of the pipeline, as JSON, for all templates:
   {{- end -}}
 {{- end -}}
 {{- include "jaiminho.checkNames" (dict "root" . "stages" $stages) -}}
-{{- include "jaiminho.checkLinks" (dict "pipeline" $pipeline "producers" $producers "stages" $stages) -}}
+{{- include "jaiminho.checkLinks" (dict "pipeline" $pipeline "stages" $stages) -}}
 {{- $items := list (dict "key" "pipeline.yaml" "path" "pipeline.yaml") -}}
 {{- range $path, $_ := .Values.files }}{{ $items = append $items (dict "key" (include "jaiminho.fileKey" $path) "path" $path) }}{{ end -}}
 {{- $counted := deepCopy $pipeline -}}

@@ -42,6 +42,7 @@ pub enum AskError {
 /// Asks one address, over a connection that is kept.
 #[derive(Debug)]
 pub struct Asker {
+    tcp: Tcp,
     address: Address,
     tls: Option<Tls>,
     /// Of the last connection.
@@ -52,7 +53,7 @@ pub struct Asker {
 impl Asker {
     /// Not connected yet.
     pub fn new(address: Address, tls: Option<Tls>) -> Self {
-        Self { address, tls, fault: Fault::default(), client: None }
+        Self { tcp: Tcp::default(), address, tls, fault: Fault::default(), client: None }
     }
 
     /// What the stages there tell, within this time.
@@ -89,10 +90,10 @@ impl Asker {
 
     async fn connected(&mut self) -> Result<Channel, tonic::transport::Error> {
         self.fault = Fault::default();
-        let (address, tls, fault) = (self.address.clone(), self.tls.clone(), self.fault.clone());
+        let (tcp, address, tls, fault) = (self.tcp.clone(), self.address.clone(), self.tls.clone(), self.fault.clone());
         let connect = tower::service_fn(move |_| {
-            let (address, tls, fault) = (address.clone(), tls.clone(), fault.clone());
-            async move { dialled(&Tcp::default(), &address, tls.as_ref(), &fault).await.map(TokioIo::new) }
+            let (tcp, address, tls, fault) = (tcp.clone(), address.clone(), tls.clone(), fault.clone());
+            async move { dialled(&tcp, &address, tls.as_ref(), &fault).await.map(TokioIo::new) }
         });
         let endpoint = endpoint(&self.address, self.tls.as_ref())?
             .initial_stream_window_size(INSPECTION_BYTES_MAX as u32)

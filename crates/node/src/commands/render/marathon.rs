@@ -51,7 +51,13 @@ pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failu
     let document = Document::open(&global.file, &overrides)?;
     let config = document.check_with(Setting::Apart, Files::None, &known)?;
     config.warnings.0.iter().for_each(crate::output::note);
+    if config.pipeline.telemetry.admin.tls.as_ref().is_some_and(|tls| tls.ca.is_some()) {
+        let what =
+            "telemetry.admin.tls.ca asks for clients' certificates, and Marathon's checks have none: leave it out";
+        return Err(Failure::config(what.to_owned()));
+    }
     let files = Fetched::new(&config, global, marathon);
+    files.check()?;
     files.missing().for_each(crate::output::note);
     let sets: Vec<&String> = places.iter().chain(&global.set).collect();
     let apps = config.in_order().into_iter().map(|(name, stage)| {
@@ -157,27 +163,41 @@ struct Fetched<'a> {
 impl<'a> Fetched<'a> {
     fn new(config: &'a Config, global: &Global, marathon: &'a Marathon) -> Self {
         let file = Path::new("/").join(task_file(global, marathon).replace("${MESOS_SANDBOX}", SANDBOX));
-        let named = config.named.iter().map(|(path, stage)| {
-            let path = file.with_file_name(path);
-            (path.strip_prefix(SANDBOX).map(Path::to_owned).unwrap_or(path), stage.as_deref())
-        });
-        Self { uris: &marathon.fetch, named: named.collect() }
+        let in_sandbox = |path: PathBuf| path.strip_prefix(SANDBOX).map(Path::to_owned).unwrap_or(path);
+        let named = config.named.iter().map(|(path, by)| (in_sandbox(file.with_file_name(path)), by.as_deref()));
+        let own = std::iter::once((in_sandbox(file.clone()), None));
+        Self { uris: &marathon.fetch, named: own.chain(named).collect() }
     }
 
-    /// Which of the named files this is.
+    /// The named files that this may be: those in which it ends, else all of its name.
+    fn candidates(&self, uri: &str) -> BTreeSet<&Path> {
+        let given = Path::new(uri.split(['?', '#']).next().unwrap_or_default());
+        let paths = self.named.iter().map(|(path, _)| path.as_path());
+        let same: BTreeSet<&Path> = paths.filter(|path| path.file_name() == given.file_name()).collect();
+        let ends =
+            same.iter().copied().filter(|path| given.ends_with(path)).max_by_key(|path| path.components().count());
+        ends.map_or(same, |path| BTreeSet::from([path]))
+    }
+
+    /// One stage's key must not be taken for another's.
+    fn check(&self) -> Result<(), Failure> {
+        let unclear = self.uris.iter().find(|uri| self.candidates(uri).len() > 1);
+        unclear.map_or(Ok(()), |uri| {
+            let these: Vec<_> = self.candidates(uri).into_iter().map(|path| path.display().to_string()).collect();
+            Err(Failure::usage(format!("--fetch {uri}: its end must say which file this is: {}", these.join(" or "))))
+        })
+    }
+
     fn path(&self, uri: &str) -> Option<&Path> {
-        let same = self.named.iter().filter(|(path, _)| path.file_name() == Some(last_part(uri).as_ref()));
-        same.map(|(path, _)| path.as_path()).max_by_key(|path| Path::new(path_of(uri)).ends_with(path))
+        self.candidates(uri).into_iter().next()
     }
 
-    /// What a stage's tasks get. What the file names in a folder of the sandbox is stored there.
+    /// What a stage's tasks get, each where the file looks for it in the sandbox.
     fn of(&self, stage: &str) -> Vec<Value> {
         let is_read = |path: &Path| self.named.iter().any(|(of, by)| of == path && by.is_none_or(|by| by == stage));
         let fetched = self.uris.iter().filter_map(|uri| match self.path(uri) {
             Some(path) if !is_read(path) => None,
-            Some(path) if path.is_relative() && path.components().count() > 1 => {
-                Some(json!({ "uri": uri, "destPath": path }))
-            }
+            Some(path) if path.is_relative() => Some(json!({ "uri": uri, "destPath": path })),
             Some(_) | None => Some(json!({ "uri": uri })),
         });
         fetched.collect()
@@ -199,15 +219,6 @@ fn task_file(global: &Global, marathon: &Marathon) -> String {
         let name = global.file.file_name().unwrap_or_default().to_string_lossy();
         format!("{SANDBOX}/{name}")
     })
-}
-
-/// The name under which Mesos would store it.
-fn last_part(uri: &str) -> &str {
-    path_of(uri).rsplit('/').next().unwrap_or_default()
-}
-
-fn path_of(uri: &str) -> &str {
-    uri.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// The names in certificates that come of where the file says that stages are found.

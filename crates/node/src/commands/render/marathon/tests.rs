@@ -85,6 +85,16 @@ fn in_a_container_network_ports_are_as_the_file_says() {
 }
 
 #[test]
+fn a_uri_that_may_be_either_of_two_files_is_refused() {
+    let step = |file: &str| format!("{{ vrl: {{ file: {file} }} }}");
+    let steps = ["maps/a.vrl", "other/a.vrl"].map(step).join(", ");
+    let file = FILE.to_owned() + &format!("  mid: {{ subscribe_to: [in], transform: [{steps}] }}\n");
+    let fetch = [&["--fetch", "s3://f/pipeline.yaml", "--fetch", "s3://f/my-other/a.vrl"], &GIVEN[2..]].concat();
+    let refused = rendered(&file, &fetch).unwrap_err();
+    assert!(refused.contains("its end must say which file this is: maps/a.vrl or other/a.vrl"), "{refused}");
+}
+
+#[test]
 fn files_are_fetched_to_where_the_pipeline_file_names_them() {
     let step = |file: &str| format!("{{ vrl: {{ file: {file} }} }}");
     let steps = ["maps/a.vrl", "other/a.vrl", "b.vrl", "maps/c.vrl"].map(step).join(", ");
@@ -94,12 +104,16 @@ fn files_are_fetched_to_where_the_pipeline_file_names_them() {
     let fetch = uris.iter().flat_map(|uri| ["--fetch", *uri]).chain(GIVEN[2..].iter().copied()).collect::<Vec<_>>();
     let group = rendered(&file, &fetch).unwrap();
     let [source, mid, _] = group["apps"].as_array().unwrap().as_slice() else { panic!("{group}") };
-    assert_eq!(source["fetch"], json!([{ "uri": uris[0] }]), "the mappings are not its own");
+    assert_eq!(
+        source["fetch"],
+        json!([{ "uri": uris[0], "destPath": "pipeline.yaml" }]),
+        "the mappings are not its own"
+    );
     assert_eq!(
         mid["fetch"],
         json!([
-            { "uri": uris[0] }, { "uri": uris[1], "destPath": "other/a.vrl" },
-            { "uri": uris[2] }, { "uri": uris[3], "destPath": "maps/a.vrl" },
+            { "uri": uris[0], "destPath": "pipeline.yaml" }, { "uri": uris[1], "destPath": "other/a.vrl" },
+            { "uri": uris[2], "destPath": "b.vrl" }, { "uri": uris[3], "destPath": "maps/a.vrl" },
         ])
     );
 }

@@ -43,12 +43,11 @@ stages:
     tls: {source_tls}
     source: {{ http: {{ listen: "127.0.0.1:{port}", deadline: 20s }} }}
   out:
-    at: {{ dns: "localhost:{}" }}
     subscribe_to: [in]
     tls: {sink_tls}
     sink: {{ file: {{ path: out.jsonl }} }}
 "#,
-            source_at.stage_port, sink_at.stage_port
+            source_at.stage_port
         );
         let file = directory.write("pipeline.yaml", &file);
         let source = Jaiminho::stage(directory.path(), &file, "in", &source_at);
@@ -87,7 +86,9 @@ async fn warns(process: &Jaiminho, text: &str, reason: &str) {
 }
 
 /// Asks each client for a certificate, too.
-const MUTUAL: &str = "{ ca: ours.ca.pem, cert: ours.pem, key: ours.key }";
+const MUTUAL: &str = "{ ca: ours.ca.pem, cert: ours.pem, key: ours.key, server_name: localhost }";
+/// Trusts, and shows none.
+const TRUSTING: &str = "{ ca: ours.ca.pem, server_name: localhost }";
 const SERVER: &str = "{ cert: ours.pem, key: ours.key }";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +108,7 @@ async fn who_looks_at_stages_is_who_their_consumers_are() {
     }
     for (source, sink, told) in [
         (SERVER, "{ ca: theirs.ca.pem }", "its certificate is not signed by an authority of `ca`"),
-        (MUTUAL, "{ ca: ours.ca.pem }", "it asks for a certificate, and this side has none"),
+        (MUTUAL, TRUSTING, "it asks for a certificate, and this side has none"),
     ] {
         let pair = Pair::start(source, sink).await;
         let looked = jaiminho(pair.directory.path(), &["top", "--once"]).await;
@@ -164,7 +165,7 @@ async fn only_a_certificate_of_the_stage_joins_its_group() {
 async fn a_consumer_without_certificate_is_refused_where_one_is_asked_for() {
     let told = "it asks for a certificate, and this side has none";
     let logged = "it presents no certificate, and `ca` asks for one";
-    Pair::start(MUTUAL, "{ ca: ours.ca.pem }").await.refused(told, logged).await;
+    Pair::start(MUTUAL, TRUSTING).await.refused(told, logged).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,8 +14,6 @@ use crate::{
     known::{Ability, Able, Before, Demand, STALL},
 };
 
-/// When instances have started for so many times `startup`, without one more of them, it is no start any more.
-const STARTUPS: u32 = 4;
 /// Fewer instances must be no busier than this share of the target.
 const MARGIN: f64 = 0.8;
 /// One less is tried where no more than this share of the windows would be used then.
@@ -100,7 +98,7 @@ impl Scaling {
         if busy > target { self.more(now, seen, rate, busy, wanted) } else { self.fewer(seen, each, busy, wanted) }
     }
 
-    /// The youngest has not shown yet what it can do. When there is a young one for long, of no more than there were, they start again
+    /// The youngest has not shown yet what it can do. When there always is a young one, of no more than there were, they start again
     /// and again: that is what they can do.
     fn is_starting(&mut self, now: Duration, seen: &Sight) -> bool {
         if seen.youngest >= self.options.startup {
@@ -109,7 +107,7 @@ impl Scaling {
         }
         let (since, most) = self.young.filter(|(_, most)| seen.instances <= *most).unwrap_or((now, seen.instances));
         self.young = Some((since, most));
-        now.saturating_sub(since) < STARTUPS * self.options.startup
+        now.saturating_sub(since) < self.options.startup
     }
 
     /// In instances that are as busy as is aimed at.

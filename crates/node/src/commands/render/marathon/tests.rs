@@ -88,7 +88,8 @@ fn in_a_container_network_ports_are_as_the_file_says() {
 fn a_uri_that_may_be_either_of_two_files_is_refused() {
     let step = |file: &str| format!("{{ vrl: {{ file: {file} }} }}");
     let steps = ["maps/a.vrl", "other/a.vrl"].map(step).join(", ");
-    let file = FILE.to_owned() + &format!("  mid: {{ subscribe_to: [in], transform: [{steps}] }}\n");
+    let file = FILE.replace("subscribe_to: [in]\n", "subscribe_to: [mid]\n")
+        + &format!("  mid: {{ subscribe_to: [in], transform: [{steps}] }}\n");
     let fetch = [&["--fetch", "s3://f/pipeline.yaml", "--fetch", "s3://f/my-other/a.vrl"], &GIVEN[2..]].concat();
     let refused = rendered(&file, &fetch).unwrap_err();
     assert!(refused.contains("its end must say which file this is: maps/a.vrl or other/a.vrl"), "{refused}");

@@ -135,7 +135,8 @@ async fn an_expired_certificate_is_told_on_both_sides() {
 
     let (directory, ours) = certificates();
     ours.issue_until("old", "localhost", 2025);
-    let pair = Pair::with(directory, MUTUAL, "{ ca: ours.ca.pem, cert: old.pem, key: old.key }").await;
+    let pair =
+        Pair::with(directory, MUTUAL, "{ ca: ours.ca.pem, cert: old.pem, key: old.key, server_name: localhost }").await;
     pair.refused(refused, expired).await;
 }
 

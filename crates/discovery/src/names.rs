@@ -1,6 +1,7 @@
 //! A set of instances that DNS names, asked again and again.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -29,6 +30,15 @@ pub(crate) enum Question {
     Hosts { host: String, port: u16 },
     /// SRV.
     Services { name: String },
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hosts { host, port } => write!(f, "{host}:{port} (A, AAAA)"),
+            Self::Services { name } => write!(f, "{name} (SRV)"),
+        }
+    }
 }
 
 /// The set so far, and the next round of questions.
@@ -67,7 +77,7 @@ impl Names {
             let set = self.present();
             if self.said.as_ref() != Some(&set) {
                 if set.is_empty() && self.failures == 0 {
-                    tracing::warn!(question = ?self.question, "DNS knows no instance of this name; looking on");
+                    tracing::warn!(question = %self.question, "DNS knows no instance of this name; looking on");
                 }
                 let addresses = set.iter().cloned().collect();
                 self.said = Some(set);
@@ -112,7 +122,7 @@ impl Names {
             return;
         }
         if let (0, Some(Answer::Failed(reason))) = (self.failures, answers.first()) {
-            tracing::warn!(question = ?self.question, error = %reason, "DNS fails; the last known instances stay");
+            tracing::warn!(question = %self.question, error = %reason, "DNS fails; the last known instances stay");
         }
         self.failures += 1;
         if self.failures.is_multiple_of(FAILURES_MAX) {
@@ -123,7 +133,7 @@ impl Names {
     fn present(&self) -> BTreeSet<Address> {
         let all: BTreeSet<_> = self.known.iter().flat_map(Known::addresses).cloned().collect();
         if all.len() > INSTANCES_MAX {
-            tracing::warn!(question = ?self.question, named = all.len(), INSTANCES_MAX, "DNS names too many instances; some are left out");
+            tracing::warn!(question = %self.question, named = all.len(), INSTANCES_MAX, "DNS names too many instances; some are left out");
         }
         all.into_iter().take(INSTANCES_MAX).collect()
     }

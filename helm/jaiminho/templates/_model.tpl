@@ -15,9 +15,20 @@ What the chart makes of the pipeline, as JSON, for all templates:
     open           whether it talks to the world
 */}}
 {{- define "jaiminho.model" -}}
+{{- /* A key without a value takes the chart's own away. */ -}}
+{{- if not .Values.defaults }}{{ fail "defaults: has no value; leave it out, and the chart's own hold" }}{{ end -}}
+{{- range list "files" "stages" }}{{ $_ := set $.Values . (get $.Values . | default dict) }}{{ end -}}
+{{- range list "env" "secrets" }}{{ $_ := set $.Values.defaults . (get $.Values.defaults . | default dict) }}{{ end -}}
 {{- $pipeline := include "jaiminho.pipeline" . | fromJson -}}
 {{- $producers := include "jaiminho.producers" $pipeline | fromJson -}}
 {{- include "jaiminho.known" (dict "root" . "pipeline" $pipeline) -}}
+{{- range $consumer, $of := $producers -}}
+  {{- range $of -}}
+    {{- if not (hasKey $pipeline.stages .) -}}
+      {{- fail (printf "pipeline.stages.%s subscribes to `%s`, and the pipeline has no such stage; it has: %s" $consumer . (keys $pipeline.stages | sortAlpha | join ", ")) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
 {{- $stages := dict -}}
 {{- range $name, $stage := $pipeline.stages -}}
   {{- $made := include "jaiminho.stage" (dict "root" $ "name" $name "stage" $stage "pipeline" $pipeline) | fromJson -}}
@@ -50,7 +61,7 @@ What the chart makes of the pipeline, as JSON, for all templates:
   {{- $pipeline = fromYaml $pipeline -}}
   {{- with $pipeline.Error }}{{ fail (printf "pipeline is no YAML map: %s" .) }}{{ end -}}
 {{- end -}}
-{{- $pipeline = deepCopy $pipeline -}}
+{{- $pipeline = deepCopy ($pipeline | default dict) -}}
 {{- with .Values.profile -}}
   {{- $profiles := $pipeline.profiles | default dict -}}
   {{- if not (hasKey $profiles .) -}}

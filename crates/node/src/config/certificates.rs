@@ -1,6 +1,6 @@
 //! Whether the stages' certificates fit together: links need both sides to agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Setting;
 use super::model::{Group, Pipeline, Stage};
@@ -39,7 +39,27 @@ pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<P
             }
         }
     }
+    if setting != Setting::Together {
+        problems.extend(shared(pipeline, tree));
+    }
     problems
+}
+
+/// Stages that are known by one name: each may join as the other.
+fn shared(pipeline: &Pipeline, tree: &Node) -> Vec<Problem> {
+    let mut named: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, stage) in pipeline.stages.iter().filter(|(_, stage)| stage.tls.is_some()) {
+        named.entry(stage.server_name().unwrap_or_default()).or_default().push(name);
+    }
+    let shared = named.into_iter().filter(|(name, stages)| !name.is_empty() && stages.len() > 1);
+    let problems = shared.map(|(name, stages)| {
+        let what = format!(
+            "the certificates of stages `{}` are all checked for `{name}`, so that each may join as the other: give each its own `tls.server_name`",
+            stages.join("`, `")
+        );
+        Problem::warning(tree.find(["stages", stages[0], "tls"]), what)
+    });
+    problems.collect()
 }
 
 fn lacks(name: &str, stage: &Stage, of: &str, producer: &Stage) -> Vec<String> {

@@ -33,8 +33,10 @@ const KILL_MARGIN: Duration = Duration::from_secs(5);
 
 /// The group, as `PUT /v2/groups` takes it.
 pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failure> {
-    if marathon.fetch.is_empty() && marathon.task_file.is_none() {
-        let how = "--fetch URI where Mesos gets it, or --task-file PATH of the one in the image";
+    let own = global.file.file_name();
+    let is_there = |uri: &String| path_of(uri).file_name() == own || is_archive(uri);
+    if marathon.task_file.is_none() && !marathon.fetch.iter().any(is_there) {
+        let how = "--fetch URI where Mesos gets it, under its name here, or --task-file PATH of the one in the image";
         return Err(Failure::usage(format!("no task would have the pipeline file: name {how}")));
     }
     let mut overrides = global.overrides();
@@ -58,7 +60,7 @@ pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failu
     }
     let files = Fetched::new(&config, global, marathon);
     files.check()?;
-    files.missing().for_each(crate::output::note);
+    files.missing().chain(files.strange()).for_each(crate::output::note);
     let sets: Vec<&String> = places.iter().chain(&global.set).collect();
     let apps = config.in_order().into_iter().map(|(name, stage)| {
         App { config: &config, names: &names, files: &files, global, marathon, sets: &sets, name, stage }.render()
@@ -171,7 +173,7 @@ impl<'a> Fetched<'a> {
 
     /// The named files that this may be: those in which it ends, else all of its name.
     fn candidates(&self, uri: &str) -> BTreeSet<&Path> {
-        let given = Path::new(uri.split(['?', '#']).next().unwrap_or_default());
+        let given = path_of(uri);
         let paths = self.named.iter().map(|(path, _)| path.as_path());
         let same: BTreeSet<&Path> = paths.filter(|path| path.file_name() == given.file_name()).collect();
         let ends =
@@ -203,6 +205,12 @@ impl<'a> Fetched<'a> {
         fetched.collect()
     }
 
+    /// A warning for each that all tasks get, though nothing names it.
+    fn strange(&self) -> impl Iterator<Item = String> {
+        let unknown = self.uris.iter().filter(|uri| !is_archive(uri) && self.path(uri).is_none());
+        unknown.map(|uri| format!("warning: --fetch {uri}: the pipeline file names no such file, and all tasks get it"))
+    }
+
     /// A warning for each file that the pipeline file names in the sandbox, and that is not fetched.
     fn missing(&self) -> impl Iterator<Item = String> {
         let fetched: BTreeSet<&Path> = self.uris.iter().filter_map(|uri| self.path(uri)).collect();
@@ -212,6 +220,16 @@ impl<'a> Fetched<'a> {
             format!("warning: no --fetch is of {path}, which the file names: it has to be at {SANDBOX}/{path}, of an archive that is fetched, say")
         })
     }
+}
+
+fn path_of(uri: &str) -> &Path {
+    Path::new(uri.split(['?', '#']).next().unwrap_or_default())
+}
+
+/// Mesos unpacks it.
+fn is_archive(uri: &str) -> bool {
+    let ends = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip"];
+    path_of(uri).to_str().is_some_and(|path| ends.iter().any(|end| path.ends_with(end)))
 }
 
 fn task_file(global: &Global, marathon: &Marathon) -> String {

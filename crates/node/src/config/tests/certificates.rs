@@ -57,6 +57,13 @@ fn a_group_that_any_certificate_would_let_in_is_refused() {
 }
 
 #[test]
+fn stages_that_are_known_by_one_name_are_told() {
+    let one = "tls: { ca: ca, cert: c, key: k, server_name: in }";
+    let told = odd(&format!("{AT}\n    {FULL}"), one);
+    assert!(told.contains("the certificates of stages `in`, `out` are all checked for `in`"), "{told}");
+}
+
+#[test]
 fn in_one_process_nothing_is_lacking() {
     assert_eq!(with(AT, NAMED, Setting::Together).warnings.to_string(), "");
 }

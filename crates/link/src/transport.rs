@@ -108,9 +108,8 @@ mod tests {
 
         let gone = format!("gone.invalid:{}", address.port());
         tcp.dial(gone.clone()).await.unwrap_err();
-        let mut names = tcp.0.lock().unwrap().clone();
-        let known = names.remove(&format!("localhost:{}", address.port())).unwrap();
-        tcp.0.lock().unwrap().insert(gone.clone(), known);
+        let known = tcp.names().remove(&format!("localhost:{}", address.port())).unwrap();
+        tcp.names().insert(gone.clone(), known);
         assert_eq!(tcp.clone().dial(gone).await.unwrap().peer_addr().unwrap(), address);
     }
 
@@ -120,6 +119,6 @@ mod tests {
         for port in 1..=NAMES_MAX + 5 {
             tcp.addresses(format!("localhost:{port}")).await.unwrap();
         }
-        assert_eq!(tcp.0.lock().unwrap().len(), 5);
+        assert_eq!(tcp.names().len(), 5);
     }
 }

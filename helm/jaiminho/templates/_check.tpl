@@ -1,11 +1,18 @@
 {{/* What would fail in the cluster, refused before: each message says what is wrong, where, and what would be right. */}}
 
-{{/* Refuses values of stages that there are not, and `tls` without certificates. */}}
+{{/* Refuses stages that there are not, and `tls` without certificates. Takes root, pipeline, producers. */}}
 {{- define "jaiminho.known" -}}
 {{- $names := keys .pipeline.stages | sortAlpha -}}
 {{- range $name, $_ := .root.Values.stages -}}
   {{- if not (has $name $names) -}}
     {{- fail (printf "stages.%s: the pipeline has no such stage; it has: %s" $name (join ", " $names)) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $consumer, $of := .producers -}}
+  {{- range $of -}}
+    {{- if not (has . $names) -}}
+      {{- fail (printf "pipeline.stages.%s subscribes to `%s`, and the pipeline has no such stage; it has: %s" $consumer . (join ", " $names)) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- with .root.Values.tls -}}
@@ -45,10 +52,10 @@ they are replaced. Takes pipeline and stages.
 {{- $sides := dict -}}
 {{- range $consumer, $of := .pipeline.stages -}}
   {{- range $wanted := $of.subscribe_to -}}
-    {{- $output := ternary (get (kindIs "map" $wanted | ternary $wanted dict) "stage") $wanted (kindIs "map" $wanted) | toString -}}
-    {{- $producer := splitList "." $output | first -}}
-    {{- if not (and (kindIs "map" $wanted) (get (kindIs "map" $wanted | ternary $wanted dict) "producers")) -}}
-      {{- range list (list $producer $output $consumer) (list $consumer "" $producer) -}}
+    {{- $wanted = include "jaiminho.subscription" $wanted | fromJson -}}
+    {{- $producer := splitList "." $wanted.stage | first -}}
+    {{- if not $wanted.producers -}}
+      {{- range list (list $producer $wanted.stage $consumer) (list $consumer "" $producer) -}}
         {{- $key := printf "%s/%s" (first .) (index . 1) -}}
         {{- $side := get $sides $key | default (dict "stage" (first .) "pods" 0 "of" list) -}}
         {{- $neighbour := last . -}}

@@ -21,14 +21,7 @@ What the chart makes of the pipeline, as JSON, for all templates:
 {{- range list "env" "secrets" }}{{ $_ := set $.Values.defaults . (get $.Values.defaults . | default dict) }}{{ end -}}
 {{- $pipeline := include "jaiminho.pipeline" . | fromJson -}}
 {{- $producers := include "jaiminho.producers" $pipeline | fromJson -}}
-{{- include "jaiminho.known" (dict "root" . "pipeline" $pipeline) -}}
-{{- range $consumer, $of := $producers -}}
-  {{- range $of -}}
-    {{- if not (hasKey $pipeline.stages .) -}}
-      {{- fail (printf "pipeline.stages.%s subscribes to `%s`, and the pipeline has no such stage; it has: %s" $consumer . (keys $pipeline.stages | sortAlpha | join ", ")) -}}
-    {{- end -}}
-  {{- end -}}
-{{- end -}}
+{{- include "jaiminho.known" (dict "root" . "pipeline" $pipeline "producers" $producers) -}}
 {{- $stages := dict -}}
 {{- range $name, $stage := $pipeline.stages -}}
   {{- $made := include "jaiminho.stage" (dict "root" $ "name" $name "stage" $stage "pipeline" $pipeline) | fromJson -}}
@@ -88,14 +81,19 @@ What the chart makes of the pipeline, as JSON, for all templates:
 {{- omit $pipeline "profiles" | toJson -}}
 {{- end }}
 
+{{/* A subscription in its long form. */}}
+{{- define "jaiminho.subscription" -}}
+{{- if kindIs "string" . }}{{ dict "stage" . | toJson }}{{ else }}{{ toJson . }}{{ end -}}
+{{- end }}
+
 {{/* Who consumes whom, `before` carried out: the producers of each stage. */}}
 {{- define "jaiminho.producers" -}}
 {{- $producers := dict -}}
 {{- range $name, $stage := .stages -}}
   {{- $of := list -}}
   {{- range $stage.subscribe_to -}}
-    {{- $output := ternary . (get (ternary (dict) . (kindIs "string" .)) "stage") (kindIs "string" .) -}}
-    {{- $of = append $of (splitList "." $output | first) -}}
+    {{- $wanted := include "jaiminho.subscription" . | fromJson -}}
+    {{- $of = append $of (splitList "." $wanted.stage | first) -}}
   {{- end -}}
   {{- $_ := set $producers $name (uniq $of) -}}
 {{- end -}}

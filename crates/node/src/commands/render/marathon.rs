@@ -58,8 +58,7 @@ pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failu
             "telemetry.admin.tls.ca asks for clients' certificates, and Marathon's checks have none: leave it out";
         return Err(Failure::config(what.to_owned()));
     }
-    let files = Fetched::new(&config, global, marathon);
-    files.check()?;
+    let files = Fetched::new(&config, global, marathon)?;
     files.missing().chain(files.strange()).for_each(crate::output::note);
     let sets: Vec<&String> = places.iter().chain(&global.set).collect();
     let apps = config.in_order().into_iter().map(|(name, stage)| {
@@ -157,47 +156,37 @@ fn places(names: &Names<'_>, stages: &[&str]) -> Result<Vec<String>, Failure> {
 
 /// What is fetched, and whose it is: another stage's key is nobody else's.
 struct Fetched<'a> {
-    uris: &'a [String],
+    /// Each URI, and the named file that it is.
+    uris: Vec<(&'a str, Option<PathBuf>)>,
     /// What the pipeline file names, in the sandbox or absolute, and the stage that does; none: all do.
     named: Vec<(PathBuf, Option<&'a str>)>,
 }
 
 impl<'a> Fetched<'a> {
-    fn new(config: &'a Config, global: &Global, marathon: &'a Marathon) -> Self {
+    /// One stage's key must not be taken for another's: a URI that may be either of two files is refused.
+    fn new(config: &'a Config, global: &Global, marathon: &'a Marathon) -> Result<Self, Failure> {
         let file = Path::new("/").join(task_file(global, marathon).replace("${MESOS_SANDBOX}", SANDBOX));
         let in_sandbox = |path: PathBuf| path.strip_prefix(SANDBOX).map(Path::to_owned).unwrap_or(path);
         let named = config.named.iter().map(|(path, by)| (in_sandbox(file.with_file_name(path)), by.as_deref()));
         let own = std::iter::once((in_sandbox(file.clone()), None));
-        Self { uris: &marathon.fetch, named: own.chain(named).collect() }
-    }
-
-    /// The named files that this may be: those in which it ends, else all of its name.
-    fn candidates(&self, uri: &str) -> BTreeSet<&Path> {
-        let given = path_of(uri);
-        let paths = self.named.iter().map(|(path, _)| path.as_path());
-        let same: BTreeSet<&Path> = paths.filter(|path| path.file_name() == given.file_name()).collect();
-        let ends =
-            same.iter().copied().filter(|path| given.ends_with(path)).max_by_key(|path| path.components().count());
-        ends.map_or(same, |path| BTreeSet::from([path]))
-    }
-
-    /// One stage's key must not be taken for another's.
-    fn check(&self) -> Result<(), Failure> {
-        let unclear = self.uris.iter().find(|uri| self.candidates(uri).len() > 1);
-        unclear.map_or(Ok(()), |uri| {
-            let these: Vec<_> = self.candidates(uri).into_iter().map(|path| path.display().to_string()).collect();
-            Err(Failure::usage(format!("--fetch {uri}: its end must say which file this is: {}", these.join(" or "))))
-        })
-    }
-
-    fn path(&self, uri: &str) -> Option<&Path> {
-        self.candidates(uri).into_iter().next()
+        let named: Vec<_> = own.chain(named).collect();
+        let mut uris = Vec::new();
+        for uri in &marathon.fetch {
+            let mut these = candidates(&named, uri);
+            if these.len() > 1 {
+                let these: Vec<_> = these.into_iter().map(|path| path.display().to_string()).collect();
+                let which = these.join(" or ");
+                return Err(Failure::usage(format!("--fetch {uri}: its end must say which file this is: {which}")));
+            }
+            uris.push((uri.as_str(), these.pop_first().map(Path::to_owned)));
+        }
+        Ok(Self { uris, named })
     }
 
     /// What a stage's tasks get, each where the file looks for it in the sandbox.
     fn of(&self, stage: &str) -> Vec<Value> {
         let is_read = |path: &Path| self.named.iter().any(|(of, by)| of == path && by.is_none_or(|by| by == stage));
-        let fetched = self.uris.iter().filter_map(|uri| match self.path(uri) {
+        let fetched = self.uris.iter().filter_map(|(uri, path)| match path {
             Some(path) if !is_read(path) => None,
             Some(path) if path.is_relative() => Some(json!({ "uri": uri, "destPath": path })),
             Some(_) | None => Some(json!({ "uri": uri })),
@@ -207,19 +196,30 @@ impl<'a> Fetched<'a> {
 
     /// A warning for each that all tasks get, though nothing names it.
     fn strange(&self) -> impl Iterator<Item = String> {
-        let unknown = self.uris.iter().filter(|uri| !is_archive(uri) && self.path(uri).is_none());
-        unknown.map(|uri| format!("warning: --fetch {uri}: the pipeline file names no such file, and all tasks get it"))
+        let unknown = self.uris.iter().filter(|(uri, path)| path.is_none() && !is_archive(uri));
+        unknown.map(|(uri, _)| {
+            format!("warning: --fetch {uri}: the pipeline file names no such file, and all tasks get it")
+        })
     }
 
     /// A warning for each file that the pipeline file names in the sandbox, and that is not fetched.
     fn missing(&self) -> impl Iterator<Item = String> {
-        let fetched: BTreeSet<&Path> = self.uris.iter().filter_map(|uri| self.path(uri)).collect();
-        let named: BTreeSet<&Path> = self.named.iter().map(|(path, _)| path.as_path()).collect();
+        let fetched: BTreeSet<&PathBuf> = self.uris.iter().filter_map(|(_, path)| path.as_ref()).collect();
+        let named: BTreeSet<&PathBuf> = self.named.iter().map(|(path, _)| path).collect();
         named.into_iter().filter(move |path| path.is_relative() && !fetched.contains(path)).map(|path| {
             let path = path.display();
             format!("warning: no --fetch is of {path}, which the file names: it has to be at {SANDBOX}/{path}, of an archive that is fetched, say")
         })
     }
+}
+
+/// The named files that this may be: the one in which it ends, else all of its name.
+fn candidates<'a>(named: &'a [(PathBuf, Option<&str>)], uri: &str) -> BTreeSet<&'a Path> {
+    let given = path_of(uri);
+    let paths = named.iter().map(|(path, _)| path.as_path());
+    let same: BTreeSet<&Path> = paths.filter(|path| path.file_name() == given.file_name()).collect();
+    let ends = same.iter().copied().filter(|path| given.ends_with(path)).max_by_key(|path| path.components().count());
+    ends.map_or(same, |path| BTreeSet::from([path]))
 }
 
 fn path_of(uri: &str) -> &Path {

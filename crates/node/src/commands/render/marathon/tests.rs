@@ -84,12 +84,16 @@ fn in_a_container_network_ports_are_as_the_file_says() {
     assert!(!args.contains("PORT_") && args.contains("_stage._in-b-a._tcp.marathon.mesos"), "{args}");
 }
 
+/// With a stage between, whose mappings are these.
+fn with_mappings(files: &[&str]) -> String {
+    let steps: Vec<_> = files.iter().map(|file| format!("{{ vrl: {{ file: {file} }} }}")).collect();
+    FILE.replace("subscribe_to: [in]\n", "subscribe_to: [mid]\n")
+        + &format!("  mid: {{ subscribe_to: [in], transform: [{}] }}\n", steps.join(", "))
+}
+
 #[test]
 fn a_uri_that_may_be_either_of_two_files_is_refused() {
-    let step = |file: &str| format!("{{ vrl: {{ file: {file} }} }}");
-    let steps = ["maps/a.vrl", "other/a.vrl"].map(step).join(", ");
-    let file = FILE.replace("subscribe_to: [in]\n", "subscribe_to: [mid]\n")
-        + &format!("  mid: {{ subscribe_to: [in], transform: [{steps}] }}\n");
+    let file = with_mappings(&["maps/a.vrl", "other/a.vrl"]);
     let fetch = [&["--fetch", "s3://f/pipeline.yaml", "--fetch", "s3://f/my-other/a.vrl"], &GIVEN[2..]].concat();
     let refused = rendered(&file, &fetch).unwrap_err();
     assert!(refused.contains("its end must say which file this is: maps/a.vrl or other/a.vrl"), "{refused}");
@@ -97,10 +101,7 @@ fn a_uri_that_may_be_either_of_two_files_is_refused() {
 
 #[test]
 fn files_are_fetched_to_where_the_pipeline_file_names_them() {
-    let step = |file: &str| format!("{{ vrl: {{ file: {file} }} }}");
-    let steps = ["maps/a.vrl", "other/a.vrl", "b.vrl", "maps/c.vrl"].map(step).join(", ");
-    let file = FILE.replace("subscribe_to: [in]\n", "subscribe_to: [mid]\n")
-        + &format!("  mid: {{ subscribe_to: [in], transform: [{steps}] }}\n");
+    let file = with_mappings(&["maps/a.vrl", "other/a.vrl", "b.vrl", "maps/c.vrl"]);
     let uris = ["s3://f/pipeline.yaml", "s3://f/other/a.vrl?v=1", "s3://f/b.vrl", "s3://f/maps/a.vrl"];
     let fetch = uris.iter().flat_map(|uri| ["--fetch", *uri]).chain(GIVEN[2..].iter().copied()).collect::<Vec<_>>();
     let group = rendered(&file, &fetch).unwrap();

@@ -199,6 +199,9 @@ def alerts_of(rules):
     return [(one["alert"], one["expr"]) for group in rules["groups"] for one in group["rules"]]
 
 
+CONNECTION_STRING = "Endpoint=sb://a.servicebus.windows.net/;SharedAccessKeyName=a;SharedAccessKey=a\n"
+
+
 def program_accepts(made):
     """`jaiminho validate` of what each stage's pod mounts, with stand-ins for Secrets."""
     with tempfile.TemporaryDirectory() as folder:
@@ -208,16 +211,24 @@ def program_accepts(made):
         for item in volume["configMap"]["items"]:
             put(folder / item["path"], config[item["key"]])
         text = config["pipeline.yaml"]
+        stand_ins = certificate(folder)
         for secret in re.findall(r"(?<![\w:/])/run/secrets/[\w./-]+", text):
-            put(
-                folder / secret[1:], "Endpoint=sb://a.servicebus.windows.net/;SharedAccessKeyName=a;SharedAccessKey=a\n"
-            )
+            ending = pathlib.Path(secret).suffix
+            put(folder / secret[1:], stand_ins.get(ending, CONNECTION_STRING))
         put(folder / "pipeline.yaml", text.replace("/run/secrets/", f"{folder}/run/secrets/"))
         variables = {one["name"]: one.get("value", "kafka:9092") for pod in pods for one in pod.container["env"]}
         variables["JAIMINHO_FILE"] = str(folder / "pipeline.yaml")
         command = [os.environ["JAIMINHO_BIN"], "validate", "--apart"]
         done = subprocess.run(command, env=variables, capture_output=True, text=True)
         made.says(done.returncode == 0, f"jaiminho validate\n{done.stderr}")
+
+
+def certificate(folder):
+    """One that has signed itself, and its key, by the ending of their files."""
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=any"
+    made = [*command.split(), "-keyout", folder / "any.key", "-out", folder / "any.crt"]
+    subprocess.run(made, check=True, capture_output=True)
+    return {ending: (folder / f"any{ending}").read_text() for ending in (".crt", ".key")}
 
 
 def put(path, text):

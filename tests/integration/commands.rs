@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jaiminho_tests::exit::{CONFIG, DATA, UNAVAILABLE, USAGE};
-use jaiminho_tests::{Directory, free_port, jaiminho, jaiminho_fed};
+use jaiminho_tests::{Directory, Jaiminho, free_port, jaiminho, jaiminho_fed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -189,6 +189,10 @@ async fn send_ends_with_a_code_that_says_whose_fault_it_is() {
         ),
         (&["send", "one.json", "--url", "https://localhost:1/", "--ca", "empty"], "--ca empty: holds no certificate"),
         (
+            &["send", "one.json", "--url", "http://localhost:1/", "--ca", "empty"],
+            "http://localhost:1/: --ca is for https, and this is in plain text",
+        ),
+        (
             &["send", "one.json", "--token-file", "none", "--url", "http://localhost:1/"],
             "none: No such file or directory (os error 2)",
         ),
@@ -246,6 +250,28 @@ async fn send_and_tail_without_a_pipeline_file_say_how_to_do_without() {
         let (code, stdout, stderr) = run(directory.path(), arguments).await;
         assert_eq!((code, stderr), (Some(exit), told), "{arguments:?}: {stdout}");
     }
+}
+
+#[tokio::test]
+async fn a_pipeline_of_the_same_name_from_another_file_is_not_taken_for_this_one() {
+    let directory = Directory::new("same");
+    let pipeline = PIPELINE.replace("commands", "same").replace("PORT", &free_port().to_string());
+    let [_, theirs] = ["ours.yaml", "theirs.yaml"].map(|name| directory.write(name, &pipeline));
+    directory.write("one.json", "{}");
+    let up = Jaiminho::up(directory.path(), &theirs, &["--console", "off"]);
+    up.ready().await;
+    let (exit, stdout, stderr) = run(directory.path(), &["send", "one.json", "-f", "theirs.yaml"]).await;
+    assert_eq!(exit, Some(0), "{stderr}");
+    assert!(stdout.starts_with("1 event done") && stdout.contains(", to http://"), "{stdout}");
+    let tail = ["tail", "--from", "beginning", "--no-follow"];
+    let (exit, stdout, stderr) = run(directory.path(), &[&tail[..], &["-f", "theirs.yaml"]].concat()).await;
+    assert!(exit == Some(0) && !stdout.is_empty(), "{stdout}{stderr}");
+
+    let runs = format!("the pipeline `same` that runs here is that of {}; ", theirs.display());
+    let (exit, _, stderr) = run(directory.path(), &["send", "one.json", "-f", "ours.yaml"]).await;
+    assert_eq!((exit, stderr), (Some(USAGE), format!("{runs}--url URL says where to post")));
+    let (exit, _, stderr) = run(directory.path(), &[&tail[..], &["-f", "ours.yaml"]].concat()).await;
+    assert_eq!((exit, stderr), (Some(UNAVAILABLE), format!("{runs}--bootstrap-servers names a broker")));
 }
 
 #[tokio::test]

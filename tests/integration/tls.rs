@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jaiminho_tests::exit::CONFIG;
 use jaiminho_tests::{Authority, Client, Directory, Jaiminho, Place, eventually, free_port, jaiminho};
 use serde_json::{Value, json};
 
@@ -296,4 +297,66 @@ stages:
     let client = browser(&directory, "new.ca.pem").build().expect("a client");
     assert_eq!(post(&client).await.expect("an answer").status(), 200);
     assert_eq!(client.get(&ready).send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn validate_looks_into_the_files() {
+    let (directory, ours) = certificates();
+    ours.issue("other", "other.example");
+    directory.write("none.pem", "-----BEGIN NOTHING-----\n");
+    directory.write("noise.pem", "-----BEGIN CERTIFICATE-----\nbm9pc2U=\n-----END CERTIFICATE-----\n");
+    let good = "{ ca: ours.ca.pem, cert: ours.pem, key: ours.key }";
+    let named = "{ ca: ours.ca.pem, cert: other.pem, key: other.key, server_name: other.example }";
+    for (source, edge, sink, admin, code, told) in [
+        (good, good, named, good, 0, vec![]),
+        (
+            "{ ca: none.pem, cert: other.pem, key: ours.key }",
+            good,
+            named,
+            good,
+            CONFIG,
+            vec![
+                "pipeline.yaml:6:16: error: `tls.ca`: ",
+                "none.pem: it holds no certificate in PEM format",
+                "pipeline.yaml:6:10: error: `tls`: `key` is not the key of `cert`",
+            ],
+        ),
+        (
+            "{ ca: ., cert: noise.pem, key: ours.key }",
+            "{ cert: ours.pem, key: ours.pem }",
+            named,
+            "{ cert: gone.pem, key: ours.key }",
+            CONFIG,
+            vec![
+                "pipeline.yaml:6:16: error: `tls.ca`: can't read ",
+                "pipeline.yaml:6:25: error: `tls.cert`: ",
+                "noise.pem: can't be used",
+                "pipeline.yaml:7:46: error: `source.http.tls.key`: ",
+                "ours.pem: it holds no private key in PEM format",
+                "error: `telemetry.admin.tls.cert`: can't read ",
+            ],
+        ),
+        (
+            named,
+            good,
+            "{ ca: ours.ca.pem, cert: ours.pem, key: ours.key, server_name: out.example }",
+            good,
+            0,
+            vec![
+                "pipeline.yaml:10:33: warning: the certificate is for `localhost`, not for `out.example`; the others know `out` as `out.example`",
+            ],
+        ),
+    ] {
+        let text = format!(
+            "version: 1\npipeline: tls\nstages:\n  in:\n    at: {{ dns: \"localhost:1\" }}\n    tls: {source}\n    \
+             source: {{ http: {{ tls: {edge} }} }}\n  out:\n    subscribe_to: [in]\n    tls: {sink}\n    \
+             sink: {{ blackhole: {{}} }}\ntelemetry: {{ admin: {{ tls: {admin} }} }}\n"
+        );
+        directory.write("pipeline.yaml", &text);
+        let output = jaiminho(directory.path(), &["validate"]).await;
+        let all = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert_eq!(output.status.code(), Some(code), "{text}{all}");
+        assert!(told.iter().all(|told| all.contains(told)), "{told:?} in {all}");
+        assert_eq!(all.contains("the certificate"), code == 0 && !told.is_empty(), "{all}");
+    }
 }

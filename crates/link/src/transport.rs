@@ -57,7 +57,7 @@ impl Tcp {
             },
         };
         let mut names = self.names();
-        if names.len() >= NAMES_MAX {
+        if names.len() >= NAMES_MAX && !names.contains_key(&host_port) {
             names.clear();
         }
         names.insert(host_port, found.clone());
@@ -116,9 +116,11 @@ mod tests {
     #[tokio::test]
     async fn the_names_that_are_remembered_are_bounded() {
         let tcp = Tcp::default();
-        for port in 1..=NAMES_MAX + 5 {
+        for port in (1..=NAMES_MAX).chain([1]) {
             tcp.addresses(format!("localhost:{port}")).await.unwrap();
         }
-        assert_eq!(tcp.names().len(), 5);
+        assert_eq!(tcp.names().len(), NAMES_MAX, "a known one is no new one");
+        tcp.addresses("localhost:65535".into()).await.unwrap();
+        assert_eq!(tcp.names().len(), 1);
     }
 }

@@ -127,7 +127,7 @@ pub(crate) enum Command {
         at the server, so a repeat after an unknown outcome (504, a lost connection) can make duplicates of them; events in\n\
         CloudEvents' format, and made-up ones, keep their ids.")]
     Send(Send),
-    /// Shows what is in Kafka: of the running `jaiminho up`, or of the brokers that the pipeline file names.
+    /// Shows what is in Kafka: of the `jaiminho up` that runs the pipeline file, or of the brokers that the file names.
     #[command(
         after_help = "Examples:\n  jaiminho tail\n  jaiminho tail --topic 'eugenio.*' --from beginning --no-follow\n  \
         jaiminho tail --bootstrap-servers kafka:9092 --json | jq .event"
@@ -338,8 +338,8 @@ pub(crate) struct Send {
     /// Makes up this many events instead.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Where to. Default: the running `jaiminho up`, else the pipeline file's first HTTP source on this machine. A pipeline that
-    /// runs alone needs no file.
+    /// Where to. Default: the `jaiminho up` that runs the pipeline file, else the file's first HTTP source on this machine. A
+    /// pipeline that runs alone needs no file.
     #[arg(long, env = "JAIMINHO_URL")]
     pub(crate) url: Option<String>,
     /// Events a second, at most.

@@ -54,6 +54,17 @@ impl Running {
         Ok(Announced(path))
     }
 
+    /// The running process of `pipeline`, if there is one; an error where it runs another file.
+    pub(crate) fn find_of(pipeline: &str, file: &Path) -> Result<Option<Self>, String> {
+        match Self::find(pipeline) {
+            Some(running) if !running.is_of(file) => {
+                let other = running.file.unwrap_or_default();
+                Err(format!("the pipeline `{pipeline}` that runs here is that of {}", other.display()))
+            }
+            running => Ok(running),
+        }
+    }
+
     /// Whether it runs this file.
     pub(crate) fn is_of(&self, file: &Path) -> bool {
         self.file.is_some() && self.file == fs::canonicalize(file).ok()

@@ -77,7 +77,7 @@ impl Acceptor {
 
 impl ServerTls {
     fn stamps(&self) -> Vec<Option<Stamp>> {
-        self.files().map(|(_, path)| Stamp::of(path)).collect()
+        self.paths().map(|path| Stamp::of(path)).collect()
     }
 }
 

@@ -22,10 +22,13 @@ impl PeerCertificate {
     /// # Errors
     /// Why not, in words of which the certificate is the subject: `is for …, not for …`.
     pub fn check(&self, name: &str) -> Result<(), String> {
-        let certificate = self.0.get().ok_or("is missing")?;
-        let wanted =
-            ServerName::try_from(name).map_err(|_| format!("can't be for `{name}`: that is no name of a server"))?;
-        let parsed = ParsedCertificate::try_from(certificate).map_err(|error| wrong(&error))?;
-        verify_server_name(&parsed, &wanted).map_err(|error| wrong(&error))
+        is_for(self.0.get().ok_or("is missing")?, name)
     }
+}
+
+pub(crate) fn is_for(certificate: &CertificateDer<'_>, name: &str) -> Result<(), String> {
+    let wanted =
+        ServerName::try_from(name).map_err(|_| format!("can't be for `{name}`: that is no name of a server"))?;
+    let parsed = ParsedCertificate::try_from(certificate).map_err(|error| wrong(&error))?;
+    verify_server_name(&parsed, &wanted).map_err(|error| wrong(&error))
 }

@@ -11,7 +11,11 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
+
+use crate::certificate::is_for;
+use crate::words::wrong;
 
 /// Far above any bundle of authorities.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -80,6 +84,23 @@ pub enum TlsError {
 }
 
 impl Tls {
+    /// Reads its files: what of them can't be used.
+    pub fn check(&self) -> Vec<TlsError> {
+        check(self.ca.as_deref(), self.cert.as_deref().zip(self.key.as_deref()))
+    }
+
+    /// Whether its certificate is for this name; so is one that can't be used, which [`check`](Self::check) tells.
+    ///
+    /// # Errors
+    /// As [`PeerCertificate::check`](crate::PeerCertificate::check).
+    pub fn is_for(&self, name: &str) -> Result<(), String> {
+        if !self.check().is_empty() {
+            return Ok(());
+        }
+        let own = self.cert.as_deref().and_then(|path| chain(path).ok());
+        own.as_deref().and_then(<[_]>::first).map_or(Ok(()), |own| is_for(own, name))
+    }
+
     /// What the stage's own port needs of it.
     ///
     /// # Errors
@@ -119,15 +140,18 @@ impl Tls {
 }
 
 impl ServerTls {
-    /// The files, with the field that each stands in.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let files = [("cert", Some(&self.cert)), ("key", Some(&self.key)), ("ca", self.ca.as_ref())];
-        files.into_iter().filter_map(|(field, path)| Some((field, path?.as_path())))
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        [Some(&self.cert), Some(&self.key), self.ca.as_ref()].into_iter().flatten()
     }
 
     /// Its files, to be found elsewhere.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         [Some(&mut self.cert), Some(&mut self.key), self.ca.as_mut()].into_iter().flatten()
+    }
+
+    /// Reads its files: what of them can't be used.
+    pub fn check(&self) -> Vec<TlsError> {
+        check(self.ca.as_deref(), Some((&self.cert, &self.key)))
     }
 
     /// Reads its files, as they are now. Whoever connects may speak these protocols, the first one rather.
@@ -151,6 +175,20 @@ impl ServerTls {
         }
         Ok(config)
     }
+}
+
+fn check(ca: Option<&Path>, identity: Option<(&Path, &Path)>) -> Vec<TlsError> {
+    let mut errors: Vec<_> = ca.and_then(|ca| authorities(ca).err()).into_iter().collect();
+    let Some((cert, key)) = identity else { return errors };
+    match (chain(cert), private_key(key)) {
+        (Ok(chain), Ok(key)) => errors.extend(match CertifiedKey::from_der(chain, key, &provider()) {
+            Ok(_) => None,
+            Err(error @ Error::InvalidCertificate(_)) => Some(unusable("cert", cert, &wrong(&error))),
+            Err(error) => Some(together(&error)),
+        }),
+        (chain, key) => errors.extend([chain.err(), key.err()].into_iter().flatten()),
+    }
+    errors
 }
 
 fn provider() -> Arc<CryptoProvider> {

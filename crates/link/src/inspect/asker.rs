@@ -48,12 +48,14 @@ pub struct Asker {
     /// Of the last connection.
     fault: Fault,
     client: Option<InspectClient<Channel>>,
+    /// Whether the last connection has answered before.
+    has_answered: bool,
 }
 
 impl Asker {
     /// Not connected yet.
     pub fn new(address: Address, tls: Option<Tls>) -> Self {
-        Self { tcp: Tcp::default(), address, tls, fault: Fault::default(), client: None }
+        Self { tcp: Tcp::default(), address, tls, fault: Fault::default(), client: None, has_answered: false }
     }
 
     /// What the stages there tell, within this time.
@@ -83,13 +85,16 @@ impl Asker {
             }
         };
         match client.inspect(v1::InspectRequest {}).await {
-            Ok(response) => Ok(messages::decode(response.into_inner())),
+            Ok(response) => {
+                self.has_answered = true;
+                Ok(messages::decode(response.into_inner()))
+            }
             Err(status) => Err(self.refused(&status)),
         }
     }
 
     async fn connected(&mut self) -> Result<Channel, tonic::transport::Error> {
-        self.fault = Fault::default();
+        (self.fault, self.has_answered) = (Fault::default(), false);
         let (tcp, address, tls, fault) = (self.tcp.clone(), self.address.clone(), self.tls.clone(), self.fault.clone());
         let connect = tower::service_fn(move |_| {
             let (tcp, address, tls, fault) = (tcp.clone(), address.clone(), tls.clone(), fault.clone());
@@ -112,19 +117,15 @@ impl Asker {
 
     fn refused(&self, status: &Status) -> AskError {
         let code = status.code();
-        if code == Code::Unimplemented {
-            AskError::Foreign
-        } else if code == Code::ResourceExhausted {
-            AskError::Busy(status.message().to_owned())
-        } else if status.source().is_none() {
-            AskError::Refused(format!("{code:?}: {}", status.message()))
-        } else if let Some(told) = self.told() {
-            AskError::NoAnswer(told)
-        } else if self.tls.is_none() {
+        match (code, status.source()) {
+            (Code::Unimplemented, _) => AskError::Foreign,
+            (Code::ResourceExhausted, _) => AskError::Busy(status.message().to_owned()),
+            (_, None) => AskError::Refused(format!("{code:?}: {}", status.message())),
             // Tonic's own, of a connection that is lost.
-            AskError::NoAnswer(WANTS_TLS.to_owned())
-        } else {
-            AskError::NoAnswer(chain(status))
+            (_, Some(cause)) => AskError::NoAnswer(self.told().unwrap_or_else(|| {
+                let wants_tls = self.tls.is_none() && !self.has_answered;
+                if wants_tls { WANTS_TLS.to_owned() } else { plain(cause) }
+            })),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.next().map(str::to_owned).ok_or_else(|| wrong(&"holds no token"))
     });
-    let client = Client::new(url, token.transpose()?, send.ca.as_deref(), send.retries)?;
+    let client = Client::new(url.clone(), token.transpose()?, send.ca.as_deref(), send.retries)?;
     let batch = send.batch as usize;
     let bodies: Bodies = match (&send.input, send.count) {
         (Some(path), _) if path.as_os_str() == "-" => {
@@ -51,7 +51,7 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
     let sent = block_on(post_all(client, bodies, send, &progress));
     progress.finish_and_clear();
     let (tally, failure) = sent?;
-    summary(global, &tally, began.elapsed())?;
+    summary(global, &url, &tally, began.elapsed())?;
     match failure {
         Some(failure) => Err(failure),
         None if tally.rejected > 0 => {
@@ -65,7 +65,7 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
     }
 }
 
-/// The running `up`, else the pipeline's first HTTP source, on this machine.
+/// The `up` that runs this file, else the pipeline's first HTTP source, on this machine.
 fn find(global: &Global) -> Result<String, Failure> {
     let nowhere = |whose: &str| Failure::usage(format!("{whose} has no HTTP source; --url URL says where to post"));
     let config = match file_or_running(global, "--url URL says where to post")? {
@@ -75,7 +75,9 @@ fn find(global: &Global) -> Result<String, Failure> {
         Found::File(config) => config,
     };
     let pipeline = &config.pipeline.pipeline;
-    if let Some(http) = Running::find(pipeline).and_then(|running| running.http) {
+    let running = Running::find_of(pipeline, &global.file);
+    let running = running.map_err(|other| Failure::usage(format!("{other}; --url URL says where to post")))?;
+    if let Some(http) = running.and_then(|running| running.http) {
         return Ok(http);
     }
     let http = config.pipeline.stages.values().find_map(|stage| match stage.source.as_ref()? {
@@ -159,16 +161,16 @@ fn progress(global: &Global, count: Option<u64>) -> ProgressBar {
     output::styled(bar, template)
 }
 
-fn summary(global: &Global, tally: &Tally, took: Duration) -> Result<(), Failure> {
+fn summary(global: &Global, url: &str, tally: &Tally, took: Duration) -> Result<(), Failure> {
     let seconds = took.as_secs_f64();
     if global.json {
         return output::line(json!({
-            "done": tally.done, "rejected": tally.rejected, "retries": tally.retries, "seconds": seconds, "first_reason": tally.first_reason,
+            "done": tally.done, "rejected": tally.rejected, "retries": tally.retries, "seconds": seconds, "first_reason": tally.first_reason, "url": url,
         }));
     }
     let rate = tally.done as f64 / seconds.max(0.001);
     output::line(format!(
-        "{} done, {} rejected, {} repeated, {seconds:.1} s, {rate:.0} events/s",
+        "{} done, {} rejected, {} repeated, {seconds:.1} s, {rate:.0} events/s, to {url}",
         output::counted(tally.done, "event"),
         tally.rejected,
         output::counted(tally.retries, "request"),

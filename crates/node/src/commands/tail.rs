@@ -69,7 +69,7 @@ fn no_topic(unmatched: &[&str], existing: &BTreeSet<String>) -> Option<String> {
     }
 }
 
-/// Where the records are: named, or of the running `up`, or of the pipeline's sinks.
+/// Where the records are: named, or of the `up` that runs this file, or of the pipeline's sinks.
 fn cluster(global: &Global, arguments: &Arguments) -> Result<(String, BTreeMap<String, String>), Failure> {
     if let Some(named) = &arguments.bootstrap_servers {
         return Ok((named.clone(), BTreeMap::new()));
@@ -95,15 +95,17 @@ fn cluster(global: &Global, arguments: &Arguments) -> Result<(String, BTreeMap<S
             Sink::Stdout(_) | Sink::File(_) | Sink::Blackhole(_) | Sink::Own(_) => None,
         })
         .collect();
-    if let Some(embedded) = Running::find(pipeline).and_then(|running| running.bootstrap_servers) {
-        return Ok((embedded, BTreeMap::new()));
-    }
+    let elsewhere = match Running::find_of(pipeline, &global.file) {
+        Ok(Some(Running { bootstrap_servers: Some(embedded), .. })) => return Ok((embedded, BTreeMap::new())),
+        Ok(_) => format!(
+            "the broker of pipeline `{pipeline}` is inside `jaiminho up`, which does not run; start it, or name a broker by --bootstrap-servers"
+        ),
+        Err(other) => format!("{other}; --bootstrap-servers names a broker"),
+    };
     let Some(sink) = sinks.iter().find(|sink| !sink.is_embedded()) else {
         return Err(Failure::unavailable(match sinks.is_empty() {
             true => format!("pipeline `{pipeline}` has no Kafka sink; --bootstrap-servers names a broker"),
-            false => format!(
-                "the broker of pipeline `{pipeline}` is inside `jaiminho up`, which does not run; start it, or name a broker by --bootstrap-servers"
-            ),
+            false => elsewhere,
         }));
     };
     let mut properties = client_config(sink).map_err(Failure::config)?;

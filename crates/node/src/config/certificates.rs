@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Setting;
+use super::meaning::Scope;
 use super::model::{Group, Pipeline, Stage};
 use super::problem::{Problem, Severity};
 use super::tree::Node;
 
 /// What a stage lacks for its links with those that it subscribes to, each pair once.
-pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<Problem> {
+pub(super) fn check(pipeline: &Pipeline, tree: &Node, scope: &Scope<'_>) -> Vec<Problem> {
+    let setting = scope.setting;
     let mut problems = Vec::new();
     for (name, stage) in &pipeline.stages {
         let place = tree.find(["stages", name, "tls"]);
@@ -18,6 +20,15 @@ pub(super) fn check(pipeline: &Pipeline, tree: &Node, setting: Setting) -> Vec<P
         // `up` has no links between processes.
         if setting == Setting::Together {
             continue;
+        }
+        if scope.files.has_all(name)
+            && let (Some(tls), Some(own)) = (&stage.tls, stage.server_name())
+            && let Err(what) = tls.is_for(own)
+        {
+            let what = format!(
+                "the certificate {what}; the others know `{name}` as `{own}` (its `tls.server_name`, else the host of its `at`)"
+            );
+            problems.push(Problem::warning(tree.find(["stages", name, "tls", "cert"]), what));
         }
         let mut seen = BTreeSet::new();
         for wanted in stage.subscribe_to.iter().filter(|wanted| seen.insert(wanted.stage())) {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use jaiminho_kafka::{EventHubs, Sasl, Secret, Tls};
-use jaiminho_tls::ServerTls;
+use jaiminho_tls::{ServerTls, TlsError};
 
 use super::component::{KafkaSource, Sink, Source, Transform};
 use super::model::{Pipeline, Stage};
@@ -107,43 +108,49 @@ fn of_client<'a>(
     paths.into_iter().flatten().chain(files)
 }
 
-/// Certificates, keys and token files of a stage that can't be read: the way to each, and why. (Secrets are read by their
+/// Certificates, keys and token files of a stage that can't be used: the way to each, and why. (Secrets are read by their
 /// owner.)
-pub(super) fn unreadable(stage: &Stage) -> Vec<(Vec<&'static str>, String)> {
-    const TLS: [&str; 3] = ["ca", "cert", "key"];
+pub(super) fn unusable(stage: &Stage) -> Vec<(Vec<&'static str>, String)> {
+    let mut found: Vec<_> = stage.tls.iter().flat_map(|tls| wrong(&["tls"], tls.check())).collect();
     let mut named: Vec<(Vec<&'static str>, &Path)> = Vec::new();
-    if let Some(tls) = &stage.tls {
-        let paths = TLS.into_iter().zip([&tls.ca, &tls.cert, &tls.key]);
-        named.extend(paths.filter_map(|(key, path)| Some((vec!["tls", key], path.as_deref()?))));
-    }
     if let Some(Source::Ingest(ingest)) = &stage.source {
         named.extend(ingest.tokens_file.iter().map(|path| (vec!["source", "tokens_file"], path.as_path())));
-        for (endpoint, tls) in ingest.tls() {
-            named.extend(tls.files().map(|(key, path)| (vec!["source", endpoint, "tls", key], path)));
-        }
+        found.extend(ingest.tls().flat_map(|(endpoint, tls)| wrong(&["source", endpoint, "tls"], tls.check())));
     }
     let client = match (&stage.source, &stage.sink) {
         (Some(Source::Kafka(source)), _) => Some(("source", &source.kafka.tls)),
         (_, Some(Sink::Kafka(kafka))) => Some(("sink", &kafka.tls)),
         (_, _) => None,
     };
+    // What they hold, Kafka's client says.
     if let Some((role, Some(tls))) = client {
-        let paths = TLS.into_iter().zip([&tls.ca, &tls.cert, &tls.key]);
+        let paths = [("ca", &tls.ca), ("cert", &tls.cert), ("key", &tls.key)].into_iter();
         named.extend(paths.filter_map(|(key, path)| Some((vec![role, "kafka", "tls", key], path.as_deref()?))));
     }
-    cannot_read(named)
+    let why = |path: &Path| File::open(path).and_then(|mut file| file.read(&mut [0])).err();
+    found.extend(named.into_iter().filter_map(|(way, path)| Some((way, cannot_read(path, &why(path)?)))));
+    found
 }
 
 /// The same of the admin port.
-pub(super) fn unreadable_admin(pipeline: &Pipeline) -> Vec<(Vec<&'static str>, String)> {
-    let files = pipeline.telemetry.admin.tls.iter().flat_map(ServerTls::files);
-    cannot_read(files.map(|(key, path)| (vec!["telemetry", "admin", "tls", key], path)).collect())
+pub(super) fn unusable_admin(pipeline: &Pipeline) -> Vec<(Vec<&'static str>, String)> {
+    let tls = pipeline.telemetry.admin.tls.iter();
+    tls.flat_map(|tls| wrong(&["telemetry", "admin", "tls"], tls.check())).collect()
 }
 
-fn cannot_read(named: Vec<(Vec<&'static str>, &Path)>) -> Vec<(Vec<&'static str>, String)> {
-    let why = |path: &Path| File::open(path).err();
-    named
-        .into_iter()
-        .filter_map(|(way, path)| Some((way, format!("can't read {}: {}", path.display(), why(path)?))))
-        .collect()
+fn wrong(way: &[&'static str], errors: Vec<TlsError>) -> Vec<(Vec<&'static str>, String)> {
+    let told = errors.into_iter().map(|error| {
+        let (field, what) = match error {
+            TlsError::Read { field, path, error } => (Some(field), cannot_read(&path, &error)),
+            TlsError::Unusable { field, path, problem } => (Some(field), format!("{}: {problem}", path.display())),
+            TlsError::Missing(field) => (Some(field), "is missing".to_owned()),
+            TlsError::Together(problem) => (None, problem),
+        };
+        (way.iter().copied().chain(field).collect(), what)
+    });
+    told.collect()
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> String {
+    format!("can't read {}: {error}", path.display())
 }

@@ -56,11 +56,11 @@ pub(super) fn check(read: &Read, tree: &Node, scope: Scope<'_>) -> Vec<Problem> 
         check.embedded(name, stage);
         check.components(name, stage);
     }
-    for (way, what) in scope.files.has_shared().then(|| files::unreadable_admin(pipeline)).into_iter().flatten() {
+    for (way, what) in scope.files.has_shared().then(|| files::unusable_admin(pipeline)).into_iter().flatten() {
         check.error(&way, format!("`{}`: {what}", way.join(".")));
     }
     check.problems.extend(listeners::check(pipeline, tree, scope.setting));
-    check.problems.extend(certificates::check(pipeline, tree, scope.setting));
+    check.problems.extend(certificates::check(pipeline, tree, &scope));
     check.problems.extend(copies::check(pipeline, tree, scope.setting));
     check.problems.extend(holding::check(pipeline, tree));
     check.cycles();
@@ -332,7 +332,7 @@ impl Check<'_> {
                 }
             }
         }
-        for (way, what) in has_files.then(|| files::unreadable(stage)).into_iter().flatten() {
+        for (way, what) in has_files.then(|| files::unusable(stage)).into_iter().flatten() {
             let place = self.tree.find(["stages", name].into_iter().chain(way.iter().copied()));
             self.problems.push(Problem::error(place, format!("`{}`: {what}", way.join("."))));
         }

@@ -27,7 +27,7 @@ const ADDRESSES_MAX: usize = 5;
 
 pub(super) fn of_stage(view: &View, stage: &StageView) -> Vec<Finding> {
     let absent = no_instance(view, stage);
-    let lost = if absent.is_none() { unreachable(stage) } else { Vec::new() };
+    let lost = if absent.is_none() { unreachable(view, stage) } else { Vec::new() };
     let logs = stage.figures.logs.iter().filter_map(|log| log_full(view, stage, log));
     let keys = stage.figures.logs.iter().filter_map(|log| large_key(stage, log));
     let late = late(view, stage);
@@ -96,8 +96,14 @@ fn no_instance(view: &View, stage: &StageView) -> Option<Finding> {
     Some(finding(Severity::Problem, FindingKind::NoInstance, name, text, advice))
 }
 
-fn unreachable(stage: &StageView) -> Vec<Finding> {
+fn unreachable(view: &View, stage: &StageView) -> Vec<Finding> {
     let name = &stage.name;
+    let is_linked = view.to(name).any(|of| of.open_links().next().is_some());
+    if is_linked && stage.has_place && stage.addresses.is_empty() && stage.instances.is_empty() {
+        let text = format!("`{name}` is not seen: its `at` leads to no address that is asked.");
+        let advice = "Its figures are those that the stages before it tell. See what the name in its `at` means on this machine.";
+        return vec![finding(Severity::Notice, FindingKind::Unreachable, name, text, advice)];
+    }
     let told = stage.addresses.iter().filter_map(|at| Some((at, at.problem.as_ref()?)));
     let mut found: Vec<_> = told
         .map(|(at, problem)| {

@@ -80,6 +80,22 @@ fn a_stage_that_is_not_asked_and_is_linked_is_well() {
 }
 
 #[test]
+fn a_stage_that_is_linked_and_whose_place_leads_nowhere_is_worth_knowing() {
+    let mut view = healthy();
+    let publish = stage(&mut view, "publish");
+    publish.instances.clear();
+    publish.addresses.clear();
+    publish.has_place = true;
+    let text = "`publish` is not seen: its `at` leads to no address that is asked.";
+    check(&only(&view), Severity::Notice, FindingKind::Unreachable, text, "the stages before it tell");
+    for one in &mut view.stages {
+        (one.instances, one.addresses, one.has_place) = (vec![], vec![], one.name == "publish");
+    }
+    view.subscriptions.iter_mut().for_each(|of| of.links.clear());
+    assert_eq!(findings(&view, 0), [], "nothing above is seen either");
+}
+
+#[test]
 fn an_address_that_does_not_answer_is_a_problem_and_a_stage_that_tells_nothing_is_not() {
     let mut view = healthy();
     stage(&mut view, "convert").addresses =

@@ -45,7 +45,12 @@ pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failu
     let mut places = places(&names, &document.stages())?;
     let given = given(marathon)?;
     let known = |name: &str| given.get(name).cloned();
-    let together = document.check_with(Setting::Together, Files::None, &known)?;
+    let together = document.check_with(Setting::Together, Files::None, &known).map_err(|problems| {
+        let hint =
+            "\na task has none of this shell's variables: --env NAME=VALUE and --secret NAME=SOURCE give it some";
+        let lacks = problems.0.iter().any(|problem| problem.what.starts_with("environment variable"));
+        Failure::config(format!("{problems}{}", if lacks { hint } else { "" }))
+    })?;
     names.check(together.pipeline.stages.keys())?;
     places.extend(identities(&together));
     // What the user sets wins.
@@ -69,10 +74,12 @@ pub(super) fn group(global: &Global, marathon: &Marathon) -> Result<Value, Failu
 
 /// What the file's variables are in a task: secrets are there, and say nothing here.
 fn given(marathon: &Marathon) -> Result<BTreeMap<String, String>, Failure> {
-    let secret = |(name, _): &(String, String)| (name.clone(), name.clone());
     let mut all: BTreeMap<String, String> = marathon.env.iter().cloned().collect();
-    for (name, value) in marathon.secret.iter().map(secret) {
-        if all.insert(name.clone(), value).is_some() {
+    for (name, source) in &marathon.secret {
+        if source.is_empty() {
+            return Err(Failure::usage(format!("--secret {name}=: names no secret")));
+        }
+        if all.insert(name.clone(), name.clone()).is_some() {
             return Err(Failure::usage(format!("{name} is given by --env and by --secret, or twice as a secret")));
         }
     }

@@ -85,7 +85,10 @@ impl Client {
         let parsed = reqwest::Url::parse(&url).map_err(|error| Failure::usage(format!("--url {url}: {error}")))?;
         let mut http = reqwest::Client::builder().timeout(REQUEST_DEADLINE).connect_timeout(CONNECT_DEADLINE);
         match (parsed.scheme(), ca) {
-            ("http", _) => {}
+            ("http", None) => {}
+            ("http", Some(_)) => {
+                return Err(Failure::usage(format!("{url}: --ca is for https, and this is in plain text")));
+            }
             ("https", Some(ca)) => {
                 for certificate in authorities(ca)? {
                     http = http.add_root_certificate(certificate);

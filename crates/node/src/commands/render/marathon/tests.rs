@@ -169,10 +169,12 @@ fn certificates_are_for_the_names_that_the_file_knows() {
 fn what_is_missing_is_named() {
     for (arguments, what) in [
         (&GIVEN[..2], "KAFKA is not set"),
+        (&GIVEN[..2], "\na task has none of this shell's variables"),
         (&GIVEN[2..], "--fetch URI"),
         (&["--fetch", "f/other.yaml"][..], "no task would have the pipeline file"),
         (&["--fetch", "f/pipeline.yaml", "--env", "no"][..], "must be VAR=VALUE"),
         (&["--fetch", "f/pipeline.yaml", "--env", "A=1", "--secret", "A=s"][..], "by --env and by --secret"),
+        (&["--fetch", "f/pipeline.yaml", "--secret", "A="][..], "--secret A=: names no secret"),
         (
             &["--fetch", "f/pipeline.yaml", "--group", "/a-group-whose-path-is-longer/than-dns-can-tell-with-ease"][..],
             "--group names a shorter path",

@@ -318,7 +318,7 @@ async fn validate_looks_into_the_files() {
             vec![
                 "pipeline.yaml:6:16: error: `tls.ca`: ",
                 "none.pem: it holds no certificate in PEM format",
-                "pipeline.yaml:6:10: error: `tls`: `key` is not the key of `cert`",
+                "pipeline.yaml:6:5: error: `tls`: `key` is not the key of `cert`",
             ],
         ),
         (
@@ -330,8 +330,8 @@ async fn validate_looks_into_the_files() {
             vec![
                 "pipeline.yaml:6:16: error: `tls.ca`: can't read ",
                 "pipeline.yaml:6:25: error: `tls.cert`: ",
-                "noise.pem: can't be used",
-                "pipeline.yaml:7:46: error: `source.http.tls.key`: ",
+                "noise.pem: is no X.509 certificate",
+                "pipeline.yaml:7:51: error: `source.http.tls.key`: ",
                 "ours.pem: it holds no private key in PEM format",
                 "error: `telemetry.admin.tls.cert`: can't read ",
             ],
@@ -343,7 +343,7 @@ async fn validate_looks_into_the_files() {
             good,
             0,
             vec![
-                "pipeline.yaml:10:33: warning: the certificate is for `localhost`, not for `out.example`; the others know `out` as `out.example`",
+                "pipeline.yaml:10:35: warning: the certificate is for `localhost`, not for `out.example`; the others know `out` as `out.example`",
             ],
         ),
     ] {

@@ -209,12 +209,12 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(field, path)?;
+    // What rustls says of bad PEM are numbers of bytes.
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|error| unusable(field, path, &error))?;
-    if certificates.is_empty() {
-        return Err(unusable(field, path, &"it holds no certificate in PEM format"));
-    }
-    Ok(certificates)
+    certificates
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| unusable(field, path, &"it holds no certificate in PEM format"))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {

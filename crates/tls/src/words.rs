@@ -45,6 +45,7 @@ pub(crate) fn wrong(error: &Error) -> String {
 #[expect(clippy::wildcard_enum_match_arm, reason = "rustls may add further ones")]
 fn certificate(error: &CertificateError) -> String {
     match error {
+        CertificateError::BadEncoding => "is no X.509 certificate".into(),
         CertificateError::Expired => "has expired".into(),
         CertificateError::ExpiredContext { not_after, .. } => {
             format!("has expired at {}", moment(*not_after))

@@ -10,8 +10,8 @@ import tempfile
 import yaml
 
 import table
-from meaning import check_meaning
-from render import CHART, FLAGS, HERE, NAMESPACE, ROOT, VALUES, Render, check, fails, failures, helm, of, render
+from meaning import check_meaning, policies_are_the_edges
+from render import CHART, FLAGS, HERE, NAMESPACE, ROOT, VALUES, Render, check, fails, failures, helm, notes, of, render
 
 UPDATE = os.environ.get("UPDATE") == "1"
 ANEW = "UPDATE=1 tests/chart/run writes it anew"
@@ -33,11 +33,11 @@ def brief(text):
 
 
 def golden(name, text):
-    kept, text = HERE / "golden" / f"{name}.yaml", brief(text)
+    kept = HERE / "golden" / name
     if UPDATE:
         kept.write_text(text)
     same = kept.exists() and kept.read_text() == text
-    check(same, f"{name}: the render is not golden/{name}.yaml. {ANEW}, and git diff shows what changed")
+    check(same, f"the render is not golden/{name}. {ANEW}, and git diff shows what changed")
 
 
 @contextlib.contextmanager
@@ -50,14 +50,24 @@ def values_of(given):
 
 
 def refused():
-    """Each of wrong.yaml is refused, in words that say why."""
+    """Each of wrong.yaml is refused, in words that say why; and whatever a template may say is said."""
+    all_said = []
     for case in yaml.safe_load((HERE / "wrong.yaml").read_text()):
         release, right = case.get("release", "eugenio"), HERE / "values/keda.yaml"
         with values_of(case["values"]) as wrong:
             done = helm("template", release, CHART, *FLAGS, "--values", right, "--values", wrong)
         said = " ".join(done.stderr.split())
+        all_said.append(said)
         check(done.returncode != 0, f"wrong: {case['says']}: not refused")
         check(case["says"] in said, f"wrong: it should say `{case['says']}`, and says: {said}")
+    for words in [words for file in (CHART / "templates").rglob("*.*") for words in refusals(file.read_text())]:
+        check(any(re.search(words, said) for said in all_said), f"wrong.yaml has nothing that is told: {words}")
+
+
+def refusals(template):
+    """What the `fail` of a template may say, as patterns."""
+    for words in re.findall(r'\bfail \(?(?:printf )?"((?:[^"\\]|\\.)*)"', template):
+        yield re.sub(r"%[svd]", ".*", re.escape(words))
 
 
 def checksum_rolls():
@@ -106,6 +116,15 @@ def companions_are_plain():
     for stage, pod in made.stages().items():
         all_of_it = len(pod.spec["containers"]) == 2 and "--theirs" in pod.container["args"]
         made.says(all_of_it, f"{stage} lacks something of `defaults`")
+
+
+def elsewhere_is_reached():
+    """Whatever form the `at` of a stage that runs elsewhere has, who consumes it and who looks may connect to it."""
+    for at in ({"list": ["a.example:7402", "[::1]:7403"]}, {"srv": "_stage._tcp.feed.example"}):
+        stages = {"feed": {"at": at, "source": {"generate": {}}}, "convert": {"subscribe_to": ["ingest", "feed"]}}
+        with values_of({"pipeline": {"stages": stages}, "stages": {"feed": {"enabled": False}}}) as values:
+            made = render(HERE / "values/keda.yaml", "--values", values).stdout
+        policies_are_the_edges(Render(f"feed at {at}", made))
 
 
 def images_are_whole():
@@ -166,7 +185,8 @@ def main():
         if done.returncode != 0:
             fails(f"{values.stem}: {done.stderr}")
             continue
-        golden(values.stem, done.stdout)
+        golden(f"{values.stem}.yaml", brief(done.stdout))
+        golden(f"{values.stem}.txt", notes(values))
         try:
             check_meaning(Render(values.stem, done.stdout))
         except yaml.YAMLError as error:
@@ -174,6 +194,7 @@ def main():
     refused()
     checksum_rolls()
     companions_are_plain()
+    elsewhere_is_reached()
     images_are_whole()
     readme_works()
     versions()

@@ -1,5 +1,6 @@
 """What a render means: a check each."""
 
+import json
 import os
 import pathlib
 import re
@@ -12,12 +13,16 @@ from render import ROOT, WORKLOADS
 
 # What a stage has to close its connections once it has drained, in seconds.
 CLOSE = 10
+MIB = 1024 * 1024
+# What the program takes besides what `jaiminho validate` sums up.
+PROGRAM = 64 * MIB
 
 
 def check_meaning(made):
     """All of them."""
     workloads_are_safe(made)
     pods_drain(made)
+    probes_ask(made)
     selectors_match(made)
     backends_exist(made)
     edges_speak(made)
@@ -38,7 +43,7 @@ def workloads_are_safe(made):
         made.says(may["readOnlyRootFilesystem"], f"{pod.name} may write to its root")
         made.says(not may["allowPrivilegeEscalation"], f"{pod.name} may become root")
         made.says(may["capabilities"] == {"drop": ["ALL"]}, f"{pod.name} has capabilities")
-        made.says(pod.container["resources"]["limits"]["memory"], f"{pod.name} has no limit of memory")
+        made.says(pod.container["resources"]["limits"].keys() >= {"cpu", "memory"}, f"{pod.name} lacks a limit")
         mounts = {mount["name"] for mount in pod.container["volumeMounts"]}
         volumes = {volume["name"] for volume in pod.spec["volumes"]}
         volumes |= {claim["metadata"]["name"] for claim in pod.owner["spec"].get("volumeClaimTemplates", [])}
@@ -56,11 +61,19 @@ def pods_drain(made):
             pod.spec["terminationGracePeriodSeconds"],
         )
         made.says(has > needs, f"{stage} is killed after {has} s, and needs {needs}")
-        probes = {"startupProbe", "livenessProbe", "readinessProbe"}
-        made.says(probes <= pod.container.keys(), f"{stage} lacks a probe")
         if pod.owner["kind"] == "Deployment":
             rolling = pod.owner["spec"]["strategy"]["rollingUpdate"]
             made.says(rolling["maxUnavailable"] == 0, f"an update of {stage} takes pods away first")
+
+
+def probes_ask(made):
+    """What serves is asked whether it does, at a port that it has."""
+    for pod in [pod for pod in made.pods() if "ports" in pod.container]:
+        ports = {port[key] for port in pod.container["ports"] for key in ("name", "containerPort")}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asks = pod.container.get(probe, {})
+            asked = asks.get("httpGet", asks.get("grpc", {})).get("port")
+            made.says(asked in ports, f"the {probe} of {pod.name} asks {asked}, and it has {ports}")
 
 
 def certificates_are_mounted(made):
@@ -153,17 +166,30 @@ def stages_are_found(made):
 
 
 def policies_are_the_edges(made):
-    """Those who subscribe to a stage may connect to it, and no other stage."""
-    links = links_of(made.pipeline()["stages"])
+    """Those who subscribe to a stage may connect to it, and no other stage; console and scaler may to all."""
+    stages, here = made.pipeline()["stages"], made.stages().keys()
+    links = links_of(stages)
     for policy in made.of("NetworkPolicy"):
-        if stage := policy["metadata"]["labels"].get("jaiminho/stage"):
+        name, stage = policy["metadata"]["name"], policy["metadata"]["labels"].get("jaiminho/stage")
+        wanted = {producer for consumer, producer in links if consumer == stage} if stage else set(stages)
+        if stage:
             lets_in = stages_among(policy["spec"]["ingress"][0]["from"])
             consumers = {consumer for consumer, producer in links if producer == stage}
-            made.says(lets_in == consumers, f"{stage} lets in {lets_in}, and is consumed by {consumers}")
-            egress = policy["spec"]["egress"]
-            reaches = {name for rule in egress for name in stages_among(rule.get("to", []))}
-            producers = {producer for consumer, producer in links if consumer == stage}
-            made.says({} in egress or reaches == producers, f"{stage} may reach {reaches}, and consumes {producers}")
+            made.says(lets_in == consumers, f"{name} lets in {lets_in}, and is consumed by {consumers}")
+        egress = policy["spec"]["egress"]
+        if {} in egress:
+            continue
+        reaches = {other for rule in egress for other in stages_among(rule.get("to", []))}
+        made.says(reaches == wanted & here, f"{name} may reach {reaches}, and wants {wanted & here}")
+        anywhere = {port.get("port") for rule in egress if "to" not in rule for port in rule["ports"]}
+        for other in wanted - here:
+            at = stages[other]["at"]
+            made.says(ports_of(at) <= anywhere, f"{name} may reach the ports {anywhere}, and {other} is at {at}")
+
+
+def ports_of(at):
+    """Of a stage that runs elsewhere; any, None, where a look-up tells it."""
+    return {int(one.split(":")[-1]) for one in [*at.get("list", []), *filter(None, [at.get("dns")])]} or {None}
 
 
 def links_of(stages):
@@ -203,7 +229,7 @@ CONNECTION_STRING = "Endpoint=sb://a.servicebus.windows.net/;SharedAccessKeyName
 
 
 def program_accepts(made):
-    """`jaiminho validate` of what each stage's pod mounts, with stand-ins for Secrets."""
+    """`jaiminho validate` of what each stage's pod mounts, with stand-ins for Secrets, and of its cores."""
     with tempfile.TemporaryDirectory() as folder:
         folder, config = pathlib.Path(folder), made.config()
         pods = made.stages().values()
@@ -218,9 +244,29 @@ def program_accepts(made):
         put(folder / "pipeline.yaml", text.replace("/run/secrets/", f"{folder}/run/secrets/"))
         variables = {one["name"]: one.get("value", "kafka:9092") for pod in pods for one in pod.container["env"]}
         variables["JAIMINHO_FILE"] = str(folder / "pipeline.yaml")
-        command = [os.environ["JAIMINHO_BIN"], "validate", "--apart"]
-        done = subprocess.run(command, env=variables, capture_output=True, text=True)
-        made.says(done.returncode == 0, f"jaiminho validate\n{done.stderr}")
+        for cores in {cores_of(pod) for pod in pods}:
+            command = [os.environ["JAIMINHO_BIN"], "validate", "--apart", "--json", "--cores", str(cores)]
+            done = subprocess.run(command, env=variables, capture_output=True, text=True)
+            made.says(done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+            if done.returncode == 0:
+                memory_fits(made, cores, json.loads(done.stdout)["memory"])
+
+
+def memory_fits(made, cores, memory):
+    """What a stage may take with so many cores is within its pod's limit, and the program besides."""
+    for stage, pod in made.stages().items():
+        has, needs = quantity(pod.container["resources"]["limits"]["memory"]), memory[stage]["bytes_max"] + PROGRAM
+        fits = has >= needs or cores_of(pod) != cores
+        made.says(fits, f"{stage} has {has / MIB:.0f} MiB, and needs {needs / MIB:.1f} with {cores} cores")
+
+
+def cores_of(pod):
+    return max(1, int(quantity(pod.container["resources"]["limits"]["cpu"])))
+
+
+def quantity(text):
+    number, unit = re.fullmatch(r"([\d.]+)(\w*)", str(text)).groups()
+    return float(number) * {"": 1, "m": 0.001, "Mi": MIB, "Gi": 1024 * MIB}[unit]
 
 
 def certificate(folder):

@@ -1,5 +1,6 @@
 """Helm, and what it makes of the chart helm/jaiminho."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -41,6 +42,16 @@ def helm(*arguments):
 
 def render(values, *more):
     return helm("template", "eugenio", CHART, *FLAGS, *of(values), *more)
+
+
+# No `helm template` prints NOTES.txt; this has it in an object.
+NOTES = 'text: {{ include (print .Template.BasePath "/NOTES.txt") . | toJson }}'
+
+
+def notes(values):
+    """What `helm install` says once it is done."""
+    done = render(values, "--set-json", f"extraObjects={json.dumps([NOTES])}", "--show-only", "templates/extra.yaml")
+    return yaml.safe_load(done.stdout)["text"] if done.returncode == 0 else done.stderr
 
 
 def of(values):

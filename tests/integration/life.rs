@@ -212,6 +212,27 @@ impl Life {
         }
     }
 
+    /// Of 500 new events each instance of a stage gets at least half of what would be its part.
+    async fn shares(&self, stage: &'static str) {
+        let ids = self.ids(stage);
+        let counts = async || {
+            let mut counts = Vec::new();
+            for id in &ids {
+                let process = &self.instances[id].process;
+                counts.push(process.metric("jaiminho_events_in_total", &format!("stage=\"{stage}\"")).await);
+            }
+            counts
+        };
+        let before = counts().await;
+        let new = eventually(&format!("500 events in {stage}"), PATIENCE, || async {
+            let new: Vec<f64> = counts().await.iter().zip(&before).map(|(now, before)| now - before).collect();
+            if new.iter().sum::<f64>() >= 500.0 { Ok(new) } else { Err(format!("{new:?}")) }
+        })
+        .await;
+        let part = new.iter().sum::<f64>() / new.len() as f64;
+        assert!(new.iter().all(|events| *events >= part / 2.0), "{stage}: {new:?}");
+    }
+
     /// Each consumer has a link to each producer.
     async fn linked(&self) {
         for consumer in self.consumers() {
@@ -384,6 +405,10 @@ async fn stages_grow_shrink_and_are_updated_to_a_newer_protocol_and_no_request_f
     for stage in STAGES {
         life.join(stage, 4, Program::Old).await;
         life.flowing(&format!("five of {stage}")).await;
+        // Clients choose among the edges.
+        if stage != "in" {
+            life.shares(stage).await;
+        }
         let all = life.ids(stage);
         // The first one as well.
         life.leave(&[all[0], all[2], all[4]]).await;

@@ -41,7 +41,8 @@ struct Task {
 
 impl Cluster {
     async fn new() -> Self {
-        let (directory, dns) = (Directory::new("marathon"), Dns::start());
+        // As Mesos-DNS has it by default.
+        let (directory, dns) = (Directory::new("marathon"), Dns::start().with_ttl(60));
         let file = directory.write("pipeline.yaml", FILE).display().to_string();
         let result = format!("RESULT={}", directory.path().join("result").display());
         let arguments = ["render", "marathon", "-f", &file, "--task-file", &file, "--env", &result];
@@ -83,6 +84,20 @@ impl Cluster {
         Task { process: Jaiminho::task(self.directory.path(), &id, &arguments, &variables, &place), edge }
     }
 
+    /// What Mesos and Marathon check of a task says that it is well.
+    async fn is_well(&self, stage: &str, task: &Task) {
+        let app = self.app(stage);
+        let (health, readiness) = (&app["healthChecks"][0], &app["readinessChecks"][0]);
+        let index = usize::try_from(health["portIndex"].as_u64().expect("an index")).expect("an index");
+        for (port, check) in [(&app["portDefinitions"][index]["name"], health), (&readiness["portName"], readiness)] {
+            assert_eq!(port, "admin", "{check}");
+            let path = check["path"].as_str().expect("a path");
+            let answer = reqwest::get(task.process.place.admin_url(path)).await.expect("an answer");
+            let good = check["httpStatusCodesForReady"].as_array().cloned().unwrap_or(vec![json!(200)]);
+            assert!(good.contains(&json!(answer.status().as_u16())), "{check}: {}", answer.status());
+        }
+    }
+
     /// Mesos-DNS has heard of these tasks.
     fn tell(&self, stage: &str, tasks: &[&Task]) {
         let records: Vec<_> = tasks.iter().map(|task| (task.process.place.stage_port, "agent.test")).collect();
@@ -121,8 +136,9 @@ async fn tasks_find_each_other_and_follow_one_another_to_other_ports_under_load(
     let [source, mid, out] = ["in", "mid", "out"].map(|stage| cluster.start(stage, 1));
     cluster.tell("in", &[&source]);
     cluster.tell("mid", &[&mid]);
-    for task in [&source, &mid, &out] {
+    for (stage, task) in [("in", &source), ("mid", &mid), ("out", &out)] {
         task.process.ready().await;
+        cluster.is_well(stage, task).await;
     }
     mid.process.linked("mid", 1.0).await;
     out.process.linked("out", 1.0).await;

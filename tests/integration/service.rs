@@ -7,6 +7,10 @@ use std::time::Duration;
 use jaiminho_tests::exit::UNAVAILABLE;
 use jaiminho_tests::{Client, Directory, Jaiminho, Place, eventually, free_port, jaiminho};
 use reqwest::Method;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -155,6 +159,47 @@ async fn a_port_that_is_taken_is_named_with_the_option_that_changes_it() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(UNAVAILABLE), "{arguments:?}: {stderr}");
         assert_eq!(stderr.lines().last(), Some(told.as_str()), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stages_that_are_held_up_stay_ready() {
+    let (directory, places, port) = (Directory::new("held"), [Place::local(), Place::local()], free_port());
+    let file = format!(
+        r#"version: 1
+pipeline: held
+stages:
+  in:
+    at: {{ dns: "localhost:{}" }}
+    log: {{ events: 10 }}
+    source: {{ acknowledge: accepted, http: {{ listen: "127.0.0.1:{port}" }} }}
+  out:
+    subscribe_to: [in]
+    window: {{ max_demand: 10 }}
+    rate: 1
+    sink: {{ blackhole: {{}} }}
+"#,
+        places[0].stage_port
+    );
+    let file = directory.write("pipeline.yaml", &file);
+    let stages = ["in", "out"].into_iter().zip(&places);
+    let stages: Vec<_> = stages.map(|(name, place)| Jaiminho::stage(directory.path(), &file, name, place)).collect();
+    for stage in &stages {
+        stage.ready().await;
+    }
+    let (client, mut refused) = (Client::new(port), 0);
+    while refused < 50 {
+        let answer = client.post("application/json", "1".to_owned()).await.expect("an answer");
+        refused += usize::from(answer.status == 429);
+        assert!([202, 429].contains(&answer.status), "{}", answer.text);
+        for place in &places {
+            assert_eq!(reqwest::get(place.admin_url("/readyz")).await.expect("an answer").status(), 200);
+            let channel = Channel::from_shared(format!("http://{}", place.address())).expect("an address");
+            let question = HealthCheckRequest { service: "readiness".to_owned() };
+            let answer = HealthClient::new(channel.connect().await.expect("a connection")).check(question).await;
+            assert_eq!(answer.expect("an answer").into_inner().status(), ServingStatus::Serving);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

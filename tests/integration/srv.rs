@@ -26,7 +26,7 @@ async fn instances_are_found_by_srv_records_and_followed_as_these_change() {
         eprintln!("left out: port 53 and mounts need root");
         return;
     }
-    let (directory, dns) = (Directory::new("srv"), Dns::start());
+    let (directory, dns) = (Directory::new("srv"), Dns::start().with_ttl(60));
     let resolv_conf = Some(dns.resolv_conf(&directory));
     let place = || Place { resolv_conf: resolv_conf.clone(), ..Place::local() };
     let (places, ports) = ([place(), place()], [free_port(), free_port()]);

@@ -299,6 +299,38 @@ stages:
     assert_eq!(client.get(&ready).send().await.expect("an answer").status(), 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_with_a_ca_takes_only_clients_that_it_has_signed() {
+    let (directory, _ours) = certificates();
+    let port = free_port();
+    let file = format!(
+        "version: 1\npipeline: asks\nstages:\n  in:\n    source:\n      http: {{ listen: \"127.0.0.1:{port}\", \
+         tls: {{ cert: ours.pem, key: ours.key, ca: ours.ca.pem }} }}\n  out: {{ subscribe_to: [in], sink: {{ blackhole: {{}} }} }}\n"
+    );
+    let file = directory.write("pipeline.yaml", &file);
+    let source = Jaiminho::up(directory.path(), &file, &[]);
+    source.ready().await;
+    let url = format!("https://localhost:{port}/events");
+    let send = ["send", "--count", "3", "--url", &url, "--retries", "0", "--ca", "ours.ca.pem"];
+    let sent = async |more: &[&str]| {
+        let output = jaiminho(directory.path(), &[&send[..], more].concat()).await;
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(sent(&["--cert", "ours.pem", "--key", "ours.key"]).await, (true, String::new()));
+    for (more, told) in [
+        (&[][..], "TLS with the server: it asks for a certificate"),
+        (&["--cert", "theirs.pem", "--key", "theirs.key"], "TLS with the server: it refuses this side's certificate"),
+        (&["--cert", "ours.pem", "--key", "theirs.key"], "--cert ours.pem: "),
+        (&["--cert", "ours.key", "--key", "ours.key"], "--cert ours.key --key ours.key: hold no certificate"),
+        (&["--cert", "ours.pem"], "--key <FILE>"),
+    ] {
+        let (went, said) = sent(more).await;
+        assert!(!went && said.contains(told), "{told} in {said}");
+    }
+    warns(&source, "a connection is refused", "it presents no certificate").await;
+    warns(&source, "a connection is refused", "its certificate is not signed by an authority of `ca`").await;
+}
+
 #[tokio::test]
 async fn validate_looks_into_the_files() {
     let (directory, ours) = certificates();

@@ -34,6 +34,7 @@ struct Zone {
     services: BTreeMap<String, Vec<(u16, String)>>,
     hosts: BTreeMap<String, Vec<Ipv4Addr>>,
     trouble: Option<DnsTrouble>,
+    ttl_seconds: u32,
 }
 
 /// Answers on port 53 of an address of loopback; needs root. It ends with the test's process.
@@ -44,7 +45,8 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Answers SRV questions with [`Self::set`], and A questions with [`Self::set_host`], else with 127.0.0.1.
+    /// Answers SRV questions with [`Self::set`], and A questions with [`Self::set_host`], else with 127.0.0.1. Nobody is to keep
+    /// its answers.
     pub fn start() -> Self {
         let [.., high, low] = std::process::id().to_be_bytes();
         // Tests of one process have an address each.
@@ -77,6 +79,13 @@ impl Dns {
     /// A host's addresses from now on.
     pub fn set_host(&self, host: &str, addresses: &[Ipv4Addr]) {
         self.zone().hosts.insert(host.to_owned(), addresses.to_vec());
+    }
+
+    /// For so long others may keep its answers.
+    #[must_use]
+    pub fn with_ttl(self, seconds: u32) -> Self {
+        self.zone().ttl_seconds = seconds;
+        self
     }
 
     /// What is wrong from now on.
@@ -115,7 +124,8 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     for data in data {
         answer.extend([0xc0, 12]);
         answer.extend(kind.to_be_bytes());
-        answer.extend([0, 1, 0, 0, 0, 0]);
+        answer.extend([0, 1]);
+        answer.extend(zone.ttl_seconds.to_be_bytes());
         answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
         answer.extend(data);
     }

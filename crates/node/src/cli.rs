@@ -304,6 +304,10 @@ pub(crate) struct Marathon {
     /// Disk of each task in MiB, for its log.
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub(crate) disk: u64,
+    /// Which agents get a stage's tasks, as Marathon's `constraints` have it. Default: hostname:GROUP_BY, so that they spread over
+    /// all. Can be repeated.
+    #[arg(long, value_name = "FIELD:OPERATOR[:VALUE]", value_parser = constraint)]
+    pub(crate) constraint: Vec<Vec<String>>,
     /// Marathon's name in Mesos.
     #[arg(long, value_name = "NAME", default_value = "marathon")]
     pub(crate) framework: String,
@@ -357,9 +361,8 @@ pub(crate) struct Send {
     /// A file with a bearer token; of several, as in a source's `tokens_file`, the first is sent.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// For `https`: who signs the server's certificate, a PEM file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
     /// Made-up events: how many different keys.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keys: u64,
@@ -369,6 +372,20 @@ pub(crate) struct Send {
     /// Made-up events: bytes of filling in each.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) size: u64,
+}
+
+/// What `https` takes, each a PEM file.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ClientTls {
+    /// For `https`: who signs the server's certificate, a PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// For a server that asks for one: a certificate of the client's, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "key", requires = "ca")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of `--cert`, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -495,6 +512,17 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// A variable and what it is.
+fn constraint(text: &str) -> Result<Vec<String>, String> {
+    let parts: Vec<String> = text.splitn(3, ':').map(str::to_owned).collect();
+    let known = ["UNIQUE", "CLUSTER", "GROUP_BY", "LIKE", "UNLIKE", "MAX_PER", "IS"];
+    match parts.get(1).is_some_and(|operator| known.contains(&operator.as_str()))
+        && parts.iter().all(|of| !of.is_empty())
+    {
+        true => Ok(parts),
+        false => Err(format!("must be FIELD:OPERATOR or FIELD:OPERATOR:VALUE, with one of {}", known.join(", "))),
+    }
+}
+
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be VAR=VALUE")?;
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');

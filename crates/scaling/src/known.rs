@@ -17,9 +17,17 @@ const BELIEVED: Duration = Duration::from_secs(600);
 const BELIEVED_MAX: Duration = Duration::from_secs(24 * 3_600);
 const HOPE: f64 = 1.25;
 /// Instances that were added and brought less than this share of their part have brought nothing.
-const GAIN_MIN: f64 = 0.2;
-/// After so long, one more instance is tried.
+const GAIN_MIN: f64 = 0.33;
+/// So have those that brought less than this share of what was done before: so much comes and goes by chance.
+const GAIN_LEAST: f64 = 0.08;
+/// After so long, one more is tried; and after twice as long each time that brought nothing, too.
 const RETRY: Duration = Duration::from_secs(600);
+const RETRY_MAX: Duration = Duration::from_secs(4 * 3_600);
+/// After a calm time of so long what was in vain is forgotten, if so much of it is done with ease now;
+const CALM: Duration = Duration::from_secs(300);
+const EASE: f64 = 0.9;
+/// else after so long: bursts come again.
+const CALM_MAX: Duration = Duration::from_secs(3_600);
 
 /// What comes: by its rate and by what waits.
 #[derive(Clone, Debug, Default)]
@@ -132,6 +140,11 @@ impl Ability {
         }
     }
 
+    /// For how long it has been less busy than is aimed at.
+    pub(crate) fn calm(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.calm.unwrap_or(now))
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         match self.able {
             Able::Seen(rate) | Able::Measured(rate, _) => rate,
@@ -143,24 +156,49 @@ impl Ability {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before {
     pub(crate) instances: u32,
-    pub(crate) rate: f64,
-    pub(crate) at: Duration,
-    /// One more than these is tried; there were so many before the last ones came in vain.
+    rate: f64,
+    at: Duration,
+    /// The most that it did since then.
+    best: f64,
+    /// More than these are tried; there were so many before the last ones came in vain.
     pub(crate) tried_from: Option<u32>,
+    /// After so long, one more is tried.
+    wait: Duration,
 }
 
 impl Before {
-    /// More instances than before do no more than those did; or the one that is tried is not there yet.
+    pub(crate) fn new(now: Duration, instances: u32, rate: f64) -> Self {
+        Self { instances, rate, at: now, best: 0.0, tried_from: None, wait: RETRY }
+    }
+
+    /// It does so much.
+    pub(crate) fn see(&mut self, rate: f64) {
+        self.best = self.best.max(rate);
+    }
+
+    /// One more is tried, against the most that these did: less tells of chance, or of what came.
+    pub(crate) fn tried(&self, now: Duration, instances: u32) -> Self {
+        let wait = if self.tried_from.is_some() { (2 * self.wait).min(RETRY_MAX) } else { RETRY };
+        let tried_from = self.tried_from.or(Some(self.instances));
+        Self { tried_from, wait, ..Self::new(now, instances, self.best) }
+    }
+
+    /// More instances than before do no more than those did; or those that are tried are not there yet.
     pub(crate) fn is_vain(&self, instances: u32, rate: f64) -> bool {
         if instances <= self.instances {
-            return self.tried_from.is_some();
+            return self.tried_from.is_some_and(|from| instances > from);
         }
         let wanted = f64::from(instances) / f64::from(self.instances) - 1.0;
-        rate < self.rate * (1.0 + GAIN_MIN * wanted)
+        rate < self.rate * (1.0 + (GAIN_MIN * wanted).max(GAIN_LEAST))
     }
 
     /// It is long enough ago to try one more.
     pub(crate) fn is_past(&self, now: Duration) -> bool {
-        now.saturating_sub(self.at) >= RETRY
+        now.saturating_sub(self.at) >= self.wait
+    }
+
+    /// The stage has been calm for so long, and does so much, that what was is no measure any more.
+    pub(crate) fn is_over(&self, calm: Duration, rate: f64) -> bool {
+        calm >= if rate >= EASE * self.rate { CALM } else { CALM_MAX }
     }
 }

@@ -82,6 +82,9 @@ impl Scaling {
             return if seen.waiting > 0 { Why::Missed { waiting: seen.waiting } } else { Why::Absent };
         }
         let (Some(latest), Some(rate)) = (seen.rate, self.demand.rate()) else { return Why::New };
+        if let Some(before) = &mut self.before {
+            before.see(rate);
+        }
         if self.is_starting(now, seen) {
             return Why::Starting { seconds: seen.youngest.as_secs() };
         }
@@ -95,7 +98,7 @@ impl Scaling {
         let each = rate / f64::from(seen.instances);
         self.ability.learn(now, each, busy, target, self.options.startup);
         let wanted = self.wanted(seen, rate, busy);
-        if busy > target { self.more(now, seen, rate, busy, wanted) } else { self.fewer(seen, each, busy, wanted) }
+        if busy > target { self.more(now, seen, rate, busy, wanted) } else { self.fewer(now, seen, rate, busy, wanted) }
     }
 
     /// The youngest has not shown yet what it can do. When there always is a young one, of no more than there were, they start again
@@ -125,21 +128,23 @@ impl Scaling {
         if let Some(before) = self.before.filter(|before| before.is_vain(instances, rate)) {
             let (from, tries) = (before.tried_from.unwrap_or(before.instances), before.is_past(now));
             if tries {
-                self.before = Some(Before { instances, rate, at: now, tried_from: Some(from) });
+                self.before = Some(before.tried(now, instances));
             }
             return Why::Vain { before: from, now: instances, tries };
         }
-        self.before = Some(Before { instances, rate, at: now, tried_from: None });
+        self.before = Some(Before::new(now, instances, rate));
         let most = whole(f64::from(instances) * self.options.growth);
         let wanted = whole(wanted).clamp(instances, most);
         Why::Busy { busy, target: self.options.target, waiting: seen.waiting, able: self.ability.rate(), wanted }
     }
 
-    fn fewer(&mut self, seen: &Sight, rate: f64, busy: f64, wanted: f64) -> Why {
-        self.before = None;
+    fn fewer(&mut self, now: Duration, seen: &Sight, rate: f64, busy: f64, wanted: f64) -> Why {
+        // One calm look is no proof that more helped: what comes in gulps, or for one instance, is calm in between.
+        self.before = self.before.filter(|before| !before.is_over(self.ability.calm(now), rate));
         if !seen.is_active() {
             return Why::Idle;
         }
+        let rate = rate / f64::from(seen.instances);
         let wanted = match self.ability.able {
             Able::Seen(_) => whole(wanted / MARGIN).min(self.one_less(seen, busy, rate)),
             Able::Measured(..) => whole(wanted / MARGIN),

@@ -34,7 +34,7 @@ pub enum Why {
         before: u32,
         /// It has so many.
         now: u32,
-        /// After a while one more is tried.
+        /// After a while a few more are tried.
         tries: bool,
     },
     /// It is too busy.
@@ -75,11 +75,16 @@ impl Why {
             Self::Absent => Some(0),
             Self::Missed { .. } | Self::Idle => Some(1),
             Self::New | Self::Untold | Self::Starting { .. } | Self::Blocked { .. } | Self::Stuck => None,
-            Self::Vain { tries, .. } => tries.then_some(instances + 1),
+            Self::Vain { tries, .. } => tries.then_some(instances + tried(instances)),
             Self::Enough { .. } => Some(instances),
             Self::Busy { wanted, .. } | Self::Low { wanted, .. } => Some(wanted),
         }
     }
+}
+
+/// How many more of so many are tried: Kubernetes does not act on a tenth.
+fn tried(instances: u32) -> u32 {
+    instances / 10 + 1
 }
 
 impl fmt::Display for Why {
@@ -107,8 +112,12 @@ impl fmt::Display for Why {
                 "it has all the work that it can do, and nothing goes through: more of it would stand still, too"
             ),
             Self::Vain { before, now, tries } => {
-                let then = if tries { "one more is tried" } else { "it keeps what it has" };
-                write!(f, "it is busy, but {now} instances do no more than {before} did: {then}")
+                write!(f, "it is busy, but {now} instances do no more than {before} did: ")?;
+                match tried(now) {
+                    _ if !tries => write!(f, "it keeps what it has"),
+                    1 => write!(f, "one more is tried"),
+                    more => write!(f, "{more} more are tried"),
+                }
             }
             Self::Busy { busy, target, waiting, able, .. } => {
                 write!(f, "it is {} busy (target {})", percent(busy), percent(target))?;

@@ -1,6 +1,6 @@
 {{/*
-A pod that looks at the stages, its Service, and who may reach it. Takes root, name, args, port, portName, over (values over
-`defaults`), from (peers of a NetworkPolicy).
+A pod that looks at the stages, its Service, and who may reach it. Takes root, name, args, port, portName, asks (what its
+probes do), over (values over `defaults`), from (peers of a NetworkPolicy).
 */}}
 {{- define "jaiminho.companion" -}}
 {{- $model := include "jaiminho.model" .root | fromJson -}}
@@ -9,6 +9,7 @@ A pod that looks at the stages, its Service, and who may reach it. Takes root, n
 {{- $selector := printf "%s\napp.kubernetes.io/component: %s" (include "jaiminho.selector" .root) .name -}}
 {{- $labels := dict "app.kubernetes.io/component" .name -}}
 {{- $metadata := include "jaiminho.metadata" (dict "root" .root "name" $object "annotations" $values.annotations "labels" $labels) -}}
+{{- $probes := dict "startupProbe" .asks "livenessProbe" .asks "readinessProbe" .asks -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -21,7 +22,7 @@ spec:
   revisionHistoryLimit: {{ $values.revisionHistoryLimit }}
   template:
     {{- include "jaiminho.pod" (dict "root" .root "model" $model "values" $values "selector" $selector "args" .args
-          "object" $object "ports" (dict .portName .port)) | nindent 4 }}
+          "object" $object "ports" (dict .portName .port) "probes" $probes) | nindent 4 }}
 ---
 apiVersion: v1
 kind: Service
@@ -53,7 +54,7 @@ spec:
       ports: [{ port: {{ $.port }} }]
   {{- end }}
   egress:
-    {{- $stages := keys $model.stages | sortAlpha }}
+    {{- $stages := keys $model.pipeline.stages | sortAlpha }}
     {{- include "jaiminho.egress" (dict "root" .root "model" $model "values" $values "stages" $stages) | nindent 4 }}
 {{- end }}
 {{- end }}

@@ -104,8 +104,27 @@ annotations:
     matchExpressions: [{ key: jaiminho/stage, operator: In, values: {{ .stages | uniq | sortAlpha | toJson }} }]
 {{- end }}
 
+{{/* Ports at which the instances of a stage are that runs elsewhere, as `at` says: a JSON list for a NetworkPolicy. One that the file does not tell, as with `srv`, is any. */}}
+{{- define "jaiminho.portsElsewhere" -}}
+{{- $ports := list -}}
+{{- range concat (list .dns .srv) (.list | default list) | compact -}}
+  {{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" -}}
+  {{- $ports = append $ports (ternary (dict "port" (atoi $port)) (dict "protocol" "TCP") (ne $port "")) -}}
+{{- end -}}
+{{- toJson $ports -}}
+{{- end }}
+
 {{/* Whom a pod may reach: names, some stages, collectors of telemetry, and what its values say. Takes root, model, values, stages, open. */}}
 {{- define "jaiminho.egress" -}}
+{{- $here := list -}}
+{{- $elsewhere := list -}}
+{{- range .stages -}}
+  {{- if hasKey $.model.stages . -}}
+    {{- $here = append $here . -}}
+  {{- else -}}
+    {{- $elsewhere = concat $elsewhere (include "jaiminho.portsElsewhere" (get $.model.pipeline.stages .).at | fromJsonArray) -}}
+  {{- end -}}
+{{- end -}}
 {{- $open := and .open (kindIs "invalid" .values.egress) -}}
 {{- if $open -}}
 - {}
@@ -117,9 +136,14 @@ annotations:
     - { port: {{ . }}, protocol: TCP }
     {{- end }}
 {{- end }}
-{{- with .stages }}
+{{- with $here }}
 - to:
     {{- include "jaiminho.peers" (dict "root" $.root "stages" .) | nindent 4 }}
+{{- end }}
+{{- with $elsewhere }}
+# Stages that run elsewhere, wherever that is.
+- ports:
+    {{- uniq . | toYaml | nindent 4 }}
 {{- end }}
 {{- with include "jaiminho.telemetryPorts" (dict "pipeline" .model.pipeline "env" .values.env) | fromJsonArray }}
 - ports:

@@ -8,7 +8,7 @@ What the chart makes of the pipeline, as JSON, for all templates:
     values         `defaults` with what `stages` says over it
     kind, object   Deployment or StatefulSet, and its name
     service, port  its headless Service
-    edges          ports and paths of HTTP and WebSocket: [{ name, port, path, tls }]
+    edges          ports and paths of HTTP and WebSocket: [{ name, port, path, tls, ca, tokens }]; the last two: what clients need
     producers      the stages that it consumes
     consumers      the stages that consume it
     grace          seconds from SIGTERM's announcement to SIGKILL
@@ -180,10 +180,25 @@ What the chart makes of the pipeline, as JSON, for all templates:
     {{- with $settings.listen | default (index . 1) -}}
       {{- $port = include "jaiminho.port" (dict "text" . "where" (printf "%s.%s.listen" $where $name)) | int -}}
     {{- end -}}
-    {{- $edges = append $edges (dict "name" $name "port" $port "path" ($settings.path | default (last .)) "tls" (not (empty $settings.tls))) -}}
+    {{- $edges = append $edges (dict "name" $name "port" $port "path" ($settings.path | default (last .)) "tls" (not (empty $settings.tls))
+        "ca" (not (empty ($settings.tls | default dict).ca)) "tokens" (not (empty $source.tokens_file))) -}}
   {{- end -}}
 {{- end -}}
 {{- toJson $edges -}}
+{{- end }}
+
+{{/* The edge that `helm test` posts to, the first that speaks HTTP, with its stage, its Service's host and port; `{}` if there is none. Takes the model. */}}
+{{- define "jaiminho.testEdge" -}}
+{{- $found := dict -}}
+{{- range $name, $stage := .stages -}}
+  {{- range $edge := $stage.edges -}}
+    {{- if and (not $found) (eq $edge.name "http") -}}
+      {{- $port := include "jaiminho.servicePort" (dict "stage" $stage "edge" $edge) -}}
+      {{- $found = merge (dict "stage" $name "host" (printf "%s-edge" $stage.object) "port" $port) $edge -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
+{{- toJson $found -}}
 {{- end }}
 
 {{/* The port of an address that others can reach. */}}

@@ -1,6 +1,6 @@
 {{/*
 The pod of a stage, the console, the scaler or the test, from values as `defaults` has them. Takes root, model, values, selector
-(of its labels), args, ports (by name), object (its name); and perhaps grace, probes.
+(of its labels), args, ports (by name), object (its name); and perhaps grace (of a stage), probes (what each asks).
 */}}
 {{- define "jaiminho.pod" -}}
 {{- $values := .values -}}
@@ -71,19 +71,13 @@ spec:
         - { name: {{ $name }}, containerPort: {{ $port }} }
         {{- end }}
       {{- end }}
-      {{- if .probes }}
-      {{- range $probe, $path := dict "startupProbe" "/readyz" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
+      {{- range $probe, $asks := .probes }}
       {{ $probe }}:
-        httpGet: { path: {{ $path }}, port: admin{{ if dig "telemetry" "admin" "tls" "" $.model.pipeline }}, scheme: HTTPS{{ end }} }
-        {{- toYaml (get $values $probe) | nindent 8 }}
+        {{- merge (dict) $asks (get $values $probe) | toYaml | nindent 8 }}
       {{- end }}
-      {{- if $values.preStopSeconds }}
+      {{- if and .grace $values.preStopSeconds }}
       lifecycle:
         preStop: { sleep: { seconds: {{ $values.preStopSeconds }} } }
-      {{- end }}
-      {{- else if .ports }}
-      readinessProbe:
-        tcpSocket: { port: {{ keys .ports | first }} }
       {{- end }}
       resources:
         {{- toYaml $values.resources | nindent 8 }}

@@ -33,7 +33,7 @@ pub(crate) fn run(global: &Global, send: &Send) -> Result<(), Failure> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         lines.next().map(str::to_owned).ok_or_else(|| wrong(&"holds no token"))
     });
-    let client = Client::new(url.clone(), token.transpose()?, send.ca.as_deref(), send.retries)?;
+    let client = Client::new(url.clone(), token.transpose()?, &send.tls, send.retries)?;
     let batch = send.batch as usize;
     let bodies: Bodies = match (&send.input, send.count) {
         (Some(path), _) if path.as_os_str() == "-" => {

@@ -27,6 +27,8 @@ pub(crate) struct StageSpec {
     pub(crate) able: Course,
     /// Events a second that all together can do: what is behind it has a limit of its own.
     pub(crate) able_together: Course,
+    /// Share of its events that have one and the same key: one instance does these, and no others.
+    pub(crate) hot: Course,
     /// Events that an instance does at a time.
     pub(crate) width: u32,
     /// Share of its window that these are.
@@ -46,6 +48,7 @@ pub(crate) fn stage(name: &'static str, able: f64, width: u32, instances: u32) -
         name,
         able: Box::new(move |_| able),
         able_together: Box::new(|_| f64::INFINITY),
+        hot: Box::new(|_| 0.0),
         width,
         width_of_window: 0.5,
         instances,
@@ -113,8 +116,10 @@ struct Stage {
     pods: Vec<f64>,
     /// What waits for the stage after it.
     log: f64,
-    /// Blocked, limit and load of each tick.
-    shares: VecDeque<(f64, f64, f64)>,
+    /// Of what waits above, that of the one key.
+    hot_log: f64,
+    /// Blocked, limit, load and the one key's limit of each tick.
+    shares: VecDeque<[f64; 4]>,
     passed: f64,
     load: f64,
     /// Since when it has had all the work that it can do.
@@ -134,6 +139,7 @@ impl Stage {
             decision: None,
             pods,
             log: 0.0,
+            hot_log: 0.0,
             shares: VecDeque::new(),
             passed: 0.0,
             load: 0.0,
@@ -148,15 +154,21 @@ impl Stage {
 
     /// Takes what it can of what waits above; what is left there.
     fn tick(&mut self, now: f64, above: f64, came: f64, room: f64) -> f64 {
-        let own = f64::from(self.running(now)) * (self.spec.able)(now) * TICK_S;
-        let able = own.min((self.spec.able_together)(now) * TICK_S);
-        let passed = above.min(able).min(room);
+        let running = f64::from(self.running(now));
+        let one = (self.spec.able)(now) * TICK_S;
+        let able = (running * one).min((self.spec.able_together)(now) * TICK_S);
+        let hot = if running > 1.0 { (self.hot_log + came * (self.spec.hot)(now)).min(above) } else { 0.0 };
+        let hot_passed = hot.min(one);
+        self.hot_log = hot - hot_passed;
+        let passed = (above - self.hot_log).min(able).min(room);
         self.load = if able > 0.0 { passed / able } else { 1.0 };
-        let is_blocked = passed < above.min(able) - 1e-9 || self.log > self.passed + 1e-9;
+        let is_blocked = passed < (above - self.hot_log).min(able) - 1e-9 || self.log > self.passed + 1e-9;
         let is_full = above - passed > came.max(1e-9) * 0.01 && passed >= able - 1e-9;
-        let limit = if is_full { 1.0 } else { all_busy(self.spec.width, self.load.min(0.999)) };
+        let limit_at =
+            |load: f64, is_full: bool| if is_full { 1.0 } else { all_busy(self.spec.width, load.min(0.999)) };
+        let (limit, hot_limit) = (limit_at(self.load, is_full), limit_at(hot_passed / one, self.hot_log > 0.0));
         let (blocked, limit) = if is_blocked { (1.0, 0.0) } else { (0.0, limit) };
-        self.shares.push_back((blocked, limit, self.load));
+        self.shares.push_back([blocked, limit, self.load, hot_limit]);
         if self.shares.len() > SHARE_TICKS {
             self.shares.pop_front();
         }
@@ -174,13 +186,15 @@ impl Stage {
         }
     }
 
-    fn share(&self, of: impl Fn(&(f64, f64, f64)) -> f64) -> f64 {
-        self.shares.iter().map(of).sum::<f64>() / self.shares.len().max(1) as f64
+    fn share(&self, of: usize) -> f64 {
+        self.shares.iter().map(|shares| shares[of]).sum::<f64>() / self.shares.len().max(1) as f64
     }
 
     fn look(&mut self, now: f64, rate: f64, waiting: f64) {
         let used = 0.25 + 0.75 * (self.load * self.spec.width_of_window).min(1.0);
-        let (blocked, limit) = (self.share(|of| of.0), self.share(|of| of.1));
+        let (blocked, mean) = (self.share(0), self.share(1));
+        // That of the busiest, where events wait.
+        let limit = if waiting >= 1.0 { mean.max(self.share(3)) } else { mean };
         let youngest = self.pods.iter().filter(|ready| **ready <= now).fold(f64::INFINITY, |age, at| age.min(now - at));
         let sight = Sight {
             instances: self.running(now),
@@ -196,7 +210,7 @@ impl Stage {
         let sight = match self.spec.connections {
             Some(most) => {
                 let open = (rate * LATENCY_S + self.log) / (f64::from(sight.instances.max(1)) * most);
-                let saturation = Some(self.share(|of| of.2).max(open).min(1.0));
+                let saturation = Some(self.share(2).max(open).min(1.0));
                 Sight { is_source: true, saturation, limit: 0.0, waiting: 0, unused_credit: None, ..sight }
             }
             None => sight,
@@ -210,7 +224,7 @@ impl Stage {
         let current = self.pods.len() as u32;
         let wanted = match self.spec.cpu_request {
             Some(request) => {
-                let latest = (now, self.share(|of| of.2));
+                let latest = (now, self.share(2));
                 let (at, load) = self.scraped.replace(latest)?;
                 let pods = self.pods.iter().filter(|ready| **ready + SCRAPE_S <= at).count() as u32;
                 self.hpa.sync_cpu(now, load / request, pods, current)

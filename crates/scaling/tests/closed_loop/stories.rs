@@ -25,10 +25,16 @@ fn slow_each(width: u32) -> Story {
     Story::new(9_000, |_| 2_000.0, vec![stage("convert", 2_000.0, width, 2), publish])
 }
 
+/// A broker's limit goes up and down by so much.
+fn wobbling(able: f64, swing: f64, period_s: f64) -> impl Fn(f64) -> f64 {
+    move |now| wave(able, able * swing, period_s)(now) * (1.0 + swing / 4.0 * (now / 23.0).sin())
+}
+
 /// From minute 20 to minute 50 all instances together do no more than `able`.
-fn slow_together(width: u32, able: f64) -> Story {
+fn slow_together(width: u32, able: impl Fn(f64) -> f64 + 'static) -> Story {
     let mut publish = stage("publish", 1_000.0, width, 4);
-    publish.able_together = Box::new(move |now| if (1_200.0..3_000.0).contains(&now) { able } else { f64::INFINITY });
+    let able_together = move |now| if (1_200.0..3_000.0).contains(&now) { able(now) } else { f64::INFINITY };
+    publish.able_together = Box::new(able_together);
     Story::new(9_000, |_| 2_000.0, vec![stage("convert", 2_000.0, width, 2), publish])
 }
 
@@ -180,14 +186,104 @@ fn instances_that_a_broker_makes_slow_get_company_while_it_is_slow() {
 
 #[test]
 fn a_broker_with_a_limit_of_its_own_is_not_met_with_ever_more_instances() {
-    for (width, able) in WIDTHS.into_iter().flat_map(|width| [0.0, 1_200.0].map(|able| (width, able))) {
-        let run = run(slow_together(width, able));
+    for (width, (able, swing, period_s)) in WIDTHS.into_iter().flat_map(|width| BROKERS.map(|broker| (width, broker))) {
+        let run = run(slow_together(width, wobbling(able, swing, period_s)));
+        let what = format!("width {width}, {able} ± {swing} in {period_s} s: {:?}", run.changes);
         let told = changes(&run, 1, 1_200.0..3_000.0);
-        assert!(told.iter().all(|(_, to)| *to <= 10), "width {width}: {told:?}");
+        assert!(told.iter().all(|(_, to)| *to <= 10), "{what}");
         let above = changes(&run, 0, 1_200.0..3_000.0);
-        assert_eq!(above, [], "width {width}: what is above it is blocked, and more of it would wait, too");
+        assert_eq!(above, [], "{what}: what is above it is blocked, and more of it would wait, too");
         let after = changes(&run, 1, 3_000.0..9_000.0);
-        assert!(turns(&after) <= 1 && after.iter().all(|(_, to)| *to <= 16), "width {width}: {after:?}");
+        assert!(turns(&after) <= 1 && after.iter().all(|(_, to)| *to <= 16), "{what}");
+    }
+}
+
+/// What one takes, and by how much and in what time that goes up and down.
+const BROKERS: [(f64, f64, f64); 6] = [
+    (0.0, 0.0, 60.0),
+    (1_200.0, 0.0, 60.0),
+    (1_200.0, 0.05, 60.0),
+    (1_200.0, 0.1, 40.0),
+    (1_200.0, 0.1, 110.0),
+    (1_200.0, 0.1, 300.0),
+];
+
+/// Of three hours, from a quarter of the first one on it grows no more than by what is tried, at longer and longer intervals.
+fn only_tries(run: &Run) -> bool {
+    let late = changes(run, 0, 900.0..10_800.0);
+    late.len() <= 6 && late.iter().all(|(from, to)| *to <= from + from / 10 + 1)
+}
+
+#[test]
+fn a_limit_that_lasts_for_hours_is_not_met_with_ever_more_instances() {
+    for (width, (able, swing, period_s)) in WIDTHS.into_iter().flat_map(|width| BROKERS.map(|broker| (width, broker))) {
+        let mut stages = one(width, 4);
+        stages[0].able_together = Box::new(wobbling(able, swing, period_s));
+        let run = run(Story::new(10_800, |_| 2_000.0, stages));
+        assert!(only_tries(&run), "width {width}, {able} ± {swing} in {period_s} s: {:?}", run.changes);
+    }
+}
+
+#[test]
+fn bursts_that_a_broker_can_not_take_are_not_met_with_ever_more_instances() {
+    for (width, (able, swing, period_s)) in
+        WIDTHS.into_iter().flat_map(|width| BROKERS[1..].iter().map(move |broker| (width, *broker)))
+    {
+        for (calm, every_s) in [(600.0, 150.0), (600.0, 400.0), (900.0, 240.0)] {
+            let mut stages = one(width, 4);
+            stages[0].able_together = Box::new(wobbling(able, swing, period_s));
+            let run = run(Story::new(10_800, move |now| if now % every_s < 45.0 { 2_000.0 } else { calm }, stages));
+            let what = format!("width {width}, {able} ± {swing} in {period_s} s, calm {calm}, each {every_s} s");
+            assert!(only_tries(&run), "{what}: {:?}", run.changes);
+        }
+    }
+}
+
+/// For three hours one key has about as many events as one instance can do; then there are as many of all keys, and later eight times as many.
+fn hot_key(width: u32, instances: u32, share: f64) -> Story {
+    let offered = 1_000.0 * share + 100.0 * f64::from(instances);
+    let mut stages = one(width, instances);
+    stages[0].hot = Box::new(step(10_800.0, 1_000.0 * share / offered, 0.0));
+    Story::new(16_200, move |now| offered * step(12_600.0, 1.0, 8.0)(now), stages)
+}
+
+#[test]
+fn one_hot_key_is_not_met_with_ever_more_instances() {
+    for (width, instances) in WIDTHS.into_iter().flat_map(|width| [4, 8].map(|instances| (width, instances))) {
+        for share in [0.9, 0.95, 0.98, 1.0, 1.02] {
+            let run = run(hot_key(width, instances, share));
+            let what = format!("width {width}, {instances} instances, {share} of one: {:?}", run.changes);
+            assert!(only_tries(&run), "{what}");
+            let after = changes(&run, 0, 12_600.0..13_200.0);
+            assert!(after.len() <= 3 && turns(&after) == 0, "{what}");
+            let used = use_at_end(&run, 0, 1_000.0);
+            assert!((0.3..0.95).contains(&used), "{what}: {used}");
+        }
+    }
+}
+
+/// A broker is the limit for half an hour; after that and some calm, the load grows eightfold.
+#[test]
+fn load_that_grows_once_a_limit_has_gone_is_met_as_ever() {
+    for (width, calm_s) in WIDTHS.into_iter().flat_map(|width| [60.0, 300.0, 900.0, 3_600.0].map(|calm| (width, calm)))
+    {
+        let mut stages = one(width, 4);
+        stages[0].able_together = Box::new(|now| if now < 1_800.0 { 1_200.0 } else { f64::INFINITY });
+        let grows = 1_800.0 + calm_s;
+        let offered = move |now: f64| {
+            if now < 1_800.0 {
+                2_000.0
+            } else if now < grows {
+                1_500.0
+            } else {
+                16_000.0
+            }
+        };
+        let run = run(Story::new(6 * 3_600, offered, stages));
+        let told = changes(&run, 0, grows..grows + 600.0);
+        let what = format!("width {width}, calm {calm_s}: {:?}", run.changes);
+        assert!(told.len() <= 3 && turns(&told) == 0, "{what}");
+        assert!(told.last().is_some_and(|(_, to)| (19..=40).contains(to)), "{what}");
     }
 }
 
@@ -280,7 +376,11 @@ fn the_plots_in_the_docs_are_of_these_stories() {
         ("fast-wave", "A wave of two minutes", Story::new(3_600, wave(4_000.0, 3_500.0, 120.0), one(8, 4))),
         ("chain", "Three stages, four times the load from minute 10 on", chain(8)),
         ("slow-instances", "Each instance of publish does a quarter from minute 20 to 50", slow_each(8)),
-        ("slow-broker", "The broker takes 1200 events/s from minute 20 to 50", slow_together(8, 1_200.0)),
+        (
+            "slow-broker",
+            "The broker takes about 1200 events/s from minute 20 to 50",
+            slow_together(8, wobbling(1_200.0, 0.1, 110.0)),
+        ),
         ("edge", "Four times the load from minute 10 on; a stall below it from minute 40 to 55", edge(8, 4.0)),
         ("flapping", "Four times the load from minute 10 on, of which an instance dies within 20 s", flapping(8, 1, 1)),
         ("cpu", "On CPU: four times the load from minute 10 to 40", {

@@ -167,6 +167,54 @@ fn more_that_bring_nothing_are_not_followed_by_more_until_one_is_tried() {
     assert!(look(&mut scaling, 1_250..1_300, &better).needed >= 8);
 }
 
+/// Four do what two did, and every fifth look is a calm one.
+fn flickering(second: u64) -> Sight {
+    if second.is_multiple_of(5) { Sight { instances: 4, ..calm() } } else { Sight { instances: 4, ..busy() } }
+}
+
+#[test]
+fn a_calm_look_is_no_proof_that_more_instances_helped() {
+    let mut scaling = Scaling::new(Options::default());
+    assert_eq!(look(&mut scaling, 0..60, &busy()).needed, 4);
+    for second in 60..650 {
+        assert_eq!(scaling.decide(Duration::from_secs(second), &flickering(second)).needed, 4, "second {second}");
+    }
+    let needed = (650..1_200).map(|second| scaling.decide(Duration::from_secs(second), &flickering(second)).needed);
+    assert_eq!(needed.max(), Some(5));
+}
+
+#[test]
+fn a_calm_time_in_which_it_does_as_much_or_an_hour_ends_what_was_in_vain() {
+    for (calm_s, rate, needed) in [(200, 1_000.0, 4), (400, 1_000.0, 7), (400, 600.0, 4), (3_700, 600.0, 7)] {
+        let mut scaling = Scaling::new(Options::default());
+        look(&mut scaling, 0..60, &busy());
+        let calm = Sight { instances: 4, rate: Some(rate), ..calm() };
+        look(&mut scaling, 60..60 + calm_s, &calm);
+        let busy = Sight { instances: 4, waiting: 0, ..busy() };
+        let decision = look(&mut scaling, 60 + calm_s..62 + calm_s, &busy);
+        assert_eq!(decision.needed, needed, "{calm_s} s at {rate}: {decision:?}");
+    }
+}
+
+#[test]
+fn more_than_a_tenth_are_tried_less_and_less_often_and_chance_is_no_gain() {
+    let mut scaling = Scaling::new(Options::default());
+    look(&mut scaling, 0..60, &Sight { instances: 10, ..busy() });
+    let (mut instances, mut told) = (20, vec![]);
+    for second in 60..6_000 {
+        let rate = 1_000.0 * (1.0 + 0.05 * (second as f64 / 10.0).sin());
+        let sight = Sight { instances, rate: Some(rate), ..busy() };
+        let decision = scaling.decide(Duration::from_secs(second), &sight);
+        if decision.needed > instances {
+            let text = format!("{} more are tried", decision.needed - instances);
+            assert!(decision.why.to_string().ends_with(&text), "{}", decision.why);
+            told.push((second / 60, decision.needed));
+            instances = decision.needed;
+        }
+    }
+    assert_eq!(told, [(10, 23), (20, 26), (40, 29), (80, 32)]);
+}
+
 #[test]
 fn without_an_instance_one_is_needed_once_something_waits() {
     let none = Sight { instances: 0, rate: None, ..Sight::default() };

@@ -290,7 +290,10 @@ impl App<'_> {
             "fetch": self.files.of(name),
             "container": { "type": "MESOS", "docker": { "image": self.image() } },
             "labels": { "jaiminho.pipeline": self.config.pipeline.pipeline, "jaiminho.stage": name },
-            "constraints": [["hostname", "GROUP_BY"]],
+            "constraints": match marathon.constraint.as_slice() {
+                [] => json!([["hostname", "GROUP_BY"]]),
+                given => json!(given),
+            },
             "healthChecks": [{
                 "protocol": format!("MESOS_{scheme}"),
                 "path": "/livez",

@@ -48,12 +48,13 @@ impl ExternalScaler for Service {
 
     type StreamIsActiveStream = ActiveStream;
 
-    /// At once, and at each change; while the stage is seen in part, nothing.
+    /// At once, and at each change; while the stage is seen in part, or was long ago, nothing.
     async fn stream_is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<ActiveStream>, Status> {
         let (stage, _) = wanted(&self.views.borrow(), &request.get_ref().scaler_metadata)?;
         let mut last = None;
         let changes = WatchStream::new(self.views.clone()).filter_map(move |view| {
-            let active = sight(&view, &stage).ok().map(|sight| sight.is_active());
+            let active = recent(view).and_then(|view| sight(&view, &stage).map_err(Status::unavailable));
+            let active = active.ok().map(|sight| sight.is_active());
             let news = active.filter(|active| last.replace(*active) != Some(*active));
             ready(news.map(|result| Ok(IsActiveResponse { result })))
         });
@@ -95,16 +96,19 @@ impl ExternalScaler for Service {
 }
 
 impl Service {
-    /// The last look, unless it is too old.
     fn view(&self) -> Result<Arc<View>, Status> {
-        let view = self.views.borrow().clone();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let age = now.saturating_sub(Duration::from_millis(view.unix_ms));
-        if age > LOOK_AGE_MAX {
-            return Err(Status::unavailable(format!("the last look at the pipeline is {} s old", age.as_secs())));
-        }
-        Ok(view)
+        recent(self.views.borrow().clone())
     }
+}
+
+/// The look, unless it is too old.
+fn recent(view: Arc<View>) -> Result<Arc<View>, Status> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = now.saturating_sub(Duration::from_millis(view.unix_ms));
+    if age > LOOK_AGE_MAX {
+        return Err(Status::unavailable(format!("the last look at the pipeline is {} s old", age.as_secs())));
+    }
+    Ok(view)
 }
 
 fn metric_name(stage: &str) -> String {
@@ -143,9 +147,10 @@ const KEDA_KEYS: [&str; 6] = ["scalerAddress", "enableTLS", "unsafeSsl", "caCert
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use jaiminho_observe::{Plan, PlannedStage, Role, Watcher};
 
-    use super::*;
+    use super::{super::sight::tests::three, *};
 
     fn view() -> View {
         let stage = |name: &str| PlannedStage {
@@ -170,6 +175,33 @@ mod tests {
             read(&[("stage", "convert"), ("scalerAddress", "scaler:7500"), ("enableTLS", "false"), ("target", "0.7")])
                 .unwrap();
         assert_eq!((stage.as_str(), options), ("convert", Options { target: 0.7, ..Options::default() }));
+    }
+
+    /// Its last look was so long ago.
+    fn service(age: Duration) -> Service {
+        let seen = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - age;
+        let view = View { unix_ms: seen.as_millis() as u64, ..three() };
+        Service { views: watch::channel(Arc::new(view)).1, asks: mpsc::channel(1).0, stop: CancellationToken::new() }
+    }
+
+    #[tokio::test]
+    async fn a_look_of_long_ago_tells_nothing() {
+        let of = || ScaledObjectRef {
+            scaler_metadata: [("stage".to_owned(), "convert".to_owned())].into(),
+            ..ScaledObjectRef::default()
+        };
+        let (new, old) = (service(Duration::from_secs(1)), service(LOOK_AGE_MAX + Duration::from_secs(1)));
+        assert!(new.is_active(Request::new(of())).await.is_ok());
+        let told = old.is_active(Request::new(of())).await.unwrap_err();
+        assert_eq!(told.message(), "the last look at the pipeline is 16 s old");
+        let question = GetMetricsRequest { scaled_object_ref: Some(of()), metric_name: String::new() };
+        assert_eq!(old.get_metrics(Request::new(question)).await.unwrap_err().message(), told.message());
+        let mut pushed = Vec::new();
+        for service in [new, old] {
+            let mut stream = service.stream_is_active(Request::new(of())).await.unwrap().into_inner();
+            pushed.push(stream.next().now_or_never().flatten().is_some());
+        }
+        assert_eq!(pushed, [true, false]);
     }
 
     #[test]

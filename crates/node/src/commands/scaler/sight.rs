@@ -94,7 +94,7 @@ fn saturation(staying: &[&InstanceView]) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use jaiminho_observe::{AddressView, Figures, Finding, LinkView, LoadView, Rates, Severity};
 
     use super::*;
@@ -173,7 +173,8 @@ mod tests {
         }
     }
 
-    fn three() -> View {
+    /// Three stages, all of which are seen.
+    pub(in crate::commands::scaler) fn three() -> View {
         View {
             pipeline: "p".into(),
             stages: vec![

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::bodies::Body;
 use super::gave_up;
+use crate::cli::ClientTls;
 use crate::exit::Failure;
 use crate::output::counted;
 
@@ -75,16 +76,16 @@ enum Next {
 }
 
 impl Client {
-    /// An `https` server's certificate is one that `ca` has signed.
+    /// An `https` server's certificate is one that `tls.ca` has signed.
     pub(in crate::commands) fn new(
         url: String,
         token: Option<String>,
-        ca: Option<&Path>,
+        tls: &ClientTls,
         retries: u32,
     ) -> Result<Self, Failure> {
         let parsed = reqwest::Url::parse(&url).map_err(|error| Failure::usage(format!("--url {url}: {error}")))?;
         let mut http = reqwest::Client::builder().timeout(REQUEST_DEADLINE).connect_timeout(CONNECT_DEADLINE);
-        match (parsed.scheme(), ca) {
+        match (parsed.scheme(), &tls.ca) {
             ("http", None) => {}
             ("http", Some(_)) => {
                 return Err(Failure::usage(format!("{url}: --ca is for https, and this is in plain text")));
@@ -93,6 +94,9 @@ impl Client {
                 for certificate in authorities(ca)? {
                     http = http.add_root_certificate(certificate);
                 }
+                if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+                    http = http.identity(identity(cert, key)?);
+                }
             }
             ("https", None) => {
                 let what = format!("{url}: --ca FILE says who signs the server's certificate");
@@ -100,8 +104,11 @@ impl Client {
             }
             (..) => return Err(Failure::usage(format!("--url {url}: must begin with http:// or https://"))),
         }
-        let http = http.build();
-        Ok(Self { http: http.map_err(Failure::software)?, url, token, retries })
+        let http = http.build().map_err(|error| match &tls.cert {
+            Some(cert) => Failure::usage(format!("--cert {}: {}", cert.display(), root_cause(&error))),
+            None => Failure::software(error),
+        });
+        Ok(Self { http: http?, url, token, retries })
     }
 
     /// Sends `body` until it is answered for good.
@@ -140,7 +147,7 @@ impl Client {
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => match jaiminho_tls::fault_of(&error) {
+            Err(error) => match fault_of(&error) {
                 Some(fault) => return Next::GiveUp(gave_up(format!("{}: TLS with the server: {fault}", self.url))),
                 None => return Next::Again { wait: backoff(tries), why: root_cause(&error) },
             },
@@ -196,6 +203,14 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, String> {
     Ok(serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
+/// What is wrong with TLS. A server refuses a certificate only when hands are shaken, and HTTP/2 keeps but the text of that.
+fn fault_of(error: &reqwest::Error) -> Option<String> {
+    jaiminho_tls::fault_of(error).or_else(|| match root_cause(error).strip_prefix("received fatal alert: ")? {
+        "CertificateRequired" => Some("it asks for a certificate: --cert FILE --key FILE shows one".to_owned()),
+        alert => Some(format!("it refuses this side's certificate: {alert}")),
+    })
+}
+
 /// The innermost cause is the one that says something.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
@@ -214,6 +229,16 @@ fn authorities(ca: &Path) -> Result<Vec<reqwest::Certificate>, Failure> {
         return Err(wrong(&"holds no certificate"));
     }
     Ok(authorities)
+}
+
+fn identity(cert: &Path, key: &Path) -> Result<reqwest::Identity, Failure> {
+    let read = |option: &str, path: &Path| {
+        std::fs::read(path).map_err(|error| Failure::usage(format!("{option} {}: {error}", path.display())))
+    };
+    let pem = [read("--cert", cert)?, read("--key", key)?].join(&b'\n');
+    let (cert, key) = (cert.display(), key.display());
+    reqwest::Identity::from_pem(&pem)
+        .map_err(|_| Failure::usage(format!("--cert {cert} --key {key}: hold no certificate, or no key in PEM format")))
 }
 
 /// 0.5 s, doubled with each try, at most 10 s.

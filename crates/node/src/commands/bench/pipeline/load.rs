@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use jaiminho_bench::publisher::json_event;
 use tokio::task::JoinSet;
 
+use crate::cli::ClientTls;
 use crate::commands::send::{Body, Client};
 use crate::exit::Failure;
 
@@ -54,7 +55,7 @@ struct Answered {
 impl Load {
     /// Until the last is answered.
     pub(super) async fn run(self) -> Result<Loaded, Failure> {
-        let client = Client::new(self.url.clone(), None, None, RETRIES)?;
+        let client = Client::new(self.url.clone(), None, &ClientTls::default(), RETRIES)?;
         let (count, began) = (self.count, Instant::now());
         let answered = match self.pace {
             Pace::Closed(connections) => Arc::new(self).closed(&client, connections).await?,

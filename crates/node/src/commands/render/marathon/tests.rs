@@ -74,8 +74,10 @@ fn each_stage_is_an_app_that_finds_the_others_by_mesos_dns() {
 
 #[test]
 fn in_a_container_network_ports_are_as_the_file_says() {
-    let group = rendered(FILE, &[&GIVEN[..], &["--network", "dcos", "--group", "/a/b"]].concat()).unwrap();
+    let placed = ["--constraint", "hostname:MAX_PER:2", "--constraint", "rack:LIKE:a:[12]"];
+    let group = rendered(FILE, &[&GIVEN[..], &["--network", "dcos", "--group", "/a/b"], &placed].concat()).unwrap();
     let source = &group["apps"][0];
+    assert_eq!(source["constraints"], json!([["hostname", "MAX_PER", "2"], ["rack", "LIKE", "a:[12]"]]));
     assert_eq!(source["networks"], json!([{ "mode": "container", "name": "dcos" }]));
     let ports = source["container"]["portMappings"].as_array().unwrap();
     let ports: Vec<_> = ports.iter().map(|port| port["containerPort"].as_u64().unwrap()).collect();
@@ -173,6 +175,7 @@ fn what_is_missing_is_named() {
         (&GIVEN[2..], "--fetch URI"),
         (&["--fetch", "f/other.yaml"][..], "no task would have the pipeline file"),
         (&["--fetch", "f/pipeline.yaml", "--env", "no"][..], "must be VAR=VALUE"),
+        (&["--fetch", "f/pipeline.yaml", "--constraint", "hostname:SPREAD"][..], "must be FIELD:OPERATOR"),
         (&["--fetch", "f/pipeline.yaml", "--env", "A=1", "--secret", "A=s"][..], "by --env and by --secret"),
         (&["--fetch", "f/pipeline.yaml", "--secret", "A="][..], "--secret A=: names no secret"),
         (

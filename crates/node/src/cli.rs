@@ -511,18 +511,22 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A variable and what it is.
+/// A constraint of Marathon's, as a list.
 fn constraint(text: &str) -> Result<Vec<String>, String> {
     let parts: Vec<String> = text.splitn(3, ':').map(str::to_owned).collect();
-    let known = ["UNIQUE", "CLUSTER", "GROUP_BY", "LIKE", "UNLIKE", "MAX_PER", "IS"];
-    match parts.get(1).is_some_and(|operator| known.contains(&operator.as_str()))
-        && parts.iter().all(|of| !of.is_empty())
-    {
-        true => Ok(parts),
-        false => Err(format!("must be FIELD:OPERATOR or FIELD:OPERATOR:VALUE, with one of {}", known.join(", "))),
-    }
+    let is_right = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [field, "UNIQUE" | "CLUSTER" | "GROUP_BY"] => !field.is_empty(),
+        [field, "CLUSTER" | "GROUP_BY" | "LIKE" | "UNLIKE" | "MAX_PER" | "IS", value] => {
+            !field.is_empty() && !value.is_empty()
+        }
+        _ => false,
+    };
+    is_right.then_some(parts).ok_or_else(|| {
+        "must be FIELD:UNIQUE, FIELD:CLUSTER or FIELD:GROUP_BY, or with a value FIELD:OPERATOR:VALUE, where OPERATOR is CLUSTER, GROUP_BY, LIKE, UNLIKE, MAX_PER or IS".to_owned()
+    })
 }
 
+/// A variable and what it is.
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("must be VAR=VALUE")?;
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');

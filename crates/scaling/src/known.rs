@@ -162,13 +162,15 @@ pub(crate) struct Before {
     best: f64,
     /// More than these are tried; there were so many before the last ones came in vain.
     pub(crate) tried_from: Option<u32>,
-    /// After so long, one more is tried.
+    /// After so long, more are tried.
     wait: Duration,
+    /// Since when it has done about as much with ease.
+    eased: Option<Duration>,
 }
 
 impl Before {
     pub(crate) fn new(now: Duration, instances: u32, rate: f64) -> Self {
-        Self { instances, rate, at: now, best: 0.0, tried_from: None, wait: RETRY }
+        Self { instances, rate, at: now, best: 0.0, tried_from: None, wait: RETRY, eased: None }
     }
 
     /// It does so much.
@@ -183,10 +185,10 @@ impl Before {
         Self { tried_from, wait, ..Self::new(now, instances, self.best) }
     }
 
-    /// More instances than before do no more than those did; or those that are tried are not there yet.
+    /// More instances than before do no more than those did; or those that are tried are not there yet, and it does no more.
     pub(crate) fn is_vain(&self, instances: u32, rate: f64) -> bool {
         if instances <= self.instances {
-            return self.tried_from.is_some_and(|from| instances > from);
+            return self.tried_from.is_some_and(|from| instances > from) && rate < self.rate * (1.0 + GAIN_LEAST);
         }
         let wanted = f64::from(instances) / f64::from(self.instances) - 1.0;
         rate < self.rate * (1.0 + (GAIN_MIN * wanted).max(GAIN_LEAST))
@@ -197,8 +199,14 @@ impl Before {
         now.saturating_sub(self.at) >= self.wait
     }
 
-    /// The stage has been calm for so long, and does so much, that what was is no measure any more.
-    pub(crate) fn is_over(&self, calm: Duration, rate: f64) -> bool {
-        calm >= if rate >= EASE * self.rate { CALM } else { CALM_MAX }
+    /// It is calm, for so long by now. Whether what was is no measure any more.
+    pub(crate) fn is_over(&mut self, now: Duration, calm: Duration, rate: f64) -> bool {
+        self.eased = (rate >= EASE * self.rate).then(|| self.eased.unwrap_or(now));
+        calm >= CALM_MAX || self.eased.is_some_and(|eased| now.saturating_sub(eased) >= CALM)
+    }
+
+    /// It is not calm, or nothing can be said of it.
+    pub(crate) fn strains(&mut self) {
+        self.eased = None;
     }
 }

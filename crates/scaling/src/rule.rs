@@ -72,6 +72,11 @@ impl Scaling {
         self.demand.see(now, seen);
         let seen = &Sight { saturation: self.demand.saturation(), ..*seen };
         let why = self.judge(now, seen);
+        if let Some(before) = &mut self.before
+            && !matches!(why, Why::Idle | Why::Enough { .. } | Why::Low { .. })
+        {
+            before.strains();
+        }
         let needed = self.settle(now, seen.instances, why.wanted(seen.instances));
         Decision { current: seen.instances, needed, why }
     }
@@ -140,7 +145,11 @@ impl Scaling {
 
     fn fewer(&mut self, now: Duration, seen: &Sight, rate: f64, busy: f64, wanted: f64) -> Why {
         // One calm look is no proof that more helped: what comes in gulps, or for one instance, is calm in between.
-        self.before = self.before.filter(|before| !before.is_over(self.ability.calm(now), rate));
+        // A source is busy by its connections, too, which no rate tells.
+        let calm = self.ability.calm(now);
+        if self.before.as_mut().is_some_and(|before| seen.is_source || before.is_over(now, calm, rate)) {
+            self.before = None;
+        }
         if !seen.is_active() {
             return Why::Idle;
         }

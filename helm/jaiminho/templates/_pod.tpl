@@ -72,8 +72,10 @@ spec:
         {{- end }}
       {{- end }}
       {{- range $probe, $asks := .probes }}
+      {{- with get $values $probe }}
       {{ $probe }}:
-        {{- merge (dict) $asks (get $values $probe) | toYaml | nindent 8 }}
+        {{- merge (dict) (deepCopy $asks) . | toYaml | nindent 8 }}
+      {{- end }}
       {{- end }}
       {{- if and .grace $values.preStopSeconds }}
       lifecycle:

@@ -197,6 +197,39 @@ fn a_calm_time_in_which_it_does_as_much_or_an_hour_ends_what_was_in_vain() {
 }
 
 #[test]
+fn fewer_that_do_more_than_was_ever_tried_get_more_at_once() {
+    let mut scaling = Scaling::new(Options::default());
+    look(&mut scaling, 0..60, &busy());
+    // Tries in vain, up to six.
+    for (from, instances) in [(60, 4), (700, 5), (1_400, 6)] {
+        look(&mut scaling, from..from + 630, &Sight { instances, ..busy() });
+    }
+    look(&mut scaling, 2_100..2_500, &Sight { instances: 4, rate: Some(300.0), ..calm() });
+    let decision = look(&mut scaling, 2_500..2_530, &Sight { instances: 4, rate: Some(4_000.0), ..busy() });
+    assert!(decision.needed >= 7, "{decision:?}");
+}
+
+#[test]
+fn a_burst_is_no_calm_time_in_which_it_does_as_much() {
+    let mut scaling = Scaling::new(Options::default());
+    look(&mut scaling, 0..60, &busy());
+    look(&mut scaling, 60..460, &Sight { instances: 4, rate: Some(800.0), ..calm() });
+    // The rate is up before it shows in how busy the stage is.
+    look(&mut scaling, 460..470, &Sight { instances: 4, rate: Some(1_000.0), ..calm() });
+    assert_eq!(look(&mut scaling, 470..500, &Sight { instances: 4, ..busy() }).needed, 4);
+}
+
+#[test]
+fn a_source_that_fills_up_again_after_a_calm_time_gets_more() {
+    let full = Sight { is_source: true, saturation: Some(0.9), ..calm() };
+    let mut scaling = Scaling::new(Options::default());
+    assert_eq!(look(&mut scaling, 0..60, &full).needed, 3);
+    look(&mut scaling, 60..240, &Sight { instances: 3, saturation: Some(0.5), ..full });
+    // Quiet connections: no more events than before.
+    assert!(look(&mut scaling, 240..300, &Sight { instances: 3, ..full }).needed > 3);
+}
+
+#[test]
 fn more_than_a_tenth_are_tried_less_and_less_often_and_chance_is_no_gain() {
     let mut scaling = Scaling::new(Options::default());
     look(&mut scaling, 0..60, &Sight { instances: 10, ..busy() });

@@ -175,7 +175,8 @@ fn what_is_missing_is_named() {
         (&GIVEN[2..], "--fetch URI"),
         (&["--fetch", "f/other.yaml"][..], "no task would have the pipeline file"),
         (&["--fetch", "f/pipeline.yaml", "--env", "no"][..], "must be VAR=VALUE"),
-        (&["--fetch", "f/pipeline.yaml", "--constraint", "hostname:SPREAD"][..], "must be FIELD:OPERATOR"),
+        (&["--fetch", "f/pipeline.yaml", "--constraint", "hostname:SPREAD"][..], "must be FIELD:UNIQUE"),
+        (&["--fetch", "f/pipeline.yaml", "--constraint", "hostname:MAX_PER"][..], "with a value FIELD:OPERATOR:VALUE"),
         (&["--fetch", "f/pipeline.yaml", "--env", "A=1", "--secret", "A=s"][..], "by --env and by --secret"),
         (&["--fetch", "f/pipeline.yaml", "--secret", "A="][..], "--secret A=: names no secret"),
         (

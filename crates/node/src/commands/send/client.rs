@@ -207,9 +207,10 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, String> {
 fn fault_of(error: &reqwest::Error) -> Option<String> {
     jaiminho_tls::fault_of(error).or_else(|| match root_cause(error).strip_prefix("received fatal alert: ")? {
         "CertificateRequired" => Some("it asks for a certificate: --cert FILE --key FILE shows one".to_owned()),
-        alert if alert.contains("Certificate") || alert == "UnknownCA" => {
-            Some(format!("it refuses this side's certificate: {alert}"))
+        "UnknownCA" | "DecryptError" => {
+            Some("it refuses this side's certificate: it is not signed by an authority of its `ca`".to_owned())
         }
+        alert if alert.contains("Certificate") => Some(format!("it refuses this side's certificate: {alert}")),
         alert => Some(format!("it ends the handshake: {alert}")),
     })
 }

@@ -513,15 +513,14 @@ fn positive(text: &str) -> Result<f64, String> {
 
 /// A constraint of Marathon's, as a list.
 fn constraint(text: &str) -> Result<Vec<String>, String> {
-    let parts: Vec<String> = text.splitn(3, ':').map(str::to_owned).collect();
-    let is_right = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [field, "UNIQUE" | "CLUSTER" | "GROUP_BY"] => !field.is_empty(),
-        [field, "CLUSTER" | "GROUP_BY" | "LIKE" | "UNLIKE" | "MAX_PER" | "IS", value] => {
-            !field.is_empty() && !value.is_empty()
-        }
-        _ => false,
-    };
-    is_right.then_some(parts).ok_or_else(|| {
+    let parts: Vec<&str> = text.splitn(3, ':').collect();
+    let is_right = !parts.contains(&"")
+        && matches!(
+            parts.as_slice(),
+            [_, "UNIQUE" | "CLUSTER" | "GROUP_BY"]
+                | [_, "CLUSTER" | "GROUP_BY" | "LIKE" | "UNLIKE" | "MAX_PER" | "IS", _]
+        );
+    is_right.then(|| parts.into_iter().map(str::to_owned).collect()).ok_or_else(|| {
         "must be FIELD:UNIQUE, FIELD:CLUSTER or FIELD:GROUP_BY, or with a value FIELD:OPERATOR:VALUE, where OPERATOR is CLUSTER, GROUP_BY, LIKE, UNLIKE, MAX_PER or IS".to_owned()
     })
 }

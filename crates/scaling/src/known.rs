@@ -20,7 +20,7 @@ const HOPE: f64 = 1.25;
 const GAIN_MIN: f64 = 0.33;
 /// So have those that brought less than this share of what was done before: so much comes and goes by chance.
 const GAIN_LEAST: f64 = 0.08;
-/// After so long, one more is tried; and after twice as long each time that brought nothing, too.
+/// After so long, more are tried; and after twice as long each time that brought nothing, too.
 const RETRY: Duration = Duration::from_secs(600);
 const RETRY_MAX: Duration = Duration::from_secs(4 * 3_600);
 /// After a calm time of so long what was in vain is forgotten, if so much of it is done with ease now;
@@ -178,7 +178,7 @@ impl Before {
         self.best = self.best.max(rate);
     }
 
-    /// One more is tried, against the most that these did: less tells of chance, or of what came.
+    /// More are tried, against the most that these did: less tells of chance, or of what came.
     pub(crate) fn tried(&self, now: Duration, instances: u32) -> Self {
         let wait = if self.tried_from.is_some() { (2 * self.wait).min(RETRY_MAX) } else { RETRY };
         let tried_from = self.tried_from.or(Some(self.instances));
@@ -194,7 +194,7 @@ impl Before {
         rate < self.rate * (1.0 + (GAIN_MIN * wanted).max(GAIN_LEAST))
     }
 
-    /// It is long enough ago to try one more.
+    /// It is long enough ago to try more.
     pub(crate) fn is_past(&self, now: Duration) -> bool {
         now.saturating_sub(self.at) >= self.wait
     }

@@ -23,7 +23,16 @@ pub(crate) fn rustls(error: &io::Error) -> Option<&Error> {
 /// What an error of somebody else's connection says, where it comes of TLS.
 pub fn fault_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let own = error.downcast_ref().or_else(|| rustls(error.downcast_ref()?));
-    own.map(told).or_else(|| fault_of(error.source()?))
+    own.map(told).or_else(|| match error.source() {
+        Some(source) => fault_of(source),
+        None => alert(&error.to_string()),
+    })
+}
+
+/// Of an alert HTTP/2 keeps but rustls' text: it comes when hands are shaken, as a server's that refuses a certificate.
+fn alert(text: &str) -> Option<String> {
+    let mut alerts = (0..=u8::MAX).map(|code| Error::AlertReceived(code.into()));
+    alerts.find(|alert| alert.to_string() == text).as_ref().map(told)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "rustls may add further ones")]

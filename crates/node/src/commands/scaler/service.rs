@@ -53,8 +53,7 @@ impl ExternalScaler for Service {
         let (stage, _) = wanted(&self.views.borrow(), &request.get_ref().scaler_metadata)?;
         let mut last = None;
         let changes = WatchStream::new(self.views.clone()).filter_map(move |view| {
-            let active = recent(view).and_then(|view| sight(&view, &stage).map_err(Status::unavailable));
-            let active = active.ok().map(|sight| sight.is_active());
+            let active = recent(view).ok().and_then(|view| sight(&view, &stage).ok()).map(|sight| sight.is_active());
             let news = active.filter(|active| last.replace(*active) != Some(*active));
             ready(news.map(|result| Ok(IsActiveResponse { result })))
         });

@@ -203,16 +203,14 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, String> {
     Ok(serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-/// What is wrong with TLS. A server refuses a certificate only when hands are shaken, and HTTP/2 keeps but the text of that.
+/// What is wrong with TLS, and how this program mends it.
 fn fault_of(error: &reqwest::Error) -> Option<String> {
-    jaiminho_tls::fault_of(error).or_else(|| match root_cause(error).strip_prefix("received fatal alert: ")? {
-        "CertificateRequired" => Some("it asks for a certificate: --cert FILE --key FILE shows one".to_owned()),
-        "UnknownCA" | "DecryptError" => {
-            Some("it refuses this side's certificate: it is not signed by an authority of its `ca`".to_owned())
+    match root_cause(error).as_str() {
+        "received fatal alert: CertificateRequired" => {
+            Some("it asks for a certificate: --cert FILE --key FILE shows one".to_owned())
         }
-        alert if alert.contains("Certificate") => Some(format!("it refuses this side's certificate: {alert}")),
-        alert => Some(format!("it ends the handshake: {alert}")),
-    })
+        _ => jaiminho_tls::fault_of(error),
+    }
 }
 
 /// The innermost cause is the one that says something.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use jaiminho_core::Trace;
 use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, set_key};
 use jaiminho_runtime::NewEvent;
 use jaiminho_telemetry::traces::TraceContext;
@@ -289,10 +290,9 @@ impl Drafter {
         drafts.bytes += payload.len() + DRAFT_COLUMNS_BYTES;
         let trace = match &common.arrival {
             Some(arrival) => arrival.event(&event, drafts.is_one),
-            None => common.carried,
+            None => common.carried.map(|context| Trace { context: context.to_bytes(), since: 0 }),
         };
-        let trace = trace.map(|context| Box::new(context.to_bytes()));
-        drafts.events.push(NewEvent { trace, ..NewEvent::encoded(&event, payload) });
+        drafts.events.push(NewEvent { trace: trace.map(Box::new), ..NewEvent::encoded(&event, payload) });
         drafts.ids.push(EventId { text: event.id, assigned });
         Ok(())
     }

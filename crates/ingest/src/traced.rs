@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
+use jaiminho_core::Trace;
 use jaiminho_event::CloudEvent;
 use jaiminho_telemetry::names::spans as names;
 use jaiminho_telemetry::traces::{KeyValue, Span, SpanKind, TraceContext, Tracer, UnixNanos};
@@ -60,8 +61,8 @@ impl Arrival {
         Self::begin(tracer, None, Some(socket))
     }
 
-    /// What an event's spans are below, if it is sampled. Tells of its receipt.
-    pub(crate) fn event(&self, event: &CloudEvent, is_alone: bool) -> Option<TraceContext> {
+    /// What an event's spans are below, if it is sampled, and since when it waits for the stage. Tells of its receipt.
+    pub(crate) fn event(&self, event: &CloudEvent, is_alone: bool) -> Option<Trace> {
         self.events.fetch_add(1, Ordering::Relaxed);
         let given = event.attributes.get("traceparent").and_then(|text| TraceContext::parse(&text.to_text()).ok());
         let is_below = given.is_none() && (is_alone || self.parent.is_some());
@@ -85,7 +86,7 @@ impl Arrival {
             .with_text(names::EVENT_SOURCE, &event.source)
             .with_text(names::EVENT_TYPE, &event.ty);
         self.tracer.record(span);
-        Some(context)
+        Some(Trace { context: context.to_bytes(), since: times.1 })
     }
 
     /// Whether its own span is told of.
@@ -164,10 +165,14 @@ impl Heard {
         self.0.clone()
     }
 
-    /// Whether it is told of. Of one that isn't nothing is kept.
-    pub(crate) fn is_recorded(&mut self) -> bool {
+    /// Its event is made. Of a message that is not told of nothing is kept from now on.
+    pub(crate) fn drafted(&mut self) {
         self.0.take_if(|arrival| !arrival.is_recorded());
-        self.0.is_some()
+    }
+
+    /// Whether it is told of.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.0.as_ref().is_some_and(|arrival| arrival.is_recorded())
     }
 
     /// Its outcome is known. `id` is the event's, if it has one.

@@ -3,7 +3,6 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use jaiminho_core::{Event, InputId, Offset, Origin, Outcome, Output, Time};
-use jaiminho_telemetry::traces::TraceContext;
 use tokio::sync::watch;
 
 use crate::{
@@ -190,7 +189,7 @@ impl Desk {
         self.taken += 1;
         self.taken_bytes += event.payload.len() as u64;
         self.unsettled += 1;
-        let trace = event.trace.map(|parent| self.hops.taken(&TraceContext::from_bytes(&parent), &self.like));
+        let trace = event.trace.map(|trace| self.hops.taken(&trace, &self.like));
         let (trace, begun) = trace.map_or((None, None), |(trace, begun)| (Some(Box::new(trace)), begun));
         let event = Event {
             payload: event.payload,

@@ -4,7 +4,7 @@
 use std::{any::Any, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jaiminho_core::{Event, KeyHash, Outcome, Payload, Reason};
+use jaiminho_core::{Event, KeyHash, Outcome, Payload, Reason, Trace};
 use jaiminho_event::{CloudEvent, EventView, identity, key_hash};
 use smallvec::SmallVec;
 
@@ -120,8 +120,8 @@ pub struct NewEvent {
     pub key: Option<KeyHash>,
     /// 128-bit xxh3 of source, NUL, id: a retry of an unsettled event joins it.
     pub identity: u128,
-    /// Where sampled: its trace, and the span that all of its are below.
-    pub trace: Option<Box<jaiminho_core::TraceContext>>,
+    /// Where sampled: its trace, the span that all of its are below, and since when it waits for the stage.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl NewEvent {

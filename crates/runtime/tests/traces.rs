@@ -148,6 +148,20 @@ async fn an_event_has_one_trace_through_all_stages_whose_parts_add_up() {
 }
 
 #[tokio::test]
+async fn what_an_event_waited_for_the_stage_to_take_it_is_told_beside_its_create() {
+    let mut stages = Traced::new();
+    let source = stages.source(&["out"]);
+    let _out = stages.spawn("out", &[], &["in"], late(Duration::ZERO));
+    let (mut one, client) = sampled(1, None);
+    let since = stages.tracer.now() - 20 * MS;
+    one.trace.as_mut().unwrap().since = since;
+    published(&source, vec![one]).await;
+    let spans = stages.spans(&client);
+    let (wait, create) = (spans.one("wait room"), spans.one("create in"));
+    assert_eq!((wait.parent, wait.start, wait.end), (create.parent, since, create.start));
+}
+
+#[tokio::test]
 async fn what_waited_for_credit_says_for_whose_and_what_waited_for_a_member_says_so() {
     let mut stages = Traced::new();
     let source = stages.source(&["mid"]);

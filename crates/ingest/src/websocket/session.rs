@@ -12,8 +12,8 @@ use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use jaiminho_core::{Outcome, Reason};
 use jaiminho_runtime::{Answer, NewEvent, Offer, Pending, Refusal};
-use jaiminho_telemetry::names::{ingest as names, spans};
-use jaiminho_telemetry::traces::{TraceContext, Tracer, UnixNanos};
+use jaiminho_telemetry::names::ingest as names;
+use jaiminho_telemetry::traces::TraceContext;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
@@ -54,8 +54,6 @@ const NEVER_FITS: &str = "it can never fit the log";
 struct Queued {
     event: NewEvent,
     sent: Sent,
-    /// Where sampled: since when it waits for the stage.
-    since: UnixNanos,
     bytes: usize,
     _room: OwnedSemaphorePermit,
 }
@@ -331,9 +329,9 @@ impl Session {
                 self.queue_bytes += text.len();
                 let _waiting = until_answer(&mut room, std::slice::from_ref(&id));
                 self.common.arrival = None;
-                let since = if heard.is_recorded() { self.edge.tracer.now() } else { 0 };
+                heard.drafted();
                 let sent = Sent { n, id, heard, _waiting };
-                self.queue.push(Queued { event, sent, since, bytes: text.len(), _room: room });
+                self.queue.push(Queued { event, sent, bytes: text.len(), _room: room });
             }
             Err(fault) => self.faulty(heard, n, &fault),
         }
@@ -415,7 +413,7 @@ impl Session {
         self.offering = Some(offer(Arc::clone(&self.edge), batch).boxed());
     }
 
-    fn tell(&mut self, mut sent: Sent, answer: &Answer) {
+    fn tell(&mut self, sent: Sent, answer: &Answer) {
         self.answered += 1;
         if sent.heard.is_recorded() {
             let outcome = EventOutcome::of(self.edge.acknowledge(), answer);
@@ -529,7 +527,6 @@ async fn offer(edge: Arc<Edge>, batch: Vec<Queued>) -> Offered {
         let events = batch.iter().map(|queued| queued.event.clone()).collect();
         match edge.handle.offer(Offer { events, deadline: None, acknowledge: edge.acknowledge() }).await {
             Ok(pending) => {
-                waited(&edge.tracer, &batch);
                 return Offered::Taken(batch.into_iter().map(|queued| queued.sent).collect(), pending);
             }
             Err(Refusal::NeverFits { .. }) => return Offered::TooLarge(batch),
@@ -539,16 +536,6 @@ async fn offer(edge: Arc<Edge>, batch: Vec<Queued>) -> Offered {
                 sleep(wait).await;
                 wait = (wait * 2).min(RETRY_MAX);
             }
-        }
-    }
-}
-
-/// The stage has these now: what is sampled tells how long that took.
-fn waited(tracer: &Tracer, batch: &[Queued]) {
-    let now = tracer.now();
-    for Queued { event, since, .. } in batch {
-        if let Some(trace) = event.trace.as_deref() {
-            tracer.waited(&TraceContext::from_bytes(trace), spans::WAIT_ROOM, (*since, now));
         }
     }
 }

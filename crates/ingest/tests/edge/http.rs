@@ -284,7 +284,7 @@ async fn allowed_headers_become_attributes_and_the_trace_is_kept() {
     let offer = running.desk.next().await.unwrap();
     let event = jaiminho_event::CloudEvent::decode(&offer.offer.events[0].payload).unwrap();
     assert_eq!((event.attribute("tenant").unwrap().as_ref(), event.attribute("xother")), ("acme", None));
-    assert_eq!(offer.offer.events[0].trace.as_ref().unwrap()[0], 0x4b);
+    assert_eq!(offer.offer.events[0].trace.as_ref().unwrap().context[0], 0x4b);
     offer.answer(vec![accepted()]);
     sent.await.unwrap().unwrap();
     let bad = http::HeaderValue::from_bytes(b"\xff").unwrap();

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use jaiminho_core::{Reason, Rejection};
+use jaiminho_core::{Reason, Rejection, Trace};
 use jaiminho_event::{CloudEvent, Data, EventError, Template, Value, check_json, format_timestamp, set_key};
 use jaiminho_runtime::NewEvent;
 use jaiminho_telemetry::names::spans as names;
-use jaiminho_telemetry::traces::{KeyValue, Span, SpanKind, TraceContext, Tracer, UnixNanos};
+use jaiminho_telemetry::traces::{KeyValue, Span, SpanKind, TraceContext, Tracer};
 use rdkafka::message::{Headers as _, Message};
 
 use crate::record::TRACEPARENT;
@@ -16,8 +16,6 @@ use crate::record::TRACEPARENT;
 pub(super) struct Item {
     pub(super) event: NewEvent,
     pub(super) rejection: Option<Rejection>,
-    /// Where sampled: when it was read.
-    pub(super) read_at: UnixNanos,
 }
 
 /// What an item takes beside its payload: columns, its place in two queues.
@@ -62,7 +60,7 @@ impl Decoder {
                 let text = format!("an event of {bytes} bytes; the limit is {}", self.event_bytes_max);
                 return Err(Fault(Reason::TooLarge, text));
             }
-            item.trace = self.trace(record, &event.id).map(|context| Box::new(context.to_bytes()));
+            item.trace = self.trace(record, &event.id);
             Ok(item)
         });
         let (event, rejection) = match read {
@@ -71,16 +69,15 @@ impl Decoder {
                 let id = place(record);
                 let text = format!("{id}: {text}");
                 // Its rejection is told in the sender's trace.
-                let trace = self.trace(record, &id).map(|context| Box::new(context.to_bytes()));
+                let trace = self.trace(record, &id);
                 (NewEvent { trace, ..self.bytes(record) }, Some(Rejection::new(reason, text)))
             }
         };
-        let read_at = if event.trace.is_some() { self.tracer.now() } else { 0 };
-        Item { event, rejection, read_at }
+        Item { event, rejection }
     }
 
     /// A sampled record's place in its trace: it goes on with that of its header `traceparent`, or begins one.
-    fn trace(&self, record: &impl Message, id: &str) -> Option<TraceContext> {
+    fn trace(&self, record: &impl Message, id: &str) -> Option<Box<Trace>> {
         if !self.tracer.is_on() {
             return None;
         }
@@ -100,7 +97,7 @@ impl Decoder {
             span = span.with_text(names::KEY, &key_text(key));
         }
         self.tracer.record(span);
-        Some(context)
+        Some(Box::new(Trace { context: context.to_bytes(), since: now }))
     }
 
     fn event(&self, record: &impl Message) -> Result<CloudEvent, Fault> {

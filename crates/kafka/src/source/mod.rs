@@ -26,8 +26,7 @@ use futures_util::stream::FuturesUnordered;
 use jaiminho_core::{Outcome, Reason, Rejection};
 use jaiminho_event::Template;
 use jaiminho_runtime::{Acknowledge, Answer, NewEvent, Offer, Pending, Refusal, Source, SourceError, SourceHandle};
-use jaiminho_telemetry::names::spans;
-use jaiminho_telemetry::traces::{TraceContext, Tracer, UnixNanos};
+use jaiminho_telemetry::traces::Tracer;
 use tokio::sync::{mpsc, oneshot};
 
 use self::client::Client;
@@ -131,7 +130,7 @@ impl Source for KafkaSource {
             let (batches, offered) = mpsc::channel(BATCHES_WAITING);
             let (reports, reported) = mpsc::channel(REPORTS_WAITING);
             let (ended, end) = oneshot::channel();
-            let (name, tracer) = (stage.clone(), decoder.tracer.clone());
+            let name = stage.clone();
             let worker =
                 Worker { stage, properties, topics, begin, decoder, limits, client, batches, reports: reported };
             let of = tracing::Span::current();
@@ -141,7 +140,7 @@ impl Source for KafkaSource {
                 let _unheard = ended.send(());
             });
             let thread = thread.map_err(|error| SourceError(format!("no thread: {error}")))?.thread().clone();
-            let door = Door { stage: name, handle, reports, thread, tracer, told: Arc::default() };
+            let door = Door { stage: name, handle, reports, thread, told: Arc::default() };
             door.serve(offered, end).await
         }
         .boxed()
@@ -155,7 +154,6 @@ struct Door {
     handle: SourceHandle,
     reports: mpsc::Sender<Report>,
     thread: Thread,
-    tracer: Tracer,
     /// When the log last told of records that nobody keeps.
     told: Arc<Mutex<Option<Instant>>>,
 }
@@ -207,46 +205,28 @@ impl Door {
     }
 
     async fn offer(&self, Batch { id, items, dropped }: Batch<Item>) -> (BatchId, Offered) {
-        let (mut events, mut waits, mut rejected) = (Vec::with_capacity(items.len()), Vec::new(), Vec::new());
-        for Item { event, rejection, read_at } in items {
-            let wait = event.trace.as_deref().map(|trace| (TraceContext::from_bytes(trace), read_at));
+        let (mut events, mut rejected) = (Vec::with_capacity(items.len()), Vec::new());
+        for Item { event, rejection } in items {
             match rejection {
-                Some(rejection) => rejected.push((event, rejection, wait)),
-                None => {
-                    events.push(event);
-                    waits.extend(wait);
-                }
+                Some(rejection) => rejected.push((event, rejection)),
+                None => events.push(event),
             }
         }
         let mut taken = Vec::new();
         if !events.is_empty() {
             match self.take(events, &dropped).await {
-                Some(Ok(pending)) => {
-                    self.waited(waits);
-                    taken.push(pending);
-                }
-                Some(Err(never)) => rejected.extend(never.into_iter().map(|(event, why)| (event, why, None))),
+                Some(Ok(pending)) => taken.push(pending),
+                Some(Err(never)) => rejected.extend(never),
                 None => return (id, Offered::Dropped),
             }
         }
-        for (event, rejection, wait) in rejected {
+        for (event, rejection) in rejected {
             match self.again(&dropped, || self.handle.reject(event.clone(), rejection.clone())).await {
-                Some(Ok(pending)) => {
-                    self.waited(wait);
-                    taken.push(pending);
-                }
+                Some(Ok(pending)) => taken.push(pending),
                 Some(Err(())) | None => return (id, Offered::Dropped),
             }
         }
         (id, Offered::Taken(taken))
-    }
-
-    /// The stage has these sampled events now, that were held here since they were read.
-    fn waited(&self, waits: impl IntoIterator<Item = (TraceContext, UnixNanos)>) {
-        let now = self.tracer.now();
-        for (context, read_at) in waits {
-            self.tracer.waited(&context, spans::WAIT_ROOM, (read_at, now));
-        }
     }
 
     /// Offers events until there is room for them; `Err` has those that there never is room for.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
-use jaiminho_core::TraceContext;
+use jaiminho_core::Trace;
 use jaiminho_event::units::ByteSize;
 use jaiminho_event::{CloudEvent, Data, EventError, Template, format_timestamp, set_key};
 use jaiminho_runtime::{Acknowledge, NewEvent, Offer, Refusal, Source, SourceError, SourceHandle};
@@ -174,12 +174,12 @@ impl Generator {
     }
 
     /// Where sampled, the event's trace, which begins here.
-    fn trace(&self, id: &str) -> Option<Box<TraceContext>> {
+    fn trace(&self, id: &str) -> Option<Box<Trace>> {
         let context = self.tracer.start(None)?;
         let now = self.tracer.now();
         let span = Span::new(context, None, SpanKind::Producer, "generate", (now, now));
         self.tracer.record(span.with_text(spans::MESSAGE_ID, id));
-        Some(Box::new(context.to_bytes()))
+        Some(Box::new(Trace { context: context.to_bytes(), since: now }))
     }
 
     fn cloud_event(&self, number: u64, now: Duration) -> CloudEvent {

@@ -37,12 +37,15 @@ impl<K: Copy + Ord + fmt::Debug> Hops<K> {
     }
 
     /// A source's event was taken: what is to be kept of it, and what goes on with it.
-    pub(crate) fn taken(&self, parent: &TraceContext, like: &Arc<Likeness>) -> (Trace, Option<Begun>) {
-        let passed_on = Trace { context: parent.to_bytes(), since: 0 };
-        if !self.tracer.is_on() || !self.has_room() {
-            return (passed_on, None);
+    pub(crate) fn taken(&self, offered: &Trace, like: &Arc<Likeness>) -> (Trace, Option<Begun>) {
+        let (parent, now) = (TraceContext::from_bytes(&offered.context), self.tracer.now());
+        if offered.since > 0 {
+            self.tracer.waited(&parent, spans::WAIT_ROOM, (offered.since, now));
         }
-        let begun = Begun::below(parent, self.tracer.now(), 1, like);
+        if !self.tracer.is_on() || !self.has_room() {
+            return (Trace { since: 0, ..*offered }, None);
+        }
+        let begun = Begun::below(&parent, now, 1, like);
         (Trace { context: begun.context.to_bytes(), since: begun.start }, Some(begun))
     }
 

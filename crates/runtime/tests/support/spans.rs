@@ -1,6 +1,6 @@
 //! What stages in one process have recorded of their sampled events.
 
-use jaiminho_core::Event;
+use jaiminho_core::{Event, Trace};
 use jaiminho_runtime::{NewEvent, StageConfig};
 use jaiminho_telemetry::traces::{Recorded, Span, TraceContext, Tracer, UnixNanos};
 
@@ -12,7 +12,13 @@ pub(crate) fn traced(config: StageConfig, tracer: &Tracer) -> StageConfig {
 /// An event of a new trace, and that trace.
 pub(crate) fn sampled(number: u32, key: Option<u64>) -> (NewEvent, TraceContext) {
     let context = TraceContext::root();
-    (NewEvent { trace: Some(Box::new(context.to_bytes())), ..super::event(number, key) }, context)
+    (
+        NewEvent {
+            trace: Some(Box::new(Trace { context: context.to_bytes(), since: 0 })),
+            ..super::event(number, key)
+        },
+        context,
+    )
 }
 
 pub(crate) fn context(event: &Event) -> TraceContext {

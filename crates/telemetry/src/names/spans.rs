@@ -33,7 +33,7 @@ pub const CONVERT: &str = "convert";
 pub const HANDLE: &str = "handle";
 /// What was logged in a call, outside of any span of the author's own.
 pub const LOG: &str = "log";
-/// Its results wait for room in the log; or, at the edge, it itself until the stage takes it.
+/// Its results wait for room in the log; or, of a source, it itself until the stage takes it.
 pub const WAIT_ROOM: &str = "wait room";
 /// In Kafka's sink, before its record is given to the client for the first time.
 pub const WAIT_SEND: &str = "wait send";

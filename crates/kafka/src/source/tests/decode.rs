@@ -143,8 +143,8 @@ fn a_record_that_cant_be_read_is_rejected_in_its_senders_trace() {
         let item = Decoder { tracer, ..decoder(None) }.decode(&message(&record));
         assert!(item.rejection.is_some());
         let spans = recorded.take();
-        let context = item.event.trace.as_deref().map(TraceContext::from_bytes);
-        assert_eq!(context, spans.first().map(|span| span.context), "{traceparent}");
+        let context = item.event.trace.as_deref().map(|trace| (TraceContext::from_bytes(&trace.context), trace.since));
+        assert_eq!(context, spans.first().map(|span| (span.context, span.end)), "{traceparent}");
         let sender = TraceContext::parse(senders).unwrap();
         let told = spans.iter().map(|span| (&*span.name, span.context.trace, span.parent)).collect::<Vec<_>>();
         let right = [("receive t", sender.trace, Some(sender.span))];

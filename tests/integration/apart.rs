@@ -33,6 +33,7 @@ async fn stages_that_start_in_reverse_order_publish_what_is_acknowledged() {
         (0..*count).for_each(|index| cluster.start(stage, index));
     }
     cluster.ready().await;
+    cluster.members("ingest", 0, "convert", 2.0).await;
 
     let ledger = Ledger::default();
     let client = Client::new(port);

@@ -1,6 +1,8 @@
 //! The benchmarks, small: every figure is there, and events that go missing would be noticed.
 
-use jaiminho_tests::{Directory, Kafka, jaiminho, skip_kafka};
+use std::time::Duration;
+
+use jaiminho_tests::{Directory, Kafka, jaiminho, jaiminho_within, skip_kafka};
 use serde_json::Value;
 
 const LINK: [&str; 20] = [
@@ -56,7 +58,9 @@ const TELEMETRY: [&str; 10] = [
 /// Runs `jaiminho bench ARGUMENTS --json`.
 async fn bench(arguments: &[&str]) -> Value {
     let directory = Directory::new("bench");
-    let output = jaiminho(directory.path(), &[&["bench"], arguments, &["--json"]].concat()).await;
+    let output =
+        jaiminho_within(Duration::from_secs(300), directory.path(), &[&["bench"], arguments, &["--json"]].concat())
+            .await;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{arguments:?}: {}\n{stdout}\n{stderr}", output.status);
     serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jaiminho_tests::{Client, Directory, Jaiminho, Page, eventually, free_port, skip_browser};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const JAEGER: &str = "http://jaeger.example:16686";
 
 /// `publish` takes 200 events a second; `convert` rejects what has no value, and says of what.
@@ -59,7 +59,7 @@ impl Shown {
             let events: Vec<Value> = (0..50).map(|number| json!({"value": number, "name": "load"})).collect();
             while !end.load(Ordering::Relaxed) {
                 client.post("application/json", Value::from(events.clone()).to_string()).await.expect("an answer");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(30)).await;
             }
         });
         is_over

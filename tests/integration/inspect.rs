@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::pipelines::{ThreeStages, three_stages};
 
-/// In which the limit must be told after a change, and a little for the program that asks.
-const SOON: Duration = Duration::from_secs(18);
+/// In which the limit must be told after a change: 15 s, and what a busy machine takes for the programs that ask.
+const SOON: Duration = Duration::from_secs(60);
 
 async fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = jaiminho(directory, arguments).await;
@@ -46,7 +46,7 @@ async fn limit_is(directory: &Path, wanted: &str, kind: &str) {
 
 /// Waits for a finding; its text.
 async fn finding(directory: &Path, kind: &str, stage: &str) -> String {
-    eventually(&format!("a finding {kind} of {stage}"), Duration::from_secs(30), || async {
+    eventually(&format!("a finding {kind} of {stage}"), SOON, || async {
         let (exit, stdout, stderr) = run(directory, &["doctor", "--json"]).await;
         let told: Value = serde_json::from_str(&stdout).map_err(|error| format!("{error}: {stdout}{stderr}"))?;
         let findings = told["findings"].as_array().ok_or("no findings")?;
@@ -110,7 +110,7 @@ async fn the_stage_that_is_made_slow_is_named_as_the_limit_whichever_it_is() {
     let text = finding(&directory, "no_instance", "publish").await;
     assert!(text.contains("No instance of `publish` is there; ") && text.contains("connection refused"), "{text}");
     cluster.start("publish", 0);
-    eventually("all is well again", Duration::from_secs(30), || async {
+    eventually("all is well again", SOON, || async {
         match run(&directory, &["doctor"]).await {
             (Some(0), stdout, _) if stdout.contains("nothing is wrong") => Ok(()),
             other => Err(format!("{other:?}")),
@@ -137,6 +137,10 @@ async fn what_top_shows_of_stages_apart_is_what_was_sent() {
         (0..count).for_each(|index| cluster.start(stage, index));
     }
     cluster.ready().await;
+    cluster.members("ingest", 0, "convert", 2.0).await;
+    for convert in 0..2 {
+        cluster.members("convert", convert, "publish", 1.0).await;
+    }
     let directory = cluster.directory().to_owned();
     let client = Client::new(port);
     let of_key = |key: u64| (1..=10).map(move |number| Numbered { key: format!("k{key}"), number });
@@ -144,14 +148,21 @@ async fn what_top_shows_of_stages_apart_is_what_was_sent() {
     for body in events.chunks(50) {
         assert_eq!(client.events(body).await.expect("an answer").status, 200);
     }
-    let seen = view(&directory).await.expect("a view");
+    let seen = eventually("a view of all instances", SOON, || async {
+        let seen = view(&directory).await?;
+        let is_whole = |name: &&str| stage(&seen, name)["totals"]["accepted"] == 400;
+        if ["ingest", "convert", "publish"].iter().all(is_whole) { Ok(seen) } else { Err(seen.to_string()) }
+    })
+    .await;
     for name in ["ingest", "convert", "publish"] {
         let stage = stage(&seen, name);
         let totals = &stage["totals"];
         assert_eq!((&totals["events_in"], &totals["accepted"]), (&400.into(), &400.into()), "{name}: {stage}");
         assert!(stage["instances"][0]["resident_bytes"].as_u64() > Some(1 << 20), "{stage}");
         assert!(stage["instances"][0]["memory_bytes_max"].as_u64() > Some(1 << 26), "{stage}");
-        assert!(stage["instances"][0]["clock_ahead_ms"].as_i64().is_some_and(|ahead| ahead.abs() < 500), "{stage}");
+        let of = &stage["instances"][0];
+        let within = of["clock_within_ms"].as_i64().unwrap_or_default();
+        assert!(of["clock_ahead_ms"].as_i64().is_some_and(|ahead| ahead.abs() < 100 + within), "{stage}");
     }
     assert_eq!(stage(&seen, "convert")["instances"].as_array().map(Vec::len), Some(2));
     let subscriptions = seen["subscriptions"].as_array().expect("subscriptions");
@@ -252,21 +263,25 @@ async fn a_tap_shows_what_passes_as_it_is_wanted_and_slows_nothing() {
     assert!(stderr.contains("not wanted by the filter"), "{stderr}");
 
     let tap = jaiminho_started(path, &["tap", "in", "--rate", "2"]);
-    eventually("events", Duration::from_secs(10), || async {
+    eventually("events", SOON, || async {
         let log = tap.log();
         if log.matches("\"specversion\"").count() >= 4 { Ok(()) } else { Err(log) }
     })
     .await;
     tap.interrupt();
-    let status = tap.exit(Duration::from_secs(10)).await;
+    let status = tap.exit(SOON).await;
     assert!(status.success(), "{}", tap.log_tail());
     let said = tap.log();
     let summary = said.lines().last().unwrap_or_default();
     assert!(summary.contains(" shown, ") && summary.contains(" passed by unseen"), "{summary}");
 
-    let seen = view(path).await.expect("a view");
+    let seen = eventually("200 events a second", SOON, || async {
+        let seen = view(path).await?;
+        let rate = stage(&seen, "in")["rates"]["events_in"].as_f64();
+        if rate.is_some_and(|rate| (100.0..300.0).contains(&rate)) { Ok(seen) } else { Err(seen.to_string()) }
+    })
+    .await;
     let source = stage(&seen, "in");
-    assert!(source["rates"]["events_in"].as_f64().is_some_and(|rate| (100.0..300.0).contains(&rate)), "{source}");
     assert_eq!((&source["totals"]["refused"], &source["totals"]["redelivered"]), (&0.into(), &0.into()), "{source}");
 }
 

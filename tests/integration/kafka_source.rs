@@ -9,6 +9,7 @@ use jaiminho_tests::{
     Cluster, Directory, Group, Jaiminho, Kafka, Ledger, Numbered, Topic, Verdict, Writer, eventually, skip_kafka,
 };
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS: u64 = 50;
@@ -82,9 +83,10 @@ impl Run {
         let (told, ledger) = (stop.clone(), self.ledger.clone());
         let task = tokio::spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_millis(50));
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
             while !told.load(Ordering::Relaxed) {
                 pace.tick().await;
-                self.write(100).await;
+                self.write(50).await;
             }
             self
         });
@@ -95,13 +97,16 @@ impl Run {
         start(directory, &self.kafka.bootstrap(), &self.name, out, kafka)
     }
 
-    /// Waits until the group has committed all that was written.
+    /// Waits until the group has committed all that was written: more of it each time.
     async fn all_committed(&self, group: &Group, by: &Jaiminho) {
-        eventually("all to be committed", PATIENCE, || async {
-            let lag = group.lag().await;
-            if lag == 0 { Ok(()) } else { Err(format!("a lag of {lag}; {}", by.child.log_tail())) }
-        })
-        .await;
+        let mut least = i64::MAX;
+        while least > 0 {
+            least = eventually("more to be committed", PATIENCE, || async {
+                let lag = group.lag().await;
+                if lag < least { Ok(lag) } else { Err(format!("a lag of {lag}; {}", by.child.log_tail())) }
+            })
+            .await;
+        }
     }
 
     async fn verdict(&self, out: &str) -> Verdict {
@@ -212,7 +217,7 @@ async fn a_pipeline_that_is_killed_goes_on_where_all_was_settled() {
             let before = group.committed().await.values().sum::<i64>();
             tokio::time::sleep(Duration::from_secs(1)).await;
             let more = group.committed().await.values().sum::<i64>() - before;
-            if more > 500 { Ok(()) } else { Err(format!("{more} more; {}", up.child.log_tail())) }
+            if more > 200 { Ok(()) } else { Err(format!("{more} more; {}", up.child.log_tail())) }
         })
         .await;
         up.child.kill();
@@ -276,7 +281,7 @@ async fn partitions_change_hands_under_load_without_loss_or_duplicate_and_a_kill
     let stages = [("read", 2), ("convert", 1), ("publish", 1), ("dead", 1)];
     let run = Run::new("source-move").await;
     let (bootstrap, group) = (run.kafka.bootstrap(), run.group("source-move"));
-    let options = "group: source-move, properties: { session.timeout.ms: 6000 }";
+    let options = "group: source-move, properties: { session.timeout.ms: 10000 }";
     let mut cluster =
         Cluster::new("source-move", &stages, |at| pipeline(at, &bootstrap, "source-move", "source-move-out", options));
     stages.iter().for_each(|(stage, _)| cluster.start(stage, 0));

@@ -21,7 +21,7 @@ stages:
     key: "{{{{data.key}}}}"
     source:
       drain_delay: 1s
-      http: {{ listen: "127.0.0.1:{http_port}", path: /events, deadline: 10s }}
+      http: {{ listen: "127.0.0.1:{http_port}", path: /events, deadline: 45s }}
       websocket: {{ path: /ws }}
   convert:
     at: {convert}

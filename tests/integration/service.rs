@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jaiminho_tests::exit::UNAVAILABLE;
 use jaiminho_tests::{Client, Directory, Jaiminho, Place, eventually, free_port, jaiminho};
@@ -176,7 +176,7 @@ stages:
   out:
     subscribe_to: [in]
     window: {{ max_demand: 10 }}
-    rate: 1
+    rate: 0.1
     sink: {{ blackhole: {{}} }}
 "#,
         places[0].stage_port
@@ -188,7 +188,9 @@ stages:
         stage.ready().await;
     }
     let (client, mut refused) = (Client::new(port), 0);
+    let end = Instant::now() + Duration::from_secs(120);
     while refused < 50 {
+        assert!(Instant::now() < end, "refused {refused} times");
         let answer = client.post("application/json", "1".to_owned()).await.expect("an answer");
         refused += usize::from(answer.status == 429);
         assert!([202, 429].contains(&answer.status), "{}", answer.text);

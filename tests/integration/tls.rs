@@ -42,7 +42,7 @@ stages:
   in:
     at: {{ dns: "localhost:{}" }}
     tls: {source_tls}
-    source: {{ http: {{ listen: "127.0.0.1:{port}", deadline: 20s }} }}
+    source: {{ http: {{ listen: "127.0.0.1:{port}", deadline: 50s }} }}
   out:
     subscribe_to: [in]
     tls: {sink_tls}
@@ -103,18 +103,25 @@ async fn stages_that_trust_each_other_link() {
 async fn who_looks_at_stages_is_who_their_consumers_are() {
     for (source, sink) in [(MUTUAL, MUTUAL), (SERVER, "{ ca: ours.ca.pem }")] {
         let pair = Pair::start(source, sink).await;
-        let looked = jaiminho(pair.directory.path(), &["top", "--once", "--json"]).await;
-        let view: Value = serde_json::from_slice(&looked.stdout).expect("JSON");
-        assert_eq!(view["stages"][0]["instances"].as_array().map(Vec::len), Some(1), "{view}");
+        eventually("an instance is seen", PATIENCE, || async {
+            let looked = jaiminho(pair.directory.path(), &["top", "--once", "--json"]).await;
+            let view: Value = serde_json::from_slice(&looked.stdout).expect("JSON");
+            let seen = view["stages"][0]["instances"].as_array().map(Vec::len);
+            if seen == Some(1) { Ok(()) } else { Err(view.to_string()) }
+        })
+        .await;
     }
     for (source, sink, told) in [
         (SERVER, "{ ca: theirs.ca.pem }", "its certificate is not signed by an authority of `ca`"),
         (MUTUAL, TRUSTING, "it asks for a certificate, and this side has none"),
     ] {
         let pair = Pair::start(source, sink).await;
-        let looked = jaiminho(pair.directory.path(), &["top", "--once"]).await;
-        let said = String::from_utf8_lossy(&looked.stderr);
-        assert!(said.contains(told), "{said}");
+        eventually(told, PATIENCE, || async {
+            let looked = jaiminho(pair.directory.path(), &["top", "--once"]).await;
+            let said = String::from_utf8_lossy(&looked.stderr).into_owned();
+            if said.contains(told) { Ok(()) } else { Err(said) }
+        })
+        .await;
     }
 }
 

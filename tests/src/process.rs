@@ -150,8 +150,12 @@ impl Jaiminho {
 
     /// The metrics' text.
     pub async fn metrics(&self) -> String {
-        let answer = reqwest::get(self.place.admin_url("/metrics")).await.expect("metrics");
-        answer.text().await.expect("metrics")
+        let url = self.place.admin_url("/metrics");
+        eventually("metrics", LINKED, || async {
+            let answer = reqwest::get(&url).await.map_err(|error| error.to_string())?;
+            answer.text().await.map_err(|error| error.to_string())
+        })
+        .await
     }
 
     /// The sum of all samples of a metric whose labels contain `label`.
@@ -215,9 +219,14 @@ impl Jaiminho {
 
 /// Runs `jaiminho` with `arguments` to its end.
 pub async fn jaiminho<S: AsRef<OsStr>>(directory: &Path, arguments: &[S]) -> Output {
+    jaiminho_within(START, directory, arguments).await
+}
+
+/// The same of what takes its time.
+pub async fn jaiminho_within<S: AsRef<OsStr>>(deadline: Duration, directory: &Path, arguments: &[S]) -> Output {
     let mut command = tokio::process::Command::from(command(directory, arguments));
     command.kill_on_drop(true);
-    within("jaiminho", START, command.output()).await.expect("run jaiminho")
+    within("jaiminho", deadline, command.output()).await.expect("run jaiminho")
 }
 
 /// The same in a folder of its own, with the state of the programs that run in `directory`.

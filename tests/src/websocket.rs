@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::{Message, protocol::CloseFrame};
@@ -72,8 +72,9 @@ impl WebSocket {
 
     /// The next text message as JSON; the close frame is an error.
     pub async fn next(&mut self, patience: Duration) -> Result<Value, String> {
+        let end = Instant::now() + patience;
         loop {
-            let message = timeout(patience, self.stream.next()).await.map_err(|_| "silence")?;
+            let message = timeout_at(end, self.stream.next()).await.map_err(|_| "silence")?;
             match message.ok_or("the connection ended")?.map_err(|error| error.to_string())? {
                 Message::Text(text) => return serde_json::from_str(&text).map_err(|error| format!("{error}: {text}")),
                 Message::Close(frame) => return Err(format!("closed: {}", frame.map(code).unwrap_or_default())),

@@ -90,7 +90,8 @@ mod tests {
     fn only_a_client_without_a_broker_where_another_finds_one_is_stranded() {
         let broker = EmbeddedBroker::start(&[("t", 1)]).unwrap();
         let (up, down) = (broker.bootstrap_servers(), "127.0.0.1:1");
-        assert!(is_stranded(down, &up));
+        // Half a second at each look: a busy machine may need several.
+        assert!((0..20).any(|_| is_stranded(down, &up)));
         assert!(!is_stranded(down, down), "the brokers are away");
         assert!(!is_stranded(&up, &up), "it has them, and waits for something else");
     }

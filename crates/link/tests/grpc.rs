@@ -418,12 +418,12 @@ async fn an_idle_link_stays_open_and_silence_is_left_to_the_stage() {
     let certificates = Certificates::new();
     let tls = [None, Some((certificates.tls(Some("localhost")), certificates.tls(Some("client"))))];
     for (server, client) in tls.map(Option::unzip) {
-        let deadline = Duration::from_millis(300);
+        let deadline = Duration::from_secs(1);
         let server = ServerConfig { subscribe_deadline: deadline, tls: server, ..ServerConfig::default() };
         let mut rig = Rig::with(server, ConnectorConfig { tls: client, ..ConnectorConfig::default() }).await;
         rig.address = Address(rig.address.0.replace("127.0.0.1", "localhost"));
         let (mut consumer, mut producer) = rig.link().await;
-        let quiet = tokio::time::timeout(3 * deadline, consumer.from_producer.recv()).await;
+        let quiet = tokio::time::timeout(2 * deadline, consumer.from_producer.recv()).await;
         assert!(quiet.is_err(), "{quiet:?}");
         check(&mut consumer, &mut producer).await;
         let heartbeat = ToConsumer::Events { deliveries: vec![], backlog: 0, pressure: false };

@@ -24,7 +24,7 @@ const SIZES: [u64; 3] = [64 << 10, 256 << 10, 1 << 20];
 /// The runtime and the test itself.
 const SMALL: u64 = 128 << 10;
 /// Nothing moves any more.
-const STILL: Duration = Duration::from_millis(300);
+const STILL: Duration = Duration::from_secs(1);
 
 /// The other side of the link runs on a thread of its own, where nothing is counted.
 fn elsewhere(work: impl AsyncFnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {

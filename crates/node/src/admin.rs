@@ -167,7 +167,7 @@ mod tests {
             dead_letter: None,
             upstreams: Vec::new(),
             role: Role::Source(Box::new(Failing(fail.clone()))),
-            limits: StageLimits { drain: Duration::from_secs(1), ..StageLimits::default() },
+            limits: StageLimits { drain: Duration::from_secs(3), ..StageLimits::default() },
             tracer: Default::default(),
         });
         let (readiness, stages) = (Readiness::default(), [stage.clone()]);

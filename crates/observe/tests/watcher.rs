@@ -125,15 +125,17 @@ async fn rates_come_with_the_second_look_and_instances_come_and_go_with_discover
     let (at_first, at_second) = (served(&first, true).await, served(&second, true).await);
     tell.send(vec![at_first.clone()]).unwrap();
     watcher.discover().await;
+    let began = Instant::now();
     let view = watcher.look().await;
     assert_eq!((names(&view), view.stages[0].figures.rates.events_in), (vec!["i-0"], None));
     offer(&first, 50).await;
     tell.send(vec![at_first, at_second.clone()]).unwrap();
     watcher.wait_until(Instant::now() + Duration::from_secs(1)).await;
     let view = watcher.look().await;
+    let seconds = began.elapsed().as_secs_f64();
     assert_eq!(names(&view), ["i-0", "i-1"]);
     let rate = view.stages[0].figures.rates.events_in.unwrap();
-    assert!((20.0..=50.0).contains(&rate), "{rate}");
+    assert!(rate <= 50.0 && rate >= 50.0 / seconds - 0.5, "{rate} in {seconds} s");
     assert_eq!(view.subscriptions[0].waiting, 50);
     tell.send(vec![at_second]).unwrap();
     watcher.wait_until(Instant::now() + Duration::from_millis(50)).await;
@@ -199,8 +201,9 @@ async fn a_tap_gets_what_it_may_show_and_says_how_many_it_missed() {
     assert!(began.elapsed() >= Duration::from_millis(700), "five a second: {:?}", began.elapsed());
     let summary = open.end().await;
     assert_eq!((summary.shown, summary.dropped), (5, 0));
-    assert_eq!(summary.missed, Some(95));
+    assert!(summary.missed.is_none_or(|missed| missed == 95), "it may not be told in time: {summary:?}");
     let seen = stage.inspect().await.unwrap();
+    assert_eq!(seen.outputs[0].tap_missed, 95);
     assert_eq!(seen.outputs[0].fill.events, 100, "those that have to be settled are all there");
 }
 

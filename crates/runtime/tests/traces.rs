@@ -227,6 +227,7 @@ async fn what_a_lost_link_had_comes_again_as_another_attempt() {
     assert!(got.trace.as_ref().unwrap().since > 0 && context(&got).trace == client.trace);
     drop(half);
     tokio::time::sleep(Duration::from_millis(20)).await;
+    let alone = stages.tracer.now();
     let _out = stages.spawn("out", &[], &["in"], late(Duration::ZERO));
     assert_eq!(soon(pending.answers()).await, [Answer::Settled(Outcome::Accepted)]);
     let spans = stages.spans(&client);
@@ -238,7 +239,8 @@ async fn what_a_lost_link_had_comes_again_as_another_attempt() {
     assert_eq!(attributes(sends[1], names), ["2", "accepted", "out-0", ""]);
     assert_eq!(sends.len(), 2);
     assert_eq!((sends[1].start, sends[1].parent), (sends[0].end, sends[0].parent), "from when it was given back");
-    assert!(lasts(spans.part(sends[1], "wait log")) >= 20 * MS);
+    let wait = spans.part(sends[1], "wait log");
+    assert!(wait.start == sends[1].start && wait.end >= alone, "until there was a member: {wait:?}");
     assert_eq!(attribute(spans.one("process out"), "jaiminho.attempt").unwrap(), "2");
 }
 
@@ -453,9 +455,11 @@ async fn slow_and_rejected_events_that_are_not_sampled_leave_a_span_each_but_few
     assert_eq!(attributes(slow, names), ["out", "1/0", "1", "accepted", ""]);
     assert_eq!(attributes(rejected, names), ["mid", "1/1", "1", "rejected", "invalid"]);
 
+    let began = std::time::Instant::now();
     published(&source, (0..200).map(|number| event(number, None)).collect()).await;
     let noticed = stages.recorded.take().len() as u64;
-    assert!((NOTICED_PER_SECOND - 2..=2 * NOTICED_PER_SECOND).contains(&noticed), "{noticed}");
+    let most = (began.elapsed().as_secs() + 2) * NOTICED_PER_SECOND;
+    assert!((NOTICED_PER_SECOND - 2..=most).contains(&noticed), "{noticed} of {most}");
 }
 
 #[tokio::test]

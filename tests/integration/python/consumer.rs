@@ -27,7 +27,7 @@ stages:
     at: {ingest}
     key: "{{{{data.key}}}}"
     log: {{ events: {log_events} }}
-    source: {{ http: {{ listen: "127.0.0.1:{port}", path: /events, deadline: 30s }}, websocket: {{ path: /ws }}, drain_delay: 0s }}
+    source: {{ http: {{ listen: "127.0.0.1:{port}", path: /events, deadline: 50s }}, websocket: {{ path: /ws }}, drain_delay: 0s }}
   # Its instances are consumer.py: what stands here is never run.
   worker:
     subscribe_to: [ingest]
@@ -175,7 +175,7 @@ struct Busy {
 impl Busy {
     async fn start(name: &str) -> Self {
         let edge = Edge::start(name, 8_000).await;
-        let first = edge.consumer("a", &["--work_ms", "10"]);
+        let first = edge.consumer("a", &["--work_ms", "25"]);
         edge.linked("a", 1).await;
         let client = Client::new(edge.port);
         let events: Vec<_> = (0..400).map(|key| Numbered { key: format!("k{key}"), number: 1 }).collect();
@@ -296,7 +296,7 @@ async fn an_idle_link_stays_and_a_silent_one_ends_on_either_side() {
 
     consumer.freeze();
     let links = async || edge.cluster.instance("ingest", 0).metric("jaiminho_links_in", "").await;
-    eventually("its link ends", SILENCE, || async {
+    eventually("its link ends", PATIENCE, || async {
         let links = links().await;
         if links == 0.0 { Ok(()) } else { Err(format!("{links} links")) }
     })

@@ -238,8 +238,8 @@ mod tests {
     #[tokio::test]
     async fn paced_events_keep_their_times_and_carry_them() {
         let job = job(50, Some(1_000));
-        let (mut events, mut tally) = (paced(&job, 1_000), Tally::new(&job));
         let began = Instant::now();
+        let (mut events, mut tally) = (paced(&job, 1_000), Tally::new(&job));
         while let Some(event) = events.recv().await {
             tally.take(&event);
         }

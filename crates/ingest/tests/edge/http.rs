@@ -388,7 +388,7 @@ async fn more_requests_than_the_limit_are_shed() {
 async fn ids_of_events_that_wait_for_their_answer_count_as_memory() {
     let limits = json!({ "body_bytes": "64KiB", "expanded_bytes": "64KiB", "event_bytes": "60KiB", "events": 1,
         "reading_bytes": "10MiB" });
-    let mut running = start(json!({ "limits": limits, "http": { "body_timeout": "200ms" } }));
+    let mut running = start(json!({ "limits": limits, "http": { "body_timeout": "2s" } }));
     let event = json!({ "specversion": "1.0", "id": "x".repeat(50_000), "source": "/s", "type": "t" }).to_string();
     let mut waiting = Vec::new();
     let refused = loop {
@@ -523,7 +523,7 @@ async fn cors_answers_preflights_of_its_origins() {
 
 #[tokio::test]
 async fn a_drain_serves_on_then_refuses_then_ends_when_all_is_answered() {
-    let mut running = start(json!({ "drain_delay": "500ms" }));
+    let mut running = start(json!({ "drain_delay": "2s" }));
     let first = tokio::spawn(running.post("application/json", "1").send());
     let held = running.desk.next().await.unwrap();
     running.desk.drain();

@@ -242,7 +242,7 @@ async fn a_refused_offer_is_made_again_and_what_never_fits_is_rejected_alone() {
 
 #[tokio::test]
 async fn a_plain_client_is_held_back_then_closed_with_1013() {
-    let mut running = start(json!({ "websocket": { "in_flight_max": 2, "hold_max": "300ms" } }));
+    let mut running = start(json!({ "websocket": { "in_flight_max": 2, "hold_max": "1s" } }));
     let mut client = connect(&running, None).await;
     for n in 0..5 {
         send(&mut client, &n.to_string()).await;
@@ -296,13 +296,12 @@ async fn bad_messages_close_with_their_codes() {
 
 #[tokio::test]
 async fn a_silent_client_is_closed_and_one_that_answers_pings_is_not() {
-    let mut running = start(json!({ "websocket": { "ping_interval": "50ms", "idle_timeout": "200ms" } }));
+    let mut running = start(json!({ "websocket": { "ping_interval": "200ms", "idle_timeout": "2s" } }));
     let mut silent = connect(&running, None).await;
     let mut client = connect(&running, Some("jaiminho.v1")).await;
     // Its pongs go out as it reads.
     let reading =
-        tokio::time::timeout(Duration::from_millis(600), async { while let Some(Ok(_)) = client.next().await {} })
-            .await;
+        tokio::time::timeout(Duration::from_secs(3), async { while let Some(Ok(_)) = client.next().await {} }).await;
     assert!(reading.is_err(), "closed though it answered");
     send(&mut client, "{\"event\":1}").await;
     offer(&mut running).await.answer(vec![accepted()]);

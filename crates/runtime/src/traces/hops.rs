@@ -141,7 +141,7 @@ mod tests {
         let context = TraceContext::root().to_bytes();
         let wire = |sent: fn(UnixNanos) -> UnixNanos| received(context, sent).0.unwrap();
         let told = wire(|now| now - 1_000_000);
-        assert!((1_000_000..1_000_000_000).contains(&told), "{told}");
+        assert!((1_000_000..60_000_000_000).contains(&told), "{told}");
         assert_eq!([wire(|now| now + 60_000_000_000), wire(|_| 1), wire(|_| 0), wire(|_| UnixNanos::MAX)], [0; 4]);
     }
 

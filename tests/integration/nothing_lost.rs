@@ -210,7 +210,7 @@ impl Run {
         self.recovered().await;
     }
 
-    /// The rate is back soon after the last stall: no collapse of late answers and retries.
+    /// Half of the usual rate is back soon after the last stall: no collapse of late answers and retries.
     async fn recovered(&mut self) {
         let (what, end) = *self.stalls.last().expect("a stall");
         let window = Duration::from_secs(5);

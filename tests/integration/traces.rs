@@ -206,9 +206,9 @@ stages:
     let (id, _, traceparent) = parent(3);
     let answer = Client::new(port).traced(&json!({ "n": 1 }), &traceparent).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
-    let both = ["left", "right"].map(|side| ["send fan-out.", "process ", "send "].map(|name| format!("{name}{side}")));
-    let both: Vec<String> = both.into_iter().flatten().chain(["create ingest".to_owned()]).collect();
-    let trace = jaeger.trace(&id, |trace| both.iter().all(|name| trace.has(name))).await;
+    let each = ["left", "right"].map(|side| ["send fan-out.", "process ", "send "].map(|name| format!("{name}{side}")));
+    let wanted: Vec<String> = each.into_iter().flatten().chain(["create ingest".to_owned()]).collect();
+    let trace = jaeger.trace(&id, |trace| wanted.iter().all(|name| trace.has(name))).await;
     for side in ["left", "right"] {
         let process = trace.above(trace.one(&format!("send fan-out.{side}")));
         assert_eq!(process.name, format!("process {side}"));

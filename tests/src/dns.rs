@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::Directory;
 
-/// From the answer that names an instance to the link: the README promises 5 s, of a machine that does not run other tests as well.
+/// From the answer that names an instance to the link: it is asked for every 1 to 3 s, and a machine that runs other tests is slow.
 pub const FOLLOWED: Duration = Duration::from_secs(15);
 
 const A: u16 = 1;

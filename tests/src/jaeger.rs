@@ -91,7 +91,7 @@ impl Jaeger {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The trace, once it is as wanted, and no more of it comes: Jaeger shows the spans of a batch one after the other.
+    /// The trace, once it is as wanted and has not grown for 300 ms: Jaeger may show a part of what it was sent at once.
     pub async fn trace(&self, id: &str, wanted: impl Fn(&Trace) -> bool) -> Trace {
         let (wanted, path) = (&wanted, format!("/api/traces/{id}"));
         let now = async || self.traces(&path).await?.pop().ok_or_else(|| "no such trace".to_owned());

@@ -14,7 +14,7 @@ use crate::{Child, eventually, free_port, within};
 
 /// How long a start may take, on a machine that runs other tests at the same time.
 const START: Duration = Duration::from_secs(60);
-/// How long links may take.
+/// How long links, and an answer about them, may take.
 const LINKED: Duration = Duration::from_secs(30);
 
 /// Whether tests that need Apache Kafka are left out: `tests/run` decides it.

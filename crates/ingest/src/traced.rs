@@ -165,7 +165,7 @@ impl Heard {
         self.0.clone()
     }
 
-    /// Its event is made. Of a message that is not told of nothing is kept from now on.
+    /// Its event is made. A message that is not told of keeps nothing from now on.
     pub(crate) fn drafted(&mut self) {
         self.0.take_if(|arrival| !arrival.is_recorded());
     }

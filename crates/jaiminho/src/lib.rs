@@ -32,6 +32,7 @@ pub use upstream::Upstream;
 
 /// The runtime's own traits, for what must be fastest or settles late: see [`Stage::new`].
 pub mod raw {
+    pub use jaiminho_core::Trace;
     pub use jaiminho_runtime::{
         Acknowledge, Answer, Dedupe, Emitted, Failure, NewEvent, Offer, Pending, Receipt, Refusal, Settler, Sink,
         Source, SourceError, SourceHandle, Transform, Verdict,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     admission::{self, Admission},
-    bodies::Bodies,
+    bodies::{Bodies, BodyId},
     handle::{OfferSlot, Reply},
     source::Offer,
     stage::{Acknowledge, Answer, NewEvent, Refusal, SourceError},
@@ -93,8 +93,8 @@ impl Desk {
         let OfferSlot { offer, taken, rejection: _, reserved: _, reply } = slot;
         let _gone = taken.map(|taken| taken.send(()));
         let body = self.bodies.open(&offer.events, None, reply)?;
-        let input = self.bodies.enter(body, 0)?;
         let event = offer.events.into_iter().next()?;
+        let input = self.enter(body, 0, &event)?;
         let (event, begun) = self.event(event, None, clock);
         Some((input, event, begun))
     }
@@ -163,7 +163,7 @@ impl Desk {
         let Some(body) = self.bodies.open(&events, due, reply) else { return };
         let (mut first, mut new) = (None, 0);
         for (index, event) in (0..).zip(events) {
-            if let Some(input) = self.bodies.enter(body, index) {
+            if let Some(input) = self.enter(body, index, &event) {
                 let offset = self.push(event, due, input, log, clock);
                 first.get_or_insert(offset);
                 new += 1;
@@ -172,6 +172,15 @@ impl Desk {
         if let Some(first) = first.filter(|_| new == count) {
             self.bodies.stands_at(body, first);
         }
+    }
+
+    /// None: it has joined the same event, which is unsettled here. That it waits no longer is told now.
+    fn enter(&mut self, body: BodyId, index: u32, event: &NewEvent) -> Option<InputId> {
+        let input = self.bodies.enter(body, index);
+        if let (None, Some(trace)) = (input, &event.trace) {
+            self.hops.waited(trace);
+        }
+        input
     }
 
     fn push(&mut self, event: NewEvent, due: Option<Time>, input: InputId, log: &mut Output, clock: Clock) -> Offset {
@@ -189,8 +198,8 @@ impl Desk {
         self.taken += 1;
         self.taken_bytes += event.payload.len() as u64;
         self.unsettled += 1;
-        let trace = event.trace.map(|trace| self.hops.taken(&trace, &self.like));
-        let (trace, begun) = trace.map_or((None, None), |(trace, begun)| (Some(Box::new(trace)), begun));
+        let mut trace = event.trace;
+        let begun = trace.as_deref_mut().and_then(|trace| self.hops.taken(trace, &self.like));
         let event = Event {
             payload: event.payload,
             key: event.key,

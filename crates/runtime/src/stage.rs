@@ -120,7 +120,7 @@ pub struct NewEvent {
     pub key: Option<KeyHash>,
     /// 128-bit xxh3 of source, NUL, id: a retry of an unsettled event joins it.
     pub identity: u128,
-    /// Where sampled: its trace, the span that all of its are below, and since when it waits for the stage.
+    /// Where sampled: its trace, the span that all of its are below, and since when it waits for the stage (0: nobody measures it).
     pub trace: Option<Box<Trace>>,
 }
 

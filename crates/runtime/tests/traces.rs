@@ -148,17 +148,28 @@ async fn an_event_has_one_trace_through_all_stages_whose_parts_add_up() {
 }
 
 #[tokio::test]
-async fn what_an_event_waited_for_the_stage_to_take_it_is_told_beside_its_create() {
+async fn what_an_event_waited_for_the_stage_to_take_it_is_told_beside_its_create_or_without_one_where_it_joins() {
     let mut stages = Traced::new();
     let source = stages.source(&["out"]);
+    let (since, mut clients) = (stages.tracer.now() - 20 * MS, Vec::new());
+    for _ in 0..2 {
+        let (mut one, client) = sampled(1, None);
+        one.trace.as_mut().unwrap().since = since;
+        clients.push((source.source().offer(offer(vec![one])).await.unwrap(), client));
+    }
     let _out = stages.spawn("out", &[], &["in"], late(Duration::ZERO));
-    let (mut one, client) = sampled(1, None);
-    let since = stages.tracer.now() - 20 * MS;
-    one.trace.as_mut().unwrap().since = since;
-    published(&source, vec![one]).await;
-    let spans = stages.spans(&client);
+    let [(first, client), (second, joined)] = <[_; 2]>::try_from(clients).unwrap();
+    assert_eq!(soon(first.answers()).await, [Answer::Settled(Outcome::Accepted)]);
+    assert_eq!(soon(second.answers()).await, [Answer::Settled(Outcome::Accepted)]);
+    let all = Spans(stages.recorded.take());
+    let of = |client: &TraceContext| {
+        Spans(all.0.iter().filter(|span| span.context.trace == client.trace).cloned().collect())
+    };
+    let spans = of(&client);
     let (wait, create) = (spans.one("wait room"), spans.one("create in"));
     assert_eq!((wait.parent, wait.start, wait.end), (create.parent, since, create.start));
+    let spans = of(&joined);
+    assert_eq!((spans.names(), spans.0[0].parent, spans.0[0].start), (vec!["wait room"], Some(joined.span), since));
 }
 
 #[tokio::test]

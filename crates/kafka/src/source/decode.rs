@@ -18,8 +18,8 @@ pub(super) struct Item {
     pub(super) rejection: Option<Rejection>,
 }
 
-/// What an item takes beside its payload: columns, its place in two queues.
-pub(super) const ITEM_OVERHEAD_BYTES: u64 = 192;
+/// What an item takes beside its payload: columns, its place in two queues, its trace in both.
+pub(super) const ITEM_OVERHEAD_BYTES: u64 = 224;
 
 impl Item {
     pub(super) fn bytes(&self) -> u64 {

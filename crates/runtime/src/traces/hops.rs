@@ -36,17 +36,26 @@ impl<K: Copy + Ord + fmt::Debug> Hops<K> {
         Arc::new(Likeness::new(spans::CREATE, &self.stage, &self.stage, &self.stage))
     }
 
-    /// A source's event was taken: what is to be kept of it, and what goes on with it.
-    pub(crate) fn taken(&self, offered: &Trace, like: &Arc<Likeness>) -> (Trace, Option<Begun>) {
-        let (parent, now) = (TraceContext::from_bytes(&offered.context), self.tracer.now());
+    /// A source's event is offered no longer, since now: what that took is told.
+    pub(crate) fn waited(&self, offered: &Trace) -> UnixNanos {
+        let now = self.tracer.now();
         if offered.since > 0 {
+            let parent = TraceContext::from_bytes(&offered.context);
             self.tracer.waited(&parent, spans::WAIT_ROOM, (offered.since, now));
         }
+        now
+    }
+
+    /// A source's event was taken, and goes on with its `create`: what is to be kept of that.
+    pub(crate) fn taken(&self, trace: &mut Trace, like: &Arc<Likeness>) -> Option<Begun> {
+        let now = self.waited(trace);
         if !self.tracer.is_on() || !self.has_room() {
-            return (Trace { since: 0, ..*offered }, None);
+            trace.since = 0;
+            return None;
         }
-        let begun = Begun::below(&parent, now, 1, like);
-        (Trace { context: begun.context.to_bytes(), since: begun.start }, Some(begun))
+        let begun = Begun::below(&TraceContext::from_bytes(&trace.context), now, 1, like);
+        *trace = Trace { context: begun.context.to_bytes(), since: now };
+        Some(begun)
     }
 
     /// Events of a link, some of them sampled maybe.

@@ -3,6 +3,7 @@
 //! What is done with an event just now began at its [`Trace::since`]. Whoever takes it on records the part that ends there:
 //!
 //! ```text
+//!   offered --wait room--> taken
 //!   sent --wire--> received --queue--> called --convert, handle--> returned --wait room--> in the log --wait log, wait credit--> sent
 //! ```
 //!
@@ -27,7 +28,8 @@ pub(crate) use hops::Hops;
 pub(crate) use sends::Sends;
 
 /// Spans of a stage that have begun: so many of events that it has taken or received, so many of deliveries; and of so many entries
-/// of its logs it knows when they were given back. What is over goes on without spans of this stage, and is counted.
+/// of its logs it knows when they were given back. What is over goes on without spans of this stage, but for a source's `wait room`,
+/// and is counted.
 pub const SPANS_OPEN_MAX: usize = 8_192;
 /// What one of each takes at most, in trees whose nodes are at least half full.
 pub const SPAN_OPEN_BYTES: u64 = 512;

@@ -12,13 +12,8 @@ pub(crate) fn traced(config: StageConfig, tracer: &Tracer) -> StageConfig {
 /// An event of a new trace, and that trace.
 pub(crate) fn sampled(number: u32, key: Option<u64>) -> (NewEvent, TraceContext) {
     let context = TraceContext::root();
-    (
-        NewEvent {
-            trace: Some(Box::new(Trace { context: context.to_bytes(), since: 0 })),
-            ..super::event(number, key)
-        },
-        context,
-    )
+    let trace = Some(Box::new(Trace { context: context.to_bytes(), since: 0 }));
+    (NewEvent { trace, ..super::event(number, key) }, context)
 }
 
 pub(crate) fn context(event: &Event) -> TraceContext {

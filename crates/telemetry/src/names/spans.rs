@@ -10,7 +10,8 @@
 //!       send NEXT …
 //! ```
 //!
-//! Above `create` are a request's or a record's own spans: `receive`, and `wait room` until the stage has taken the event.
+//! Above `create` is a source's own span: of a request, a message, a record. Beside it are `receive`, and `wait room` until the stage
+//! has taken the event.
 
 /// A source's stage has taken an event.
 pub const CREATE: &str = "create";
@@ -33,7 +34,7 @@ pub const CONVERT: &str = "convert";
 pub const HANDLE: &str = "handle";
 /// What was logged in a call, outside of any span of the author's own.
 pub const LOG: &str = "log";
-/// Its results wait for room in the log; or, of a source, it itself until the stage takes it.
+/// Its results wait for room in the log; or it itself, in a source, until the stage takes it.
 pub const WAIT_ROOM: &str = "wait room";
 /// In Kafka's sink, before its record is given to the client for the first time.
 pub const WAIT_SEND: &str = "wait send";

@@ -101,7 +101,7 @@ impl Traced {
     }
 
     fn spans(&mut self, of: &TraceContext) -> Spans {
-        Spans::of(&mut self.recorded, of)
+        Spans::all(&mut self.recorded).of(of)
     }
 }
 
@@ -161,14 +161,11 @@ async fn what_an_event_waited_for_the_stage_to_take_it_is_told_beside_its_create
     let [(first, client), (second, joined)] = <[_; 2]>::try_from(clients).unwrap();
     assert_eq!(soon(first.answers()).await, [Answer::Settled(Outcome::Accepted)]);
     assert_eq!(soon(second.answers()).await, [Answer::Settled(Outcome::Accepted)]);
-    let all = Spans(stages.recorded.take());
-    let of = |client: &TraceContext| {
-        Spans(all.0.iter().filter(|span| span.context.trace == client.trace).cloned().collect())
-    };
-    let spans = of(&client);
+    let all = Spans::all(&mut stages.recorded);
+    let spans = all.of(&client);
     let (wait, create) = (spans.one("wait room"), spans.one("create in"));
     assert_eq!((wait.parent, wait.start, wait.end), (create.parent, since, create.start));
-    let spans = of(&joined);
+    let spans = all.of(&joined);
     assert_eq!((spans.names(), spans.0[0].parent, spans.0[0].start), (vec!["wait room"], Some(joined.span), since));
 }
 
@@ -190,16 +187,13 @@ async fn what_waited_for_credit_says_for_whose_and_what_waited_for_a_member_says
     let _mid = stages.start(config);
     let _out = stages.spawn("out", &[], &["mid"], late(Duration::ZERO));
     pending.answers().await;
-    let mut all = stages.recorded.take();
-    all.sort_by_key(|span| span.start);
-    let of =
-        |trace: &TraceContext| Spans(all.iter().filter(|span| span.context.trace == trace.trace).cloned().collect());
+    let all = Spans::all(&mut stages.recorded);
     for trace in &traces {
-        let spans = of(trace);
+        let spans = all.of(trace);
         let send = spans.one("send mid");
         assert!(lasts(spans.part(send, "wait log")) >= 60 * MS, "before the link: {spans:#?}");
     }
-    let spans = of(&traces[2]);
+    let spans = all.of(&traces[2]);
     let (send, credit) = (spans.one("send mid"), spans.one("wait credit"));
     assert!(lasts(credit) >= 55 * MS, "two others of 30 ms went first: {spans:#?}");
     assert_eq!(attribute(credit, "jaiminho.peer").unwrap(), "mid-0");
@@ -353,10 +347,8 @@ async fn the_result_of_a_batch_continues_its_first_trace_which_is_linked_to_the_
     let ((b, of_b), (c, of_c)) = (sampled(1, None), sampled(2, None));
     published(&source, vec![event(0, None), b, c, event(3, None)]).await;
     let Traced { mut recorded, .. } = stages;
-    let all = recorded.take();
-    let of =
-        |trace: &TraceContext| Spans(all.iter().filter(|span| span.context.trace == trace.trace).cloned().collect());
-    let (b, c) = (of(&of_b), of(&of_c));
+    let all = Spans::all(&mut recorded);
+    let (b, c) = (all.of(&of_b), all.of(&of_c));
     assert_eq!((b.named("process out").len(), c.named("process out").len()), (1, 0), "one result");
     let (first, other) = (b.one("handle"), c.one("handle"));
     assert!(lasts(first) >= 5 * MS);

@@ -36,12 +36,16 @@ pub(crate) fn attributes<const N: usize>(span: &Span, names: [&str; N]) -> [Stri
 pub(crate) struct Spans(pub(crate) Vec<Span>);
 
 impl Spans {
-    /// What was recorded by now of one trace.
-    pub(crate) fn of(recorded: &mut Recorded, trace: &TraceContext) -> Self {
+    /// What was recorded by now, from the first beginning on.
+    pub(crate) fn all(recorded: &mut Recorded) -> Self {
         let mut spans = recorded.take();
-        spans.retain(|span| span.context.trace == trace.trace);
         spans.sort_by_key(|span| (span.start, span.end));
         Self(spans)
+    }
+
+    /// Those of one trace.
+    pub(crate) fn of(&self, trace: &TraceContext) -> Self {
+        Self(self.0.iter().filter(|span| span.context.trace == trace.trace).cloned().collect())
     }
 
     pub(crate) fn named(&self, name: &str) -> Vec<&Span> {
